@@ -1,0 +1,2 @@
+//! The zrepl program.
+fn main() {}

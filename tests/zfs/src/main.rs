@@ -1,0 +1,2 @@
+//! The real-ZFS suite.
+fn main() {}
