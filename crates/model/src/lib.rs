@@ -9,9 +9,11 @@ pub mod filter;
 pub mod name;
 pub mod plan;
 pub mod protection;
+pub mod retry;
 pub mod version;
 pub mod view;
 
 pub use filter::FilesystemFilter;
 pub use name::{ClientIdentity, DatasetName, HoldTag, JobName, NameError, VersionName};
+pub use retry::RetryClass;
 pub use version::{CreateTxg, Guid, UnixTime, Version, VersionKind, VersionRef};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::RetryClass;
 use thiserror::Error;
 
 /// A failed operation: what was tried, on what, and why it failed.
@@ -31,17 +32,6 @@ impl Error {
     pub fn class(&self) -> RetryClass {
         self.kind.class()
     }
-}
-
-/// Whether trying an operation again may help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetryClass {
-    /// Again soon, as it is.
-    Transient,
-    /// Not before something else changes: a new plan, another snapshot.
-    Permanent,
-    /// Not before a person does something: space, keys, privileges, a pool to import.
-    NeedsPerson,
 }
 
 /// Why an operation failed. Texts are fragments that follow "cannot send \"p/a@s\": ".

@@ -11,7 +11,7 @@ pub mod stream;
 use async_trait::async_trait;
 use model::{DatasetName, HoldTag, VersionName};
 
-pub use error::{Error, ErrorKind, RetryClass};
+pub use error::{Error, ErrorKind};
 pub use listing::{Dataset, Hold, Listing, Scope};
 pub use ops::{
     ByteStream, ItemResult, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, SendArgs, SendFlags, SendSource,
