@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 #[derive(Parser)]
-struct Arguments {
+struct Cli {
     /// What the cases run against
     #[arg(long, value_enum)]
     backend: Backend,
@@ -46,7 +46,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Cli::parse();
     match trials(&arguments) {
         Ok(trials) => libtest_mimic::run(&arguments.harness, trials).exit_code(),
         Err(error) => {
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 }
 
 /// The cases that this process is to run.
-fn trials(arguments: &Arguments) -> Result<Vec<Trial>> {
+fn trials(arguments: &Cli) -> Result<Vec<Trial>> {
     let lab = match arguments.backend {
         Backend::Real => Some(Arc::new(Lab::open(arguments.work.as_deref())?)),
         Backend::Fake => None,

@@ -3,6 +3,7 @@
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::io::{self, IsTerminal as _, Read as _, Write};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// How the terminal was before.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
@@ -55,7 +56,8 @@ pub(super) fn relay(mut guest: impl Write) {
             return;
         }
     }
-    let _ = guest.write_all(b"\x04");
-    // Closing it would hang up the guest's terminal before it has read everything.
-    std::mem::forget(guest);
+    // More than once: a Ctrl-D that is typed ahead is lost when a shell changes terminal modes.
+    while guest.write_all(b"\x04").is_ok() {
+        std::thread::sleep(Duration::from_secs(1));
+    }
 }
