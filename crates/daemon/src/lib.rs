@@ -1,1 +1,8 @@
-//! (being built)
+//! The daemon: jobs that decide when, act on plans, and report what happened as events.
+//!
+//! Async lives here. Decisions are the model's, ZFS is behind `zfs::Zfs`, the other side behind
+//! `wire::Endpoint`; time and events come through the handles of [`clock`] and [`events`], so that a
+//! simulation can own them.
+
+pub mod clock;
+pub mod events;

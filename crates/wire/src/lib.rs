@@ -1,1 +1,13 @@
-//! (being built)
+//! What passes between the two sides of a replication, and how they find each other.
+//!
+//! [`Endpoint`] is the service that a side offers, in terms of the model. [`local`] connects two jobs
+//! of one daemon. This crate knows nothing of ZFS or of jobs.
+
+pub mod local;
+pub mod service;
+
+pub use local::LocalNetwork;
+pub use service::{
+    ByteStream, CallError, Connector, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest,
+    Service,
+};

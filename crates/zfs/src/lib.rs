@@ -1,1 +1,108 @@
-//! (being built)
+//! The only crate that runs `zfs(8)` and `zpool(8)` or knows what they print.
+//!
+//! [`Zfs`] is what the rest of the program asks for, in terms of the model. [`cli`] answers it with
+//! child processes, [`fake`] from a pool in memory; both pass the same conformance suite.
+
+pub mod error;
+pub mod listing;
+pub mod ops;
+pub mod stream;
+
+use async_trait::async_trait;
+use model::{DatasetName, HoldTag, VersionName};
+
+pub use error::{Error, ErrorKind};
+pub use listing::{Dataset, Hold, Listing, Scope};
+pub use ops::{
+    ByteStream, ItemResult, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, SendArgs, SendFlags, SendSource,
+    SendStream, Snapshot,
+};
+pub use stream::BeginRecord;
+
+/// What zrepl asks of ZFS. Every call has a deadline of the implementation's, ends early with
+/// [`ErrorKind::Cancelled`] semantics when its future is dropped (children are killed and reaped),
+/// and names the object it failed on.
+#[async_trait]
+pub trait Zfs: Send + Sync {
+    /// All filesystems and volumes of a scope with all their snapshots and bookmarks, in at most two
+    /// processes whatever their number. A root that does not exist is reported in
+    /// [`Listing::missing`], not as an error.
+    async fn list(&self, scope: &Scope) -> Result<Listing, Error>;
+
+    /// One dataset without its descendants, with its versions. [`ErrorKind::NotFound`] if missing.
+    async fn dataset(&self, name: &DatasetName) -> Result<Dataset, Error>;
+
+    /// The holds of these snapshots, in as few processes as the argument limit allows. A snapshot
+    /// that vanished meanwhile has none.
+    async fn holds(&self, snapshots: &[Snapshot]) -> Result<Vec<Hold>, Error>;
+
+    /// Creates a placeholder filesystem: `zrepl:placeholder=on`, `mountpoint=none`.
+    async fn create_placeholder(&self, name: &DatasetName, encryption: PlaceholderEncryption) -> Result<(), Error>;
+
+    /// Sets a property locally.
+    async fn set_property(&self, name: &DatasetName, property: &str, value: &str) -> Result<(), Error>;
+
+    /// Takes snapshots; those of one pool are taken atomically as far as they fit into one command.
+    /// One result per snapshot, in the given order.
+    async fn snapshot(&self, snapshots: &[Snapshot]) -> Vec<ItemResult>;
+
+    /// Bookmarks a snapshot, or copies a bookmark (OpenZFS 2.0 or later). Succeeds if the bookmark
+    /// exists with the same guid; [`ErrorKind::Exists`] if it stands for another.
+    async fn bookmark(
+        &self,
+        dataset: &DatasetName,
+        source: &model::VersionRef,
+        bookmark: &VersionName,
+    ) -> Result<(), Error>;
+
+    /// Holds snapshots. A hold that is already there counts as made. One result per snapshot.
+    async fn hold(&self, tag: &HoldTag, snapshots: &[Snapshot]) -> Vec<ItemResult>;
+
+    /// Releases holds. A hold or snapshot that is gone counts as released. One result per snapshot.
+    async fn release(&self, tag: &HoldTag, snapshots: &[Snapshot]) -> Vec<ItemResult>;
+
+    /// Destroys snapshots of one dataset in as few processes as possible. A snapshot that is gone
+    /// counts as destroyed. One result per name, in the given order. ZFS destroys by name: callers
+    /// check guids first.
+    async fn destroy_snapshots(&self, dataset: &DatasetName, names: &[VersionName]) -> Vec<ItemResult>;
+
+    /// Destroys a bookmark; one that is gone counts as destroyed.
+    async fn destroy_bookmark(&self, dataset: &DatasetName, name: &VersionName) -> Result<(), Error>;
+
+    /// Destroys a filesystem or volume without children or snapshots; one that is gone counts as
+    /// destroyed. Used by tests and repairs, never by pruning.
+    async fn destroy_dataset(&self, name: &DatasetName) -> Result<(), Error>;
+
+    /// Starts a send. Returns when the stream's first record has been read, so that a send that
+    /// cannot start fails here with its own error.
+    async fn send(&self, args: &SendArgs) -> Result<SendStream, Error>;
+
+    /// What a send would transfer, in bytes; none if ZFS gives no estimate.
+    async fn estimate_send(&self, args: &SendArgs) -> Result<Option<u64>, Error>;
+
+    /// Receives a stream. Both ends are watched: whichever fails first ends the other, and the error
+    /// that caused it is returned, not the one that followed. State of an interrupted resumable
+    /// receive is kept, see [`ErrorKind::Interrupted`].
+    async fn receive(&self, args: &ReceiveArgs, stream: ByteStream) -> Result<(), Error>;
+
+    /// Discards the state of an interrupted receive; none being there counts as done. A dataset that
+    /// consists only of such state vanishes with it.
+    async fn abort_receive(&self, name: &DatasetName) -> Result<(), Error>;
+
+    /// Whether resumable receives work in a pool.
+    async fn can_resume(&self, pool: &str) -> Result<bool, Error>;
+
+    /// The children that run now, for the status report.
+    fn running(&self) -> Vec<RunningCommand>;
+}
+
+/// A child process that runs now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningCommand {
+    /// Path of the program.
+    pub path: String,
+    /// Arguments, the program's name first.
+    pub args: Vec<String>,
+    /// When it was started.
+    pub started_at: std::time::SystemTime,
+}

@@ -1,0 +1,46 @@
+//! One stream of events, of which status and logs are folds.
+
+use std::sync::Arc;
+
+use model::JobName;
+use model::event::{Event, What};
+
+use crate::clock::Clock;
+
+/// Reads events. Called in order, from whichever task has something to tell; must be quick and must
+/// not call back.
+pub trait Reader: Send + Sync {
+    /// Takes notice of an event.
+    fn read(&self, event: &Event);
+}
+
+/// Where events are told. Cheap to clone.
+#[derive(Clone)]
+pub struct Events {
+    clock: Clock,
+    readers: Arc<[Arc<dyn Reader>]>,
+    job: Option<JobName>,
+}
+
+impl Events {
+    /// A stream with these readers.
+    pub fn new(clock: Clock, readers: Vec<Arc<dyn Reader>>) -> Self {
+        Self { clock, readers: readers.into(), job: None }
+    }
+
+    /// The same stream, for one job.
+    pub fn of_job(&self, job: &JobName) -> Self {
+        Self { job: Some(job.clone()), ..self.clone() }
+    }
+
+    /// The clock that dates the events.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Tells what happened.
+    pub fn tell(&self, what: What) {
+        let event = Event { at: self.clock.now(), job: self.job.clone(), what };
+        self.readers.iter().for_each(|reader| reader.read(&event));
+    }
+}

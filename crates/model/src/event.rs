@@ -1,0 +1,306 @@
+//! Everything that a person is shown. Status, logs and metrics are folds over one stream of events;
+//! readers of events decide nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::name::{DatasetName, JobName, VersionName};
+use crate::plan::prune::{PrunePlan, PruneSide};
+use crate::plan::replication::{Conflict, Discard, ReplicationPlan};
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// The job that it belongs to; none for the daemon itself.
+    pub job: Option<JobName>,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// The daemon runs; with its version.
+    DaemonStarted {
+        /// Version text.
+        version: String,
+    },
+    /// The daemon was asked to stop and ends what it does.
+    DaemonStopping {
+        /// By which signal or call.
+        cause: String,
+    },
+    /// All jobs have ended.
+    DaemonStopped,
+    /// A job waits for work.
+    JobStarted,
+    /// A job has ended.
+    JobStopped,
+    /// A child process was started (debug).
+    CommandStarted {
+        /// Command line.
+        command: String,
+    },
+    /// A child process ended (debug; a failure is reported by what it was for).
+    CommandFinished {
+        /// Command line.
+        command: String,
+        /// How long it ran.
+        took: Duration,
+        /// Whether it succeeded.
+        success: bool,
+    },
+    /// Something about snapshotting.
+    Snapshotting(Snapshotting),
+    /// An invocation of an active job began; earlier reports of the job are void.
+    InvocationStarted {
+        /// Counts from 1 since the daemon started.
+        number: u64,
+    },
+    /// An invocation ended, with a summary.
+    InvocationFinished {
+        /// Counts from 1.
+        number: u64,
+        /// What it did.
+        summary: InvocationSummary,
+    },
+    /// Something about replication.
+    Replication(Replication),
+    /// Something about pruning.
+    Pruning {
+        /// Which side.
+        side: PruneSide,
+        /// What.
+        what: Pruning,
+    },
+    /// A protection (hold, cursor) was made, removed, or could not be.
+    Protection {
+        /// On what, in words: `hold zrepl_STEP_J_x on p/a@s`.
+        object: String,
+        /// What became of it.
+        outcome: ProtectionOutcome,
+    },
+    /// Something to look at that stops nothing.
+    Warning {
+        /// Subsystem as in zrepl's logs: `job`, `repl`, `endpoint`, `pruning`, `snapshot`, `zfs.cmd`.
+        subsystem: &'static str,
+        /// The message.
+        message: String,
+    },
+    /// Something failed; each failure is reported once, where it is known best.
+    Error {
+        /// Subsystem as in zrepl's logs.
+        subsystem: &'static str,
+        /// The message, naming the object.
+        message: String,
+    },
+}
+
+/// What became of a protection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProtectionOutcome {
+    /// It is there.
+    Made,
+    /// It is gone.
+    Removed,
+    /// It could neither be made nor removed.
+    Failed(String),
+}
+
+/// What an invocation did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InvocationSummary {
+    /// Filesystems that were looked at.
+    pub filesystems: usize,
+    /// Steps completed.
+    pub steps: usize,
+    /// Stream bytes.
+    pub bytes: u64,
+    /// Snapshots destroyed, both sides.
+    pub destroyed: usize,
+    /// Failed filesystems, both phases.
+    pub errors: usize,
+    /// How long it took.
+    pub took: Duration,
+    /// Ended by a reset or by the daemon's stop.
+    pub cancelled: bool,
+}
+
+/// About snapshotting.
+#[derive(Debug, Clone)]
+pub enum Snapshotting {
+    /// State of the periodic snapshotter changed.
+    State {
+        /// The new state.
+        state: SnapshotterState,
+        /// Until when it sleeps.
+        sleep_until: Option<Timestamp>,
+        /// The error that led there.
+        error: Option<String>,
+    },
+    /// A round begins for these filesystems.
+    RoundStarted {
+        /// Full names of what will be taken.
+        snapshots: Vec<(DatasetName, VersionName)>,
+    },
+    /// One snapshot was tried.
+    Taken {
+        /// The filesystem.
+        filesystem: DatasetName,
+        /// The snapshot.
+        snapshot: VersionName,
+        /// The error's text if it failed.
+        result: Result<(), String>,
+    },
+    /// The round ended.
+    RoundFinished,
+}
+
+/// States of the periodic snapshotter, as zrepl numbers them in its status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotterState {
+    /// 1
+    SyncUp,
+    /// 2
+    SyncUpErrWait,
+    /// 4
+    Planning,
+    /// 8
+    Snapshotting,
+    /// 16
+    Waiting,
+    /// 32
+    ErrorWait,
+    /// 64
+    Stopped,
+}
+
+/// About replication.
+#[derive(Debug, Clone)]
+pub enum Replication {
+    /// An attempt begins.
+    AttemptStarted,
+    /// The listings or the plan failed.
+    PlanFailed {
+        /// Why.
+        error: String,
+    },
+    /// The plan.
+    Planned {
+        /// The plan itself.
+        plan: Arc<ReplicationPlan>,
+    },
+    /// Partial state on the receiver will be discarded.
+    Discarding {
+        /// Where.
+        filesystem: DatasetName,
+        /// Why.
+        reason: Discard,
+    },
+    /// A filesystem waits for something.
+    Blocked {
+        /// The filesystem.
+        filesystem: DatasetName,
+        /// On what.
+        on: BlockedOn,
+    },
+    /// A step runs.
+    StepStarted {
+        /// The filesystem.
+        filesystem: DatasetName,
+        /// Index in the plan's steps.
+        step: usize,
+    },
+    /// How far the running step of a filesystem is; sent a few times per second.
+    StepProgress {
+        /// The filesystem.
+        filesystem: DatasetName,
+        /// Index in the plan's steps.
+        step: usize,
+        /// Expected stream size, once known.
+        expected: Option<u64>,
+        /// Stream bytes so far.
+        bytes: u64,
+    },
+    /// A step is complete: received, and confirmed to the sender.
+    StepFinished {
+        /// The filesystem.
+        filesystem: DatasetName,
+        /// Index in the plan's steps.
+        step: usize,
+        /// Stream bytes.
+        bytes: u64,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Protections of an up-to-date filesystem were put right.
+    Confirmed {
+        /// The filesystem.
+        filesystem: DatasetName,
+    },
+    /// A filesystem needs a person; reported once per attempt.
+    Conflicted {
+        /// The filesystem.
+        filesystem: DatasetName,
+        /// Why.
+        conflict: Conflict,
+    },
+    /// A step, or the confirmation of a filesystem, failed.
+    StepFailed {
+        /// The filesystem.
+        filesystem: DatasetName,
+        /// Index in the plan's steps.
+        step: usize,
+        /// Stream bytes so far.
+        bytes: u64,
+        /// Why.
+        error: String,
+        /// Whether the next attempt tries it again.
+        will_retry: bool,
+    },
+    /// The attempt is over.
+    AttemptFinished,
+}
+
+/// What a filesystem waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockedOn {
+    /// `nothing`
+    Nothing,
+    /// `parent-initial-repl`
+    Parent,
+    /// `repl-queue`
+    Queue,
+}
+
+/// About pruning.
+#[derive(Debug, Clone)]
+pub enum Pruning {
+    /// Planning begins.
+    Started,
+    /// The listings failed.
+    PlanFailed {
+        /// Why.
+        error: String,
+    },
+    /// The decisions.
+    Planned {
+        /// The plan itself.
+        plan: Arc<PrunePlan>,
+    },
+    /// A filesystem is done.
+    Filesystem {
+        /// The filesystem.
+        filesystem: DatasetName,
+        /// Destroyed, with the rules' verdict.
+        destroyed: Vec<VersionName>,
+        /// Could not be destroyed, and why.
+        failed: Vec<(VersionName, String)>,
+    },
+    /// All filesystems are done.
+    Finished,
+}

@@ -1,0 +1,146 @@
+//! The service that a sender or receiver offers to the job that drives a replication.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use model::protection::ProtectionPolicy;
+use model::view::View;
+use model::{ClientIdentity, DatasetName, RetryClass, VersionName, VersionRef};
+use thiserror::Error;
+use tokio::io::AsyncRead;
+
+/// Bytes of a send stream. Ends with an error, never with a clean end of file, when its source
+/// failed, so that a short stream is not taken for a whole one.
+pub type ByteStream = Pin<Box<dyn AsyncRead + Send>>;
+
+/// A failed call.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CallError {
+    /// The other side cannot be reached, or the connection broke.
+    #[error("{0}")]
+    Connection(String),
+    /// The other side answered with an error.
+    #[error("{message}")]
+    Refused {
+        /// Whether trying again may help.
+        class: RetryClass,
+        /// What happened, naming the object.
+        message: String,
+    },
+}
+
+impl CallError {
+    /// An answer that another attempt will not change.
+    pub fn permanent(message: impl ToString) -> Self {
+        CallError::Refused { class: RetryClass::Permanent, message: message.to_string() }
+    }
+
+    /// Whether trying again may help.
+    pub fn class(&self) -> RetryClass {
+        match self {
+            CallError::Connection(_) => RetryClass::Transient,
+            CallError::Refused { class, .. } => *class,
+        }
+    }
+}
+
+/// One side of a replication. All names are in the sender's name space; a receiver maps them below
+/// its root. A sender answers `receive` with an error, and a receiver `send` and `send_completed`.
+#[async_trait]
+pub trait Endpoint: Send + Sync {
+    /// All filesystems that the caller may see, with their versions and the protections of the job
+    /// that owns the endpoint: one listing, shared by planning, protection and pruning.
+    async fn list(&self) -> Result<View, CallError>;
+
+    /// Protects and starts a step.
+    async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError>;
+
+    /// Receives a step's stream. Checks the head of the stream against the request before anything
+    /// changes on disk. On return the snapshot is there and protected.
+    async fn receive(&self, request: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError>;
+
+    /// Tells the sender that a step has arrived: moves the cursor, then drops the step's protection.
+    /// Idempotent.
+    async fn send_completed(&self, request: &SendRequest) -> Result<(), CallError>;
+
+    /// Tells the receiver to put its own protection of a version that it has in order. Idempotent.
+    async fn confirm_received(&self, request: &ReceiveRequest) -> Result<(), CallError>;
+
+    /// Destroys snapshots whose guid is still the one in the request.
+    async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError>;
+
+    /// Removes protections of the job that no step needs any longer; how many.
+    async fn clean_stale_protections(&self) -> Result<usize, CallError>;
+}
+
+/// A step as the sender is asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendRequest {
+    /// The filesystem.
+    pub filesystem: DatasetName,
+    /// What the receiver has; none for a full send.
+    pub from: Option<VersionRef>,
+    /// What to send.
+    pub to: VersionRef,
+    /// The token of the interrupted step to complete.
+    pub resume_token: Option<String>,
+    /// What to keep.
+    pub protection: ProtectionPolicy,
+}
+
+/// A started step.
+pub struct SendReply {
+    /// Whether the stream continues the interrupted one.
+    pub used_resume_token: bool,
+    /// The size of the stream in bytes, once the sender knows it.
+    pub expected: Arc<OnceLock<u64>>,
+    /// The stream.
+    pub stream: ByteStream,
+}
+
+/// A step as the receiver is asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiveRequest {
+    /// The filesystem, as the sender names it.
+    pub filesystem: DatasetName,
+    /// What the stream must be incremental from; none for a full one.
+    pub from: Option<VersionRef>,
+    /// What the stream must carry.
+    pub to: VersionRef,
+    /// Drop the state of an interrupted receive first. False exactly when the stream resumes it.
+    pub clear_resume_token: bool,
+    /// What to keep.
+    pub protection: ProtectionPolicy,
+}
+
+/// Snapshots of one filesystem to destroy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestroyRequest {
+    /// The filesystem, as the sender names it.
+    pub filesystem: DatasetName,
+    /// The snapshots.
+    pub snapshots: Vec<VersionRef>,
+}
+
+/// What became of a [`DestroyRequest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestroyResult {
+    /// The filesystem.
+    pub filesystem: DatasetName,
+    /// Per snapshot, in the request's order: gone, or why not.
+    pub results: Vec<(VersionName, Result<(), String>)>,
+}
+
+/// A passive job as a listener sees it.
+pub trait Service: Send + Sync {
+    /// The endpoint for a client whose identity the transport vouches for.
+    fn endpoint_for(&self, client: &ClientIdentity) -> Result<Arc<dyn Endpoint>, CallError>;
+}
+
+/// The active side's way to the other one.
+#[async_trait]
+pub trait Connector: Send + Sync {
+    /// Connects, within the transport's time limit.
+    async fn connect(&self) -> Result<Arc<dyn Endpoint>, CallError>;
+}

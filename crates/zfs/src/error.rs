@@ -1,0 +1,206 @@
+//! What can go wrong with ZFS, and whether trying again may help.
+
+use std::time::Duration;
+
+use model::RetryClass;
+use thiserror::Error;
+
+/// A failed operation: what was tried, on what, and why it failed.
+#[derive(Debug, Clone, Error)]
+#[error("cannot {operation} {object:?}: {kind}")]
+pub struct Error {
+    /// A verb that fits after "cannot", such as `hold` or `receive into`.
+    pub operation: &'static str,
+    /// The dataset, snapshot, bookmark or pool.
+    pub object: String,
+    /// Why.
+    pub kind: ErrorKind,
+}
+
+impl Error {
+    /// An error of `operation` on `object`.
+    pub fn new(operation: &'static str, object: impl ToString, kind: ErrorKind) -> Self {
+        Self { operation, object: object.to_string(), kind }
+    }
+
+    /// Whether the object does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self.kind, ErrorKind::NotFound)
+    }
+
+    /// Whether trying again may help.
+    pub fn class(&self) -> RetryClass {
+        self.kind.class()
+    }
+}
+
+/// Why an operation failed. Texts are fragments that follow "cannot send \"p/a@s\": ".
+#[derive(Debug, Clone, Error)]
+pub enum ErrorKind {
+    /// The object does not exist.
+    #[error("dataset does not exist")]
+    NotFound,
+    /// The pool does not exist or is not imported.
+    #[error("pool {pool:?} is not imported (see `zpool import`)")]
+    PoolMissing {
+        /// Its name.
+        pool: String,
+    },
+    /// The pool stopped I/O after an error.
+    #[error("pool {pool:?} is suspended (see `zpool status` and `zpool clear`)")]
+    PoolSuspended {
+        /// Its name.
+        pool: String,
+    },
+    /// The object exists already, as something else than wanted.
+    #[error("it exists already")]
+    Exists,
+    /// A snapshot is held.
+    #[error("it is held (see `zfs holds`)")]
+    Held,
+    /// A snapshot has clones.
+    #[error("it has clones")]
+    HasClones,
+    /// A dataset has children or snapshots.
+    #[error("it has children or snapshots")]
+    HasChildren,
+    /// In use: mounted, being received, being sent, ….
+    #[error("it is busy")]
+    Busy,
+    /// No space in the pool.
+    #[error("out of space")]
+    NoSpace,
+    /// A quota is exceeded.
+    #[error("quota exceeded")]
+    QuotaExceeded,
+    /// The pool is read-only.
+    #[error("the pool is read-only")]
+    ReadOnly,
+    /// The user may not do it.
+    #[error("permission denied (run as root, or delegate with `zfs allow`)")]
+    PermissionDenied,
+    /// An encryption key is needed and not loaded.
+    #[error("its encryption key is not loaded (see `zfs load-key`)")]
+    KeyNotLoaded,
+    /// The resume token is corrupt or does not fit any longer.
+    #[error("the resume token cannot be used: {0}")]
+    BadResumeToken(String),
+    /// A receive ended early; what arrived is kept and can be resumed.
+    #[error("the stream ended early; it can be resumed")]
+    Interrupted {
+        /// The token for the next send.
+        token: String,
+    },
+    /// A receive ended early; nothing is kept.
+    #[error("the stream ended early")]
+    Truncated,
+    /// The source of a stream failed; carries its text.
+    #[error("the stream failed: {0}")]
+    Source(String),
+    /// The target exists and the stream may not replace it.
+    #[error("the target exists and is not a placeholder")]
+    TargetExists,
+    /// The target has snapshots that a full stream would destroy.
+    #[error("the target has snapshots")]
+    TargetHasSnapshots,
+    /// The target was written to since its last snapshot.
+    #[error("the target has been modified since its most recent snapshot")]
+    TargetModified,
+    /// The newest snapshot of the target is not the stream's source.
+    #[error("the target's most recent snapshot does not match the source of the incremental stream")]
+    SourceMismatch,
+    /// A forced receive would replace encrypted data by unencrypted, or the reverse.
+    #[error(
+        "zfs receive -F cannot be used to destroy an encrypted filesystem or overwrite an unencrypted one with an encrypted one"
+    )]
+    EncryptionBoundary,
+    /// The stream needs a feature that this ZFS or pool lacks.
+    #[error("the stream needs a feature that the pool or the kernel module lacks: {0}")]
+    Unsupported(String),
+    /// The caller gave it up; the child is dead and reaped.
+    #[error("cancelled")]
+    Cancelled,
+    /// The child ran longer than its limit and was killed.
+    #[error("it took longer than {0:?} and was stopped")]
+    Deadline(Duration),
+    /// No byte moved for too long; the child was killed.
+    #[error("no data moved for {0:?}; it was stopped")]
+    Stalled(Duration),
+    /// The program cannot be started.
+    #[error("cannot start `{program}`: {problem} (is ZFS installed and on the PATH?)")]
+    NotStarted {
+        /// `zfs` or `zpool`.
+        program: String,
+        /// The operating system's words.
+        problem: String,
+    },
+    /// The child was killed by a signal that we did not send.
+    #[error("`{command}` was killed by signal {signal}")]
+    Killed {
+        /// Command line.
+        command: String,
+        /// Signal number.
+        signal: i32,
+    },
+    /// The child's output is not what it is documented to be.
+    #[error("cannot make sense of the output of `{command}`: {problem}")]
+    Output {
+        /// Command line.
+        command: String,
+        /// What is wrong, with the line.
+        problem: String,
+    },
+    /// A name that cannot be used.
+    #[error(transparent)]
+    Name(#[from] model::NameError),
+    /// Anything else: the child's own words.
+    #[error("`{command}` failed with {status}: {stderr}")]
+    Failed {
+        /// Command line.
+        command: String,
+        /// Exit status in words.
+        status: String,
+        /// The end of its standard error.
+        stderr: String,
+    },
+}
+
+impl ErrorKind {
+    /// Whether trying again may help.
+    pub fn class(&self) -> RetryClass {
+        use ErrorKind as K;
+        match self {
+            K::Busy
+            | K::Interrupted { .. }
+            | K::Truncated
+            | K::Source(_)
+            | K::Cancelled
+            | K::Deadline(_)
+            | K::Stalled(_)
+            | K::Killed { .. } => RetryClass::Transient,
+            K::PoolMissing { .. }
+            | K::PoolSuspended { .. }
+            | K::NoSpace
+            | K::QuotaExceeded
+            | K::ReadOnly
+            | K::PermissionDenied
+            | K::KeyNotLoaded
+            | K::TargetExists
+            | K::TargetHasSnapshots
+            | K::TargetModified
+            | K::EncryptionBoundary
+            | K::Unsupported(_)
+            | K::NotStarted { .. } => RetryClass::NeedsPerson,
+            K::NotFound
+            | K::Exists
+            | K::Held
+            | K::HasClones
+            | K::HasChildren
+            | K::BadResumeToken(_)
+            | K::SourceMismatch
+            | K::Output { .. }
+            | K::Name(_)
+            | K::Failed { .. } => RetryClass::Permanent,
+        }
+    }
+}
