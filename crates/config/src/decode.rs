@@ -12,7 +12,7 @@ use crate::source::{Source, Span};
 use crate::suggest;
 use crate::tree::{Entry, Node, Scalar, Value};
 
-/// More errors than anybody reads, and few enough that a file full of them costs little.
+/// More than anybody reads, and few enough that a file full of them costs little.
 const MAX_DIAGNOSTICS: usize = 100;
 
 /// What was said so far, over all files.
@@ -207,6 +207,12 @@ impl<'a> Field<'a> {
         if self.is_null() {
             return self.fail("a section with a `type` is missing here", Some(listed()));
         }
+        if let Value::Scalar(scalar) = &self.node.value
+            && types.contains(&scalar.text.as_str())
+        {
+            return self
+                .fail("a section with a `type` is needed here", Some(format!("write `{{type: {}}}`", scalar.text)));
+        }
         let mut section = self.section()?;
         let Some(field) = section.take("type").filter(|field| !field.is_empty()) else {
             return self.fail("missing field `type`", Some(listed()));
@@ -217,7 +223,7 @@ impl<'a> Field<'a> {
 
     /// One of some words.
     pub(crate) fn one_of(&self, what: &str, words: &[&str]) -> Option<String> {
-        let text = &self.scalar(&format!("a {what}"))?.text;
+        let text = &self.scalar(&format!("one of {}", list(words)))?.text;
         if words.contains(&text.as_str()) {
             return Some(text.clone());
         }

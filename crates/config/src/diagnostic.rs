@@ -151,12 +151,14 @@ impl Diagnostic {
     }
 }
 
-/// The bytes to underline, within the excerpt: of a value that spans lines only its first.
+/// The bytes to underline, within the excerpt: of a value that spans lines only its first. Whole
+/// characters, as the parser's idea of an end may lie within one.
 fn caret(source: &Source, span: Span, line: usize) -> Range<usize> {
-    let (start_of_line, length) = (source.line_start(line), source.line(line).len());
-    let start = span.start.saturating_sub(start_of_line).min(length);
-    let end = span.end.saturating_sub(start_of_line).min(length);
-    start..end.max(start)
+    let (start_of_line, text) = (source.line_start(line), source.line(line));
+    let within = |byte: usize| byte.saturating_sub(start_of_line).min(text.len());
+    let start = (0..=within(span.start)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let end = (within(span.end).max(start)..=text.len()).find(|at| text.is_char_boundary(*at));
+    start..end.unwrap_or(text.len())
 }
 
 impl fmt::Display for Diagnostic {

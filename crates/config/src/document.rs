@@ -33,18 +33,17 @@ fn document(root: &Field<'_>, claims: &Claims) -> Option<Document> {
         global(section)
     });
     let jobs = section.take("jobs").map_or(Some(Vec::new()), |field| jobs(&field, claims));
-    let include = section.list("include", |field| Some((path(field)?, field.place())));
+    let include = section.take("include").and_then(|field| field.items()).unwrap_or_default();
+    let include = include.iter().filter_map(|field| Some((path(field)?, field.place()))).collect();
     section.finish();
-    Some(Document {
-        global: global.unwrap_or_default(),
-        global_place,
-        jobs: jobs.unwrap_or_default(),
-        include: include.unwrap_or_default(),
-    })
+    Some(Document { global: global.unwrap_or_default(), global_place, jobs: jobs.unwrap_or_default(), include })
 }
 
 fn path(field: &Field<'_>) -> Option<String> {
-    text(field).filter(|path| !path.is_empty()).or_else(|| field.fail("the path of a file is missing", None))
+    match field.scalar("the path of a file")?.text.as_str() {
+        "" => field.fail("the path of a file is missing", None),
+        path => Some(path.to_owned()),
+    }
 }
 
 fn global(mut section: crate::decode::Section<'_>) -> Option<Global> {

@@ -46,6 +46,7 @@ impl DurationError {
             DurationError::UnknownUnit(unit) if matches!(unit.as_str(), "D" | "day" | "days") => {
                 format!("days are `{number}d`")
             }
+            DurationError::Negative => "remove the `-`".to_owned(),
             _ => "write a number and one of `s`, `m`, `h`, `d`, `w`, such as `10m` or `1h30m`".to_owned(),
         }
     }

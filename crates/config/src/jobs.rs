@@ -13,8 +13,8 @@ use crate::types::{
     SinkJob, SnapJob, Snapshotting,
 };
 use crate::values::{
-    bad_name, boolean, brief, check_property, client_identity, count, dataset, filesystems, interval, keep_rules,
-    local_keep_rules, property, text, timeout,
+    bad_name, boolean, brief, client_identity, count, dataset, filesystems, interval, keep_rules, local_keep_rules,
+    property, property_key, text, timeout,
 };
 
 const TYPES: [&str; 5] = ["push", "sink", "snap", "pull", "source"];
@@ -246,9 +246,8 @@ fn placeholder_encryption(field: &Field<'_>) -> Option<PlaceholderEncryption> {
 fn overrides(field: &Field<'_>) -> Option<Vec<(String, String)>> {
     let entries = field.entries("a mapping of properties to values")?;
     let decoded = entries.into_iter().map(|(name, field)| {
-        let valid = check_property(&field, &name);
         let value = if field.is_null() { Some(String::new()) } else { text(&field) };
-        valid.and(Some((name, value?)))
+        property_key(name, &field).zip(value)
     });
     let decoded: Vec<Option<(String, String)>> = decoded.collect();
     decoded.into_iter().collect()

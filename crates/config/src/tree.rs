@@ -10,7 +10,7 @@ use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag
 
 use crate::decode::File;
 use crate::diagnostic::Diagnostic;
-use crate::source::Span;
+use crate::source::{Source, Span};
 
 /// Deeper than any section of the grammar, and shallow enough for recursion.
 const MAX_DEPTH: usize = 64;
@@ -137,6 +137,9 @@ impl<'a> Builder<'a> {
         }
         match event {
             Event::Scalar(text, style, anchor, tag) => {
+                // Where nothing is written, the parser says `~` and points near by.
+                let written = self.file.source.text.get(span.start..span.end);
+                let text = if text == "~" && written != Some("~") { "".into() } else { text };
                 let plain = style == ScalarStyle::Plain && !is_string(tag.as_deref());
                 let scalar = Scalar { text: text.into_owned(), plain };
                 Ok(self.finish(anchor, Node { span, value: Value::Scalar(scalar), weight: 1 }))
@@ -233,14 +236,17 @@ impl<'a> Builder<'a> {
             Value::Map(merged) => merged.iter().for_each(|entry| {
                 entries.insert(entry.clone());
             }),
-            Value::List(nodes) if nodes.iter().all(|node| matches!(node.value, Value::Map(_))) => {
-                nodes.iter().for_each(|node| self.merge(node, entries));
-            }
-            Value::List(_) | Value::Scalar(_) => {
-                let error = Diagnostic::error("`<<` merges mappings and nothing else").at(self.file.source, from.span);
-                self.file.log.report(error.with_hint("write `<<: *name` where `&name` marks a mapping"));
-            }
+            Value::List(nodes) => nodes.iter().for_each(|node| match &node.value {
+                Value::Map(_) => self.merge(node, entries),
+                Value::List(_) | Value::Scalar(_) => self.cannot_merge(node.span),
+            }),
+            Value::Scalar(_) => self.cannot_merge(from.span),
         }
+    }
+
+    fn cannot_merge(&self, span: Span) {
+        let error = Diagnostic::error("`<<` merges mappings and nothing else").at(self.file.source, span);
+        self.file.log.report(error.with_hint("write `<<: *name` where `&name` marks a mapping"));
     }
 
     fn report(&self, message: &str, span: Span) {
@@ -252,20 +258,32 @@ impl<'a> Builder<'a> {
     }
 
     fn syntax_error(&self, error: &ScanError) -> Diagnostic {
+        let source = self.file.source;
         let start = byte(error.marker());
-        let span = Span { start, end: start.saturating_add(1) };
-        let diagnostic = Diagnostic::error(format!("not valid YAML: {}", error.info())).at(self.file.source, span);
-        let (line, _) = self.file.source.position(start);
-        let text = self.file.source.line(line);
-        let indentation = text.len() - text.trim_start().len();
-        if text.get(..indentation).is_some_and(|blanks| blanks.contains('\t')) {
+        let message = format!("not valid YAML: {}", error.info());
+        let (line, _) = source.position(start);
+        // A tab is often noticed only when it has made the line part of the one before.
+        if let Some(start) = [line, line + 1].into_iter().find_map(|line| indenting_tab(source, line)) {
+            let diagnostic = Diagnostic::error(message).at(source, Span { start, end: start + 1 });
             return diagnostic.with_hint("indent with blanks: YAML does not allow tabs there");
         }
+        let text = source.line(line);
+        let diagnostic = Diagnostic::error(message).at(source, Span { start, end: start.saturating_add(1) });
         if text.contains(": *") || text.contains("- *") {
             return diagnostic.with_hint("a text that begins with `*` has to be quoted");
         }
+        if error.info().contains("quoted scalar") {
+            return diagnostic.with_hint("is a quotation mark missing before this?");
+        }
         diagnostic
     }
+}
+
+/// The first tab in the indentation of a line.
+fn indenting_tab(source: &Source, line: usize) -> Option<usize> {
+    let text = source.line(line);
+    let tab = text.find('\t')?;
+    text.get(..tab)?.chars().all(|c| c == ' ').then(|| source.line_start(line) + tab)
 }
 
 /// A mapping under construction; the index keeps a long one from taking quadratic time.

@@ -109,19 +109,32 @@ pub(crate) fn brief(error: &NameError) -> String {
 /// The name of a ZFS property.
 pub(crate) fn property(field: &Field<'_>) -> Option<String> {
     let name = text(field)?;
-    check_property(field, &name)?;
-    Some(name)
+    match property_problem(&name) {
+        Some(problem) => field.fail(problem, None),
+        None => Some(name),
+    }
 }
 
-pub(crate) fn check_property(field: &Field<'_>, name: &str) -> Option<()> {
+/// A property name given as a key.
+pub(crate) fn property_key(name: String, field: &Field<'_>) -> Option<String> {
+    match property_problem(&name) {
+        Some(problem) => {
+            field.report(field.key_place().error(problem));
+            None
+        }
+        None => Some(name),
+    }
+}
+
+fn property_problem(name: &str) -> Option<String> {
     let problem = match name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
         _ if name.is_empty() => "is empty".to_owned(),
         _ if name.starts_with('-') => "begins with `-`".to_owned(),
         _ if name.len() > 256 => "is longer than 256 bytes".to_owned(),
         Some(c) => format!("character {c:?} is not allowed"),
-        None => return Some(()),
+        None => return None,
     };
-    field.fail(format!("invalid property name `{}`: {problem}", shown(name)), None)
+    Some(format!("invalid property name `{}`: {problem}", shown(name)))
 }
 
 /// A pattern for names, searched for anywhere in them.
