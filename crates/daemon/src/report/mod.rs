@@ -1,0 +1,9 @@
+//! Readers of events: what a person, a script or a log sees. They decide nothing.
+
+pub mod log;
+mod status;
+mod version;
+mod words;
+
+pub use status::{Status, StatusFold};
+pub use version::Version;
