@@ -16,6 +16,9 @@ pub struct View {
     /// Whether [`FilesystemView::protections`] was looked up. A peer that cannot tell has empty lists
     /// that mean nothing, and is not asked to put anything right.
     pub protections_known: bool,
+    /// What a sender's `send.encrypted` demands of its streams; none if it did not tell, which leaves
+    /// the check to the moment of sending.
+    pub sends_encrypted: Option<bool>,
 }
 
 impl Default for View {
@@ -27,12 +30,12 @@ impl Default for View {
 impl View {
     /// A side that tells everything.
     pub fn new(filesystems: BTreeMap<DatasetName, FilesystemView>) -> Self {
-        Self { filesystems, protections_known: true }
+        Self { filesystems, protections_known: true, sends_encrypted: None }
     }
 
     /// A side that cannot tell its protections: a peer older than this program.
     pub fn without_protections(filesystems: BTreeMap<DatasetName, FilesystemView>) -> Self {
-        Self { filesystems, protections_known: false }
+        Self { filesystems, protections_known: false, sends_encrypted: None }
     }
 }
 

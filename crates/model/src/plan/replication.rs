@@ -8,7 +8,7 @@ use crate::plan::protection::{Completion, after_receive};
 use crate::plan::resume::resumed_step;
 use crate::protection::{ProtectionKind, ProtectionPolicy, ProtectionStrategy};
 use crate::version::{UnixTime, Version, VersionRef};
-use crate::view::{FilesystemView, Placeholder, View};
+use crate::view::{Encryption, FilesystemView, Placeholder, View};
 
 /// The choices of a job that replication depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,10 +189,11 @@ pub fn plan_replication(sender: &View, receiver: &View, policy: &ReplicationPoli
             name,
             sender: source,
             receiver: receiver.filesystems.get(name),
+            sends_encrypted: sender.sends_encrypted,
             sender_protections: sender.protections_known,
             receiver_protections: receiver.protections_known,
         };
-        queue.push(&sides, sides.plan(policy));
+        queue.push(&sides, sides.sendable(sides.plan(policy)));
     }
     queue.into_plan()
 }
@@ -202,6 +203,7 @@ struct Sides<'a> {
     name: &'a DatasetName,
     sender: &'a FilesystemView,
     receiver: Option<&'a FilesystemView>,
+    sends_encrypted: Option<bool>,
     sender_protections: bool,
     receiver_protections: bool,
 }
@@ -223,12 +225,22 @@ impl Sides<'_> {
         };
         let discard = match self.receiver.and_then(|receiver| receiver.partial.as_ref()) {
             None => None,
-            Some(partial) => match resumed_step(self.name, partial, &self.sender.versions, newest) {
+            Some(partial) => match resumed_step(self.name, partial, self.sender, self.sends_encrypted, newest) {
                 Ok(step) => return self.resume(step),
                 Err(discard) => Some(discard),
             },
         };
         self.plan_normally(&comparison, policy, discard)
+    }
+
+    /// Refuses steps that the sender would refuse.
+    fn sendable(&self, planned: Planned) -> Planned {
+        let has_steps = matches!(planned.0, FilesystemAction::Steps { .. });
+        if has_steps && self.sends_encrypted == Some(true) && self.sender.encryption == Encryption::None {
+            let problem = "encrypted send mandated by policy, but the filesystem is not encrypted";
+            return (FilesystemAction::Conflict(Conflict::SendPolicy(problem.to_owned())), None);
+        }
+        planned
     }
 
     fn plan_placeholder(&self) -> FilesystemAction {
