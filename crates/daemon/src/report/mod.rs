@@ -3,7 +3,6 @@
 pub mod log;
 mod status;
 mod version;
-mod words;
 
 pub use status::{Status, StatusFold};
 pub use version::Version;

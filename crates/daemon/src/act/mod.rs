@@ -1,0 +1,3 @@
+//! Plans against the world.
+
+pub mod snapshotting;
