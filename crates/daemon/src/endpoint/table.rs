@@ -37,6 +37,25 @@ impl Facts {
             protections: Vec::new(),
         }
     }
+
+    /// Of a placeholder that was just made; who says that it is not encrypted does not matter to a
+    /// receiver.
+    pub(super) fn new_placeholder() -> Self {
+        Self {
+            placeholder: Placeholder::On,
+            encryption: Encryption::None,
+            has_snapshots: false,
+            partial: false,
+            protections: Vec::new(),
+        }
+    }
+
+    /// Of a target that just received a snapshot.
+    pub(super) fn received(before: Option<Facts>, replaced_placeholder: bool) -> Self {
+        let before = before.unwrap_or(Self { placeholder: Placeholder::Unset, ..Self::new_placeholder() });
+        let placeholder = if replaced_placeholder { Placeholder::Off } else { before.placeholder };
+        Self { placeholder, has_snapshots: true, partial: false, ..before }
+    }
 }
 
 /// What the table says about a dataset.

@@ -27,6 +27,15 @@ pub(super) struct Side {
     warned: Mutex<Vec<String>>,
 }
 
+/// The result of a listing.
+pub(super) struct Scanned {
+    pub(super) seen: Vec<Seen>,
+    /// Roots that do not exist.
+    pub(super) missing: Vec<DatasetName>,
+    /// What was left out, for [`Side::warn_once`].
+    pub(super) warnings: Vec<String>,
+}
+
 /// A dataset with the job's protections.
 pub(super) struct Seen {
     pub(super) dataset: Dataset,
@@ -51,16 +60,15 @@ impl Side {
         &self,
         scope: &Scope,
         wanted: impl Fn(&DatasetName) -> bool,
-    ) -> Result<(Vec<Seen>, Vec<DatasetName>), CallError> {
+    ) -> Result<Scanned, CallError> {
         let started = self.table.listing_started();
-        let Listing { mut datasets, missing, skipped } =
-            self.zfs.list(scope).await.map_err(|error| refused(&error))?;
-        self.warn_once(skipped.into_iter().map(|what| format!("left out of the listing: {what}")).collect());
+        let Listing { mut datasets, missing, skipped } = self.zfs.list(scope).await.map_err(|error| refused(&error))?;
         datasets.retain(|dataset| wanted(&dataset.name));
         let seen = self.with_protections(datasets).await?;
         let facts = seen.iter().map(|seen| (seen.dataset.name.clone(), seen.facts()));
         self.table.replace(&started, facts);
-        Ok((seen, missing))
+        let warnings = skipped.into_iter().map(|what| format!("left out of the listing: {what}")).collect();
+        Ok(Scanned { seen, missing, warnings })
     }
 
     /// What is known of a dataset; looks at it if nothing is. None if it does not exist.
@@ -111,7 +119,8 @@ impl Side {
     fn protections_of(&self, dataset: &Dataset, holds: &[Hold]) -> Vec<Protection> {
         let bookmarks = dataset.versions.iter().filter_map(|version| bookmark_protection(version, &self.job));
         let holds = holds.iter().filter_map(|hold| {
-            let snapshot = dataset.versions.iter().find(|version| version.is_snapshot() && version.name == hold.snapshot)?;
+            let snapshot =
+                dataset.versions.iter().find(|version| version.is_snapshot() && version.name == hold.snapshot)?;
             hold_protection(&hold.tag, snapshot, &self.job)
         });
         bookmarks.chain(holds).collect()
@@ -119,10 +128,8 @@ impl Side {
 
     /// Tells warnings that the last listing did not have.
     pub(super) fn warn_once(&self, warnings: Vec<String>) {
-        let before = std::mem::replace(
-            &mut *self.warned.lock().unwrap_or_else(PoisonError::into_inner),
-            warnings.clone(),
-        );
+        let before =
+            std::mem::replace(&mut *self.warned.lock().unwrap_or_else(PoisonError::into_inner), warnings.clone());
         for message in warnings.into_iter().filter(|message| !before.contains(message)) {
             self.events.tell(What::Warning { subsystem: "endpoint", message });
         }
@@ -166,8 +173,5 @@ pub(super) enum PartialState {
 }
 
 fn decode_partial(token: String) -> PartialReceive {
-    PartialReceive {
-        contents: zfs::token::decode(&token).map_err(|error| error.to_string()),
-        token: token.into(),
-    }
+    PartialReceive { contents: zfs::token::decode(&token).map_err(|error| error.to_string()), token: token.into() }
 }

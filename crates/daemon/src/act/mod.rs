@@ -1,0 +1,5 @@
+//! Carries plans out against ZFS and the other side.
+
+mod invocation;
+
+pub use invocation::{Invocation, LocalInvocation, prune_local, replicate_and_prune};
