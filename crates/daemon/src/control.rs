@@ -6,7 +6,6 @@ mod socket;
 
 use std::convert::Infallible;
 use std::io::{self, BufWriter, Write};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -24,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Shared;
 use crate::dispatch::Operation;
+use crate::limits::{ACCEPT_PAUSE, CONTROL_CONNECTION, CONTROL_CONNECTIONS, CONTROL_REQUEST, CONTROL_REQUEST_BYTES};
 use crate::report::{Status, Version};
 
 pub use socket::{Socket, SocketError};
@@ -31,18 +31,6 @@ pub use socket::{Socket, SocketError};
 /// The name under which the socket appears among the jobs.
 pub const JOB: &str = "_control";
 
-/// Clients served at once; further ones wait in the listener's queue. Each may cost a report's worth
-/// of work.
-const MAX_CONNECTIONS: usize = 32;
-/// Largest request body. A signal is a job name and a verb.
-const MAX_REQUEST: usize = 64 * 1024;
-/// How long a client may take to send its request.
-const REQUEST_LIMIT: Duration = Duration::from_secs(5);
-/// How long a connection may last: a report of a large host is tens of megabytes, and a client that
-/// does not read it must not hold it for ever.
-const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
-/// Pause after a failed accept, which is out of file descriptors as a rule and passes.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// A report is written in pieces of this size, of which few exist at a time.
 const CHUNK: usize = 64 * 1024;
 
@@ -60,7 +48,7 @@ pub(crate) async fn serve(socket: Socket, shared: Shared, end: CancellationToken
     while let Some(accepted) = end.run_until_cancelled(accept(&listener, &mut connections)).await {
         match accepted {
             Ok(stream) => {
-                connections.spawn(tokio::time::timeout(CONNECTION_LIMIT, connection(stream, router.clone())));
+                connections.spawn(tokio::time::timeout(CONTROL_CONNECTION, connection(stream, router.clone())));
             }
             Err(error) => {
                 let message = format!("cannot accept a connection on {}: {error}", socket.path().display());
@@ -74,7 +62,7 @@ pub(crate) async fn serve(socket: Socket, shared: Shared, end: CancellationToken
 /// The next client, once there is room for it.
 async fn accept<T: 'static>(listener: &UnixListener, connections: &mut JoinSet<T>) -> io::Result<UnixStream> {
     while connections.try_join_next().is_some() {}
-    while connections.len() >= MAX_CONNECTIONS {
+    while connections.len() >= CONTROL_CONNECTIONS {
         connections.join_next().await;
     }
     Ok(listener.accept().await?.0)
@@ -85,7 +73,7 @@ async fn connection(stream: UnixStream, router: Router) {
     let service = TowerToHyperService::new(router);
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_LIMIT)
+        .header_read_timeout(CONTROL_REQUEST)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     let _ = served.await;
@@ -142,11 +130,11 @@ impl Write for Pieces {
 }
 
 async fn signal(State(shared): State<Shared>, body: Body) -> Response {
-    let body = tokio::time::timeout(REQUEST_LIMIT, axum::body::to_bytes(body, MAX_REQUEST)).await;
+    let body = tokio::time::timeout(CONTROL_REQUEST, axum::body::to_bytes(body, CONTROL_REQUEST_BYTES)).await;
     let request = match body {
         Ok(Ok(bytes)) => Request::parse(&bytes),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("the request was not complete after {REQUEST_LIMIT:?}")),
+        Err(_) => Err(format!("the request was not complete after {CONTROL_REQUEST:?}")),
     };
     let Request { name, op } = match request {
         Ok(request) => request,

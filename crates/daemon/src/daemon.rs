@@ -18,13 +18,10 @@ use crate::control::{self, SocketError};
 use crate::dispatch::{Dispatch, Operation, SignalError};
 use crate::events::{Events, Reader};
 use crate::job;
+use crate::limits;
 use crate::report::{Status, StatusFold};
 use crate::tasks::Tasks;
 use crate::tuning::Tuning;
-
-/// How long [`Daemon::stop`] waits. Jobs end within moments once cancelled; what takes longer is a
-/// child process that the kernel does not let die, which may be never.
-pub const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Replaces a job's way to its other side, for a simulation of faulty networks.
 pub type WrapConnector = Arc<dyn Fn(&JobName, Arc<dyn Connector>) -> Arc<dyn Connector> + Send + Sync>;
@@ -159,12 +156,12 @@ impl Daemon {
     /// socket file is gone then. `cause` is what the log says.
     ///
     /// # Errors
-    /// [`STOP_DEADLINE`] passed first.
+    /// [`limits::STOP`] passed first.
     pub async fn stop(&self, cause: &str) -> Result<(), StillRunning> {
         self.shared.dispatch.stop(cause).await;
         // In case that the dispatcher itself has failed.
         self.shared.jobs.cancel();
-        let stopped = tokio::time::timeout(STOP_DEADLINE, async {
+        let stopped = tokio::time::timeout(limits::STOP, async {
             self.shared.tasks.wait().await;
             self.end_services.cancel();
             self.services.wait().await;
@@ -180,7 +177,7 @@ impl Daemon {
         let tasks = [self.shared.tasks.alive(), self.services.alive()].concat();
         let commands = self.shared.world.zfs.running();
         let commands = commands.iter().map(|command| format!("`{}`", command.args.join(" ")));
-        StillRunning { deadline: STOP_DEADLINE, waiting_for: tasks.into_iter().chain(commands).collect() }
+        StillRunning { deadline: limits::STOP, waiting_for: tasks.into_iter().chain(commands).collect() }
     }
 }
 

@@ -9,10 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Events;
-
-/// How many messages may wait. Senders wait when it is full: a control request no longer than its
-/// own time limit, a job until the daemon stops.
-const QUEUE: usize = 64;
+use crate::limits::DISPATCH_QUEUE;
 
 /// Why a request to a job was not carried out. Clients of zrepl know these texts.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -69,7 +66,7 @@ pub(crate) struct Dispatch {
 impl Dispatch {
     /// A dispatcher, to be run with [`Dispatcher::run`].
     pub(crate) fn new(events: Events, jobs: CancellationToken) -> (Dispatch, Dispatcher) {
-        let (messages, inbox) = mpsc::channel(QUEUE);
+        let (messages, inbox) = mpsc::channel(DISPATCH_QUEUE);
         (Dispatch { messages }, Dispatcher { inbox, events, jobs, slots: BTreeMap::new() })
     }
 

@@ -12,12 +12,13 @@ mod dispatch;
 pub mod endpoint;
 pub mod events;
 mod job;
+pub mod limits;
 pub mod report;
 pub mod signals;
 mod tasks;
 pub mod tuning;
 
-pub use daemon::{Daemon, STOP_DEADLINE, StartError, StillRunning, World, WrapConnector};
+pub use daemon::{Daemon, StartError, StillRunning, World, WrapConnector};
 pub use dispatch::{Operation, SignalError};
 
 /// The program's version.

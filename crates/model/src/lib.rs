@@ -11,6 +11,7 @@ pub mod name;
 pub mod plan;
 pub mod protection;
 pub mod retry;
+pub mod schedule;
 pub mod version;
 pub mod view;
 

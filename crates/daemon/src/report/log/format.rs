@@ -8,9 +8,7 @@ use jiff::tz::{Offset, TimeZone};
 use serde_json::{Map, Value as Json};
 
 use super::entry::{Entry, Value};
-
-/// Longest line in bytes. Error texts of peers and children end up in lines; what is longer is cut.
-const MAX_LINE: usize = 64 * 1024;
+use crate::limits::LOG_LINE_BYTES;
 
 /// What a line says besides the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +38,8 @@ impl Layout {
             LogFormat::Logfmt => self.logfmt(entry),
             LogFormat::Json => self.json(entry),
         };
-        if line.len() > MAX_LINE {
-            line.truncate(line.floor_char_boundary(MAX_LINE));
+        if line.len() > LOG_LINE_BYTES {
+            line.truncate(line.floor_char_boundary(LOG_LINE_BYTES));
             line.push('…');
         }
         line.push('\n');

@@ -15,11 +15,7 @@ use super::entry::Entry;
 use super::format::{Layout, Metadata};
 use super::steps::StepNames;
 use crate::events::Reader;
-
-/// Bytes that may wait. Enough for the bursts of a host with tens of thousands of filesystems.
-const QUEUE_BYTES: usize = 4 << 20;
-/// The part of the queue that only warnings and errors may use.
-const RESERVED_BYTES: usize = 1 << 20;
+use crate::limits::{LOG_QUEUE_BYTES, LOG_QUEUE_RESERVED_BYTES};
 
 /// The `stdout` outlet.
 pub struct StdoutLog {
@@ -81,8 +77,8 @@ impl Reader for StdoutLog {
         };
         let Some(entry) = entry.filter(|entry| entry.level >= self.level) else { return };
         let limit = match entry.level {
-            LogLevel::Debug | LogLevel::Info => QUEUE_BYTES - RESERVED_BYTES,
-            LogLevel::Warn | LogLevel::Error => QUEUE_BYTES,
+            LogLevel::Debug | LogLevel::Info => LOG_QUEUE_BYTES - LOG_QUEUE_RESERVED_BYTES,
+            LogLevel::Warn | LogLevel::Error => LOG_QUEUE_BYTES,
         };
         self.writer.push(self.layout.line(&entry), limit, |lost| self.loss(lost, event.at));
     }
