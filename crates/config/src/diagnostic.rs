@@ -70,8 +70,18 @@ impl Diagnostic {
         Self { source: Some(Arc::clone(source)), span: Some(span), ..self }
     }
 
-    pub(crate) fn in_file(self, source: &Arc<Source>) -> Self {
-        Self { source: Some(Arc::clone(source)), ..self }
+    /// Whether both say the same about the same place.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        self.span == other.span && self.message == other.message && self.file() == other.file()
+    }
+
+    pub(crate) fn file(&self) -> Option<&str> {
+        self.source.as_ref().map(|source| source.name.as_str())
+    }
+
+    /// Orders what is said about one file; what is about no place comes first.
+    pub(crate) fn position(&self) -> usize {
+        self.span.map_or(0, |span| span.start)
     }
 
     pub(crate) fn field_path(self, field: impl Into<String>) -> Self {
@@ -127,8 +137,7 @@ impl Diagnostic {
     }
 
     fn place(&self) -> Vec<Element<'_>> {
-        let Some(source) = &self.source else { return Vec::new() };
-        let Some(span) = self.span else { return vec![Origin::path(source.name.as_str()).into()] };
+        let (Some(source), Some(span)) = (&self.source, self.span) else { return Vec::new() };
         let (line, column) = source.position(span.start);
         let text = source.line(line);
         if text.len() > MAX_EXCERPT_LINE {
@@ -142,12 +151,14 @@ impl Diagnostic {
     }
 }
 
-/// The bytes to underline, within the excerpt: of a value that spans lines only its first.
+/// The bytes to underline, within the excerpt: of a value that spans lines only its first. Whole
+/// characters, as the parser's idea of an end may lie within one.
 fn caret(source: &Source, span: Span, line: usize) -> Range<usize> {
-    let (start_of_line, length) = (source.line_start(line), source.line(line).len());
-    let start = span.start.saturating_sub(start_of_line).min(length);
-    let end = span.end.saturating_sub(start_of_line).min(length);
-    start..end.max(start)
+    let (start_of_line, text) = (source.line_start(line), source.line(line));
+    let within = |byte: usize| byte.saturating_sub(start_of_line).min(text.len());
+    let start = (0..=within(span.start)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let end = (within(span.end).max(start)..=text.len()).find(|at| text.is_char_boundary(*at));
+    start..end.unwrap_or(text.len())
 }
 
 impl fmt::Display for Diagnostic {

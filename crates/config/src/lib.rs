@@ -5,13 +5,21 @@
 
 pub mod types;
 
+mod check;
+mod decode;
 mod diagnostic;
+mod document;
+mod duration;
+mod jobs;
+mod load;
+mod scalar;
 mod source;
-
-use std::path::Path;
-use std::sync::Arc;
+mod suggest;
+mod tree;
+mod values;
 
 pub use diagnostic::{Diagnostic, Errors, Location, Severity, Style};
+pub use load::{find, load, parse};
 pub use types::Config;
 
 /// A configuration that can be used.
@@ -21,22 +29,4 @@ pub struct Loaded {
     pub config: Config,
     /// What is legal and probably not meant.
     pub warnings: Vec<Diagnostic>,
-}
-
-/// Reads the configuration: `path` if given, else the first default location that exists.
-///
-/// # Errors
-/// All mistakes of all files at once, with the warnings that there were.
-pub fn load(path: Option<&Path>) -> Result<Loaded, Errors> {
-    let shown = path.unwrap_or(Path::new("/etc/zrepl/zrepl.yml")).display().to_string();
-    Err(Errors::one(Diagnostic::error(format!("cannot read {shown}: the reader is not connected yet"))))
-}
-
-/// Reads a configuration from memory; `source_name` stands for the file's name in messages.
-///
-/// # Errors
-/// All mistakes at once, with the warnings that there were.
-pub fn parse(source_name: &str, text: &str) -> Result<Loaded, Errors> {
-    let source = Arc::new(source::Source::new(source_name, text));
-    Err(Errors::one(Diagnostic::error("the reader is not connected yet").in_file(&source)))
 }

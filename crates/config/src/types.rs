@@ -160,8 +160,6 @@ pub struct SendOptions {
     pub compressed: bool,
     /// `-e`
     pub embedded_data: bool,
-    /// `-S`
-    pub saved: bool,
 }
 
 /// `replication.concurrency`
