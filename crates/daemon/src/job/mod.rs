@@ -7,7 +7,7 @@ mod snap;
 
 use std::future::Future;
 
-use config::{Job, Snapshotting};
+use config::types::{Job, Snapshotting};
 use model::event::{InvocationSummary, What};
 use model::{FilesystemFilter, JobName};
 use tokio::sync::mpsc;

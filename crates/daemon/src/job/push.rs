@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use config::{PushJob, SendOptions};
+use config::types::{PushJob, SendOptions};
 use model::event::{ProtectionOutcome, What};
 use wire::{Connector, Endpoint};
 

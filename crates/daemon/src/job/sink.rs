@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use config::{PlaceholderEncryption, SinkJob};
+use config::types::{PlaceholderEncryption, SinkJob};
 use model::event::What;
 
 use super::Context;
@@ -12,7 +12,7 @@ use crate::endpoint::{ReceiverConfig, Sink};
 
 pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
-    let service = Arc::new(Sink::new(Arc::clone(&shared.world.zfs), context.events.clone(), receiver_config(&job)));
+    let service = Sink::new(Arc::clone(&shared.world.zfs), context.events.clone(), receiver_config(&job));
     // Served before the first push job looks for it.
     let listener = shared.world.network.listen(&job.serve.listener_name, service);
     context.clone().spawn("listener", async move {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use config::SnapJob;
+use config::types::SnapJob;
 use wire::Endpoint;
 
 use super::Context;

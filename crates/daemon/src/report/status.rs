@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
-use config::{Config, Job};
+use config::Config;
+use config::types::Job;
 use jiff::Timestamp;
 use model::event::{Event, InvocationSummary, What};
 use model::plan::prune::PruneSide;

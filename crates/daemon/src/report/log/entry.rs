@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use config::LogLevel;
+use config::types::LogLevel;
 use jiff::Timestamp;
 use model::JobName;
 use model::event::{

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use config::{LogFormat, LogLevel};
+use config::types::{LogFormat, LogLevel};
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
 use serde_json::{Map, Value as Json};

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use config::{LogLevel, StdoutOutlet};
+use config::types::{LogLevel, StdoutOutlet};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use model::event::Event;

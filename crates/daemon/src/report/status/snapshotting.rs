@@ -1,6 +1,6 @@
 //! Snapshotting in the report.
 
-use config::Snapshotting as Configured;
+use config::types::Snapshotting as Configured;
 use jiff::Timestamp;
 use model::event::{Snapshotting, SnapshotterState};
 use model::{DatasetName, VersionName};
