@@ -26,11 +26,16 @@ use crate::tuning::Tuning;
 /// Replaces a job's way to its other side, for a simulation of faulty networks.
 pub type WrapConnector = Arc<dyn Fn(&JobName, Arc<dyn Connector>) -> Arc<dyn Connector> + Send + Sync>;
 
+/// Replaces a job's handle on ZFS, to attribute what it starts to the job's events.
+pub type WrapZfs = Arc<dyn Fn(Arc<dyn Zfs>, &Events) -> Arc<dyn Zfs> + Send + Sync>;
+
 /// What a daemon lives in.
 #[derive(Clone)]
 pub struct World {
     /// The pools.
     pub zfs: Arc<dyn Zfs>,
+    /// Applied to `zfs` for every job, together with the job's events.
+    pub job_zfs: WrapZfs,
     /// Wall-clock time.
     pub clock: Clock,
     /// Where jobs of one process meet.
@@ -48,6 +53,7 @@ impl World {
     pub fn new(zfs: Arc<dyn Zfs>) -> World {
         World {
             zfs,
+            job_zfs: Arc::new(|zfs, _| zfs),
             clock: Clock::system(),
             network: LocalNetwork::default(),
             connector: Arc::new(|_, connector| connector),

@@ -18,7 +18,7 @@ pub mod signals;
 mod tasks;
 pub mod tuning;
 
-pub use daemon::{Daemon, StartError, StillRunning, World, WrapConnector};
+pub use daemon::{Daemon, StartError, StillRunning, World, WrapConnector, WrapZfs};
 pub use dispatch::{Operation, SignalError};
 
 /// The program's version.

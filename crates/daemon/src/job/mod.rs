@@ -6,11 +6,13 @@ mod sink;
 mod snap;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use config::types::{Job, Snapshotting};
 use model::event::{InvocationSummary, What};
 use model::{FilesystemFilter, JobName};
 use tokio::sync::mpsc;
+use zfs::Zfs;
 
 use crate::daemon::{Shared, failed_invocation};
 use crate::dispatch::{Slot, Start};
@@ -32,12 +34,16 @@ pub(crate) struct Context {
     pub name: JobName,
     /// The daemon's events, as this job's.
     pub events: Events,
+    /// The pools, as this job's.
+    pub zfs: Arc<dyn Zfs>,
     pub shared: Shared,
 }
 
 impl Context {
     fn new(name: &JobName, shared: &Shared) -> Context {
-        Context { name: name.clone(), events: shared.events.of_job(name), shared: shared.clone() }
+        let events = shared.events.of_job(name);
+        let zfs = (shared.world.job_zfs)(Arc::clone(&shared.world.zfs), &events);
+        Context { name: name.clone(), events, zfs, shared: shared.clone() }
     }
 
     /// Runs a task of the job. Its panic ends the task alone.

@@ -64,7 +64,7 @@ impl Snapshotter<'_> {
 
     async fn sync_point(&self, now: Timestamp) -> Result<Timestamp, String> {
         let Periodic { prefix, interval, filesystems } = self.periodic;
-        let zfs = &*self.context.shared.world.zfs;
+        let zfs = &*self.context.zfs;
         let listing = look(zfs, filesystems, &self.context.events).await.map_err(|error| error.to_string())?;
         // Listing takes its time, in which snapshots may have been made.
         let now = now.max(self.now());
@@ -84,7 +84,7 @@ impl Snapshotter<'_> {
     /// One round, and the state to wait in until the next.
     async fn round(&self, now: Timestamp) -> (SnapshotterState, Option<String>) {
         let Periodic { prefix, filesystems, .. } = self.periodic;
-        let (zfs, events) = (&*self.context.shared.world.zfs, &self.context.events);
+        let (zfs, events) = (&*self.context.zfs, &self.context.events);
         self.enter(SnapshotterState::Planning, None, None);
         let plan = match plan_round(zfs, now, prefix, filesystems, events).await {
             Ok(plan) => plan,

@@ -12,7 +12,7 @@ use crate::endpoint::{ReceiverConfig, Sink};
 
 pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
-    let service = Sink::new(Arc::clone(&shared.world.zfs), context.events.clone(), receiver_config(&job));
+    let service = Sink::new(Arc::clone(&context.zfs), context.events.clone(), receiver_config(&job));
     // Served before the first push job looks for it.
     let listener = shared.world.network.listen(&job.serve.listener_name, service);
     context.clone().spawn("listener", async move {

@@ -14,7 +14,7 @@ use crate::endpoint::{SendPolicy, Sender, SenderConfig};
 pub(super) fn start(job: SnapJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
     let endpoint: Arc<dyn Endpoint> =
-        Sender::new(Arc::clone(&shared.world.zfs), context.events.clone(), sender_config(&job));
+        Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
     context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
     let events = context.events.clone();
     // Snap jobs leave no protections behind.
