@@ -3,21 +3,24 @@
 //! [`Zfs`] is what the rest of the program asks for, in terms of the model. [`cli`] answers it with
 //! child processes, [`fake`] from a pool in memory; both pass the same conformance suite.
 
+pub mod cli;
 pub mod error;
+pub mod fake;
 pub mod listing;
 pub mod ops;
 pub mod stream;
+pub mod token;
 
 use async_trait::async_trait;
 use model::{DatasetName, HoldTag, VersionName};
 
-pub use error::{Error, ErrorKind};
+pub use error::{ChildFailure, Details, Error, ErrorKind, RetryClass};
 pub use listing::{Dataset, Hold, Listing, Scope};
 pub use ops::{
     ByteStream, ItemResult, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, SendArgs, SendFlags, SendSource,
     SendStream, Snapshot,
 };
-pub use stream::BeginRecord;
+pub use stream::{BeginRecord, ParseError, Parsed, parse_begin};
 
 /// What zrepl asks of ZFS. Every call has a deadline of the implementation's, ends early with
 /// [`ErrorKind::Cancelled`] semantics when its future is dropped (children are killed and reaped),

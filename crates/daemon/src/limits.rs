@@ -1,0 +1,83 @@
+//! Every limit of the daemon, each with its reason. What an administrator may want to change is an
+//! option of a job or an environment variable, which the daemon reads when it starts.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+/// Attempts per invocation. zrepl's default: a passing disturbance is survived, a lasting one waits
+/// for the next wake-up. `ZREPL_REPLICATION_MAX_ATTEMPTS` changes it.
+pub const ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
+
+/// How long an invocation waits for an unreachable peer to come back. zrepl's default: longer than a
+/// reboot. `ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT` changes it.
+pub const RECONNECT_WINDOW: Duration = Duration::from_secs(10 * 60);
+
+/// Wait before the second attempt, and between tries to reach a peer; it doubles each time. About
+/// what a busy dataset or a restarting peer needs.
+pub const BACK_OFF_FIRST: Duration = Duration::from_secs(2);
+
+/// Longest such wait, so that a peer that is back is noticed soon.
+pub const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+
+/// Steps at a time unless the job says otherwise; zrepl's default.
+pub const STEPS: NonZeroUsize = NonZeroUsize::MIN;
+
+/// Filesystems whose protections are put right at a time. Each waits for transaction groups to sync,
+/// and those that wait together share them.
+pub const CONFIRMATIONS: usize = 8;
+
+/// Filesystems whose snapshots are destroyed at a time, for the same reason.
+pub const DESTROYS: usize = 8;
+
+/// Stale bookmarks that are destroyed at a time, for the same reason.
+pub const CLEANUPS: usize = 8;
+
+/// Up to so many filesystems are looked at one by one before snapshots are destroyed; more are worth
+/// one listing.
+pub const SINGLE_LOOKS: usize = 4;
+
+/// A stream in which no byte moves for so long is given up. `zfs send` can be silent for minutes
+/// while it searches what changed, and `zfs receive` while it frees what is gone.
+pub const STALL: Duration = Duration::from_secs(30 * 60);
+
+/// How long a request waits for another one about the same filesystem, such as a broken connection's
+/// whose end was not noticed yet, before it is refused.
+pub const FILESYSTEM_LOCK: Duration = Duration::from_secs(60);
+
+/// Time between two progress reports of a step. A person sees no more than four numbers per second.
+pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a stopping daemon waits for its tasks. They end within moments once cancelled; what takes
+/// longer is a child process that the kernel does not let die, which may be never.
+pub const STOP: Duration = Duration::from_secs(30);
+
+/// Messages that may wait for the dispatcher. Who sends one waits while it is full: a client no
+/// longer than its connection may last, a job until the daemon stops.
+pub const DISPATCH_QUEUE: usize = 64;
+
+/// Clients of the control socket served at once; further ones wait in the listener's queue. Each may
+/// cost a report's worth of work.
+pub const CONTROL_CONNECTIONS: usize = 32;
+
+/// Largest request on the control socket, in bytes. A signal is a job name and a verb.
+pub const CONTROL_REQUEST_BYTES: usize = 64 * 1024;
+
+/// How long a client of the control socket may take to send its request.
+pub const CONTROL_REQUEST: Duration = Duration::from_secs(5);
+
+/// How long a connection to the control socket may last: a report of a large host is tens of
+/// megabytes, and a client that does not read it must not hold it for ever.
+pub const CONTROL_CONNECTION: Duration = Duration::from_mins(1);
+
+/// Pause after a failed accept. The reason is a lack of file descriptors as a rule, and passes.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Log lines that may wait to be written, in bytes: enough for the bursts of a host with tens of
+/// thousands of filesystems.
+pub const LOG_QUEUE_BYTES: usize = 4 << 20;
+
+/// The part of that queue that only warnings and errors may use.
+pub const LOG_QUEUE_RESERVED_BYTES: usize = 1 << 20;
+
+/// Longest log line in bytes. Texts of peers and children end up in lines; what is longer is cut.
+pub const LOG_LINE_BYTES: usize = 64 * 1024;
