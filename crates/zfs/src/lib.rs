@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod error;
+pub mod fake;
 pub mod listing;
 pub mod ops;
 pub mod stream;
