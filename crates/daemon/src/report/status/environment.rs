@@ -72,7 +72,8 @@ impl From<RunningCommand> for Command {
 
 /// The environment of a daemon may hold anything; only what zrepl itself reads is shown.
 fn is_shown(name: &str) -> bool {
-    const OTHERS: [&str; 8] = ["PATH", "TZ", "LANG", "LC_ALL", "TERM", "NO_COLOR", "RUST_BACKTRACE", "IOCOMMAND_TIMEOUT"];
+    const OTHERS: [&str; 8] =
+        ["PATH", "TZ", "LANG", "LC_ALL", "TERM", "NO_COLOR", "RUST_BACKTRACE", "IOCOMMAND_TIMEOUT"];
     name.starts_with("ZREPL_") || OTHERS.contains(&name)
 }
 
