@@ -4,6 +4,7 @@
 //! child processes, [`fake`] from a pool in memory; both pass the same conformance suite.
 
 pub mod error;
+pub mod fake;
 pub mod listing;
 pub mod ops;
 pub mod stream;
@@ -12,7 +13,7 @@ pub mod token;
 use async_trait::async_trait;
 use model::{DatasetName, HoldTag, VersionName};
 
-pub use error::{Error, ErrorKind};
+pub use error::{ChildFailure, Details, Error, ErrorKind};
 pub use listing::{Dataset, Hold, Listing, Scope};
 pub use ops::{
     ByteStream, ItemResult, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, SendArgs, SendFlags, SendSource,
