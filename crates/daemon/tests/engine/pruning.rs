@@ -199,3 +199,23 @@ async fn a_receiver_that_is_away_does_not_keep_the_sender_from_being_pruned() {
     assert_eq!(world.target_versions("src/a").await, ["@5 zrepl_last_received_J_sink"]);
     assert_eq!(world.source_versions("src/a").await, ["#zrepl_CURSOR_G_GUID_J_push", "@5", "@6"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_fails_before_destroying_is_one_error_and_destroys_nothing() {
+    let world = five_snapshots(both(1, 3)).await;
+    // The looks at the sender: for planning, before pruning, and at the one filesystem to prune.
+    let faults = world.daemons.source_zfs.faults();
+    faults.at_verb(Verb::Dataset, 0, Moment::Before, Action::Fail(ErrorKind::PermissionDenied));
+    let summary = world.run().await;
+    assert_eq!((summary.errors, summary.destroyed), (1, 2), "the receiver is pruned all the same");
+    let finished: Vec<PruneSide> = world
+        .events()
+        .into_iter()
+        .filter_map(|what| match what {
+            What::Pruning { side, what: Pruning::Finished } => Some(side),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(finished, [PruneSide::Receiver]);
+    assert_eq!(world.source_versions("src/a").await.len(), 6);
+}
