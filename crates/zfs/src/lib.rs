@@ -14,7 +14,7 @@ pub mod token;
 use async_trait::async_trait;
 use model::{DatasetName, HoldTag, VersionName};
 
-pub use error::{ChildFailure, Details, Error, ErrorKind, RetryClass};
+pub use error::{ChildFailure, Details, Error, ErrorKind};
 pub use listing::{Dataset, Hold, Listing, Scope};
 pub use ops::{
     ByteStream, ItemResult, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, SendArgs, SendFlags, SendSource,
