@@ -36,13 +36,7 @@ pub(crate) type OnReal = Box<dyn FnOnce(&Bench) -> Result<()> + Send>;
 
 impl Case {
     /// A case that needs real ZFS.
-    pub(crate) fn real(
-        name: impl Into<String>,
-        run: impl FnOnce(&Bench) -> Result<()> + Send + 'static,
-    ) -> Self {
-        Self {
-            name: name.into(),
-            run: Run::Real(Box::new(run)),
-        }
+    pub(crate) fn real(name: impl Into<String>, run: impl FnOnce(&Bench) -> Result<()> + Send + 'static) -> Self {
+        Self { name: name.into(), run: Run::Real(Box::new(run)) }
     }
 }

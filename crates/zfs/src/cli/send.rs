@@ -68,7 +68,11 @@ async fn read_head(process: &mut Process, object: &str) -> Result<(BeginRecord, 
     let mut chunk = vec![0; HEAD_CHUNK];
     loop {
         match parse_begin(&head) {
-            Ok(Parsed::Done(begin)) => return Ok((begin, head)),
+            Ok(Parsed::Done(begin)) => {
+                // The size was printed before the first byte.
+                process.stderr.read_available().await;
+                return Ok((begin, head));
+            }
             Ok(Parsed::NeedMore(_)) => {}
             Err(problem) => {
                 let command = process.command.clone();
