@@ -166,6 +166,7 @@ fn receive(message: Message<'_>, stderr: &str) -> Option<ErrorKind> {
         _ if between("destination '", "' does not exist") => K::NotFound,
         _ if between("destination '", "' exists") => K::TargetExists,
         _ if between("Resuming recv on existing destination '", "'") => K::TargetExists,
+        _ if between("destination has children (eg. ", ")") => K::HasChildren,
         _ if between("destination has snapshots (eg. ", ")") => K::TargetHasSnapshots,
         _ if between("destination ", " has been modified") => K::TargetModified,
         _ if between("most recent snapshot of ", " does not") => K::SourceMismatch,
