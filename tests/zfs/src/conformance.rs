@@ -265,7 +265,7 @@ pub(crate) fn replacing(dataset: &DatasetName, snapshot: &str) -> Result<Receive
 
 /// What errors of a receive name.
 pub(crate) fn target(receive: &ReceiveArgs) -> String {
-    format!("{}@{}", receive.dataset, receive.snapshot)
+    receive.dataset.to_string()
 }
 
 pub(crate) fn decode(token: &str) -> Result<TokenContents> {

@@ -63,11 +63,11 @@ async fn force_into_encrypted(ground: &Ground<'_>) -> Result<()> {
     ground.world.create_encrypted(&target)?;
     let one = ground.write_take(&sender, SMALL, "a snap").await?;
     let refused = ground.transfer(&full(&sender, &one), &replacing(&target, "1")?).await;
-    expect(refused, "EncryptionBoundary", format!("{target}@1"))?;
+    expect(refused, "EncryptionBoundary", &target)?;
     let plain = ground.dst("plain")?;
     ground.world.create_filesystem(&plain)?;
     let refused = ground.transfer(&send_args(&sender, None, &one, RAW), &replacing(&plain, "1")?).await;
-    expect(refused, "EncryptionBoundary", format!("{plain}@1"))?;
+    expect(refused, "EncryptionBoundary", &plain)?;
     Ok(())
 }
 
@@ -85,7 +85,7 @@ async fn raw(ground: &Ground<'_>) -> Result<()> {
     ground.take(&copy, "own").await?;
     let three = ground.take(&fs, "3").await?;
     let refused = ground.transfer(&send_args(&fs, Some(&two), &three, RAW), &into(&copy, "3")?).await;
-    expect(refused, "TargetModified", format!("{copy}@3"))?;
+    expect(refused, "TargetModified", &copy)?;
     ground.destroy(&copy, "own").await?;
     ground.transfer(&send_args(&fs, Some(&two), &three, RAW), &into(&copy, "3")?).await?;
     ground.world.set_key_loaded(&copy, true)?;
@@ -135,10 +135,10 @@ async fn no_key(ground: &Ground<'_>) -> Result<()> {
     ground.transfer(&send_args(&secret, None, &one, RAW), &into(&ground.dst("raw copy")?, "1")?).await?;
     ground.world.set_key_loaded(&root, false)?;
     let new = ground.dst("encrypted root/new")?;
-    expect(ground.transfer(&full(&plain, &of_plain), &into(&new, "1")?).await, "KeyNotLoaded", format!("{new}@1"))?;
+    expect(ground.transfer(&full(&plain, &of_plain), &into(&new, "1")?).await, "KeyNotLoaded", &new)?;
     let two = ground.write_take(&plain, SMALL, "2").await?;
     let more = incremental(&plain, &of_plain, &two);
-    expect(ground.transfer(&more, &into(&child, "2")?).await, "KeyNotLoaded", format!("{child}@2"))?;
+    expect(ground.transfer(&more, &into(&child, "2")?).await, "KeyNotLoaded", &child)?;
     let made = ground.zfs().create_placeholder(&new, PlaceholderEncryption::Inherit).await;
     expect(made, "KeyNotLoaded", &new)?;
     ground.zfs().create_placeholder(&new, PlaceholderEncryption::Off).await.context("without encryption")?;
@@ -153,9 +153,9 @@ async fn mixed(ground: &Ground<'_>) -> Result<()> {
     ground.transfer(&full(&fs, &one), &into(&plain, "1")?).await?;
     ground.transfer(&send_args(&fs, None, &one, RAW), &into(&raw, "1")?).await?;
     let refused = ground.transfer(&send_args(&fs, Some(&one), &two, RAW), &into(&plain, "2")?).await;
-    expect(refused, "EncryptionMismatch", format!("{plain}@2"))?;
+    expect(refused, "EncryptionMismatch", &plain)?;
     let refused = ground.transfer(&incremental(&fs, &one, &two), &into(&raw, "2")?).await;
-    expect(refused, "KeyNotLoaded", format!("{raw}@2"))?;
+    expect(refused, "KeyNotLoaded", &raw)?;
     Ok(())
 }
 

@@ -30,7 +30,7 @@ async fn exported(ground: &Ground<'_>) -> Result<()> {
     }
     let send = full(&fs, &one);
     let new = ground.dst("new")?;
-    expect(ground.transfer(&send, &into(&new, "1")?).await, "NotFound", format!("{new}@1"))?;
+    expect(ground.transfer(&send, &into(&new, "1")?).await, "NotFound", &new)?;
     let made = zfs.create_placeholder(&new, PlaceholderEncryption::Inherit).await;
     expect(made, "PoolMissing", &new)?;
     let sent = zfs.send(&full(&target, &one)).await.map(|stream| stream.begin);
@@ -73,7 +73,7 @@ async fn out_of_space(ground: &Ground<'_>) -> Result<()> {
     let one = ground.write_take(&fs, 20 * LARGE, "1").await?;
     ground.world.fill(&ground.world.pools()[1], 6)?;
     let refused = ground.transfer(&full(&fs, &one), &into(&copy, "1")?).await;
-    let error = expect(refused, "NoSpace", format!("{copy}@1"))?;
+    let error = expect(refused, "NoSpace", &copy)?;
     let listed = ground.dataset(&copy).await?.resume_token.context("a token")?;
     if let Some(token) = error.resume_token() {
         ensure!(token == listed);
@@ -90,7 +90,7 @@ async fn quota(ground: &Ground<'_>) -> Result<()> {
     ground.zfs().set_property(&parent, "quota", "5000000").await?;
     let copy = ground.dst("limited/copy")?;
     let refused = ground.transfer(&full(&fs, &one), &into(&copy, "1")?).await;
-    expect(refused, "QuotaExceeded", format!("{copy}@1"))?;
+    expect(refused, "QuotaExceeded", &copy)?;
     ensure!(ground.dataset(&copy).await?.resume_token.is_some());
     Ok(())
 }

@@ -109,14 +109,14 @@ async fn full_onto_something(ground: &Ground<'_>) -> Result<()> {
     ground.world.create_filesystem(&ground.dst("mounted")?)?;
     ground.zfs().create_placeholder(&kid, PlaceholderEncryption::Inherit).await?;
     let send = full(&fs, &one);
-    expect(ground.transfer(&send, &into(&there, "1")?).await, "TargetExists", format!("{there}@1"))?;
+    expect(ground.transfer(&send, &into(&there, "1")?).await, "TargetExists", &there)?;
     ground.transfer(&send, &replacing(&there, "1")?).await?;
     ensure!(ground.dataset(&there).await?.placeholder == Placeholder::On, "it is not the stream's to change");
     ensure!(ground.dataset(&kid).await?.placeholder == Placeholder::On, "children stay");
-    expect(ground.transfer(&send, &into(&there, "x")?).await, "TargetExists", format!("{there}@x"))?;
-    expect(ground.transfer(&send, &replacing(&there, "x")?).await, "TargetHasSnapshots", format!("{there}@x"))?;
+    expect(ground.transfer(&send, &into(&there, "x")?).await, "TargetExists", &there)?;
+    expect(ground.transfer(&send, &replacing(&there, "x")?).await, "TargetHasSnapshots", &there)?;
     let orphan = ground.dst("no parent/child")?;
-    expect(ground.transfer(&send, &into(&orphan, "1")?).await, "NotFound", format!("{orphan}@1"))?;
+    expect(ground.transfer(&send, &into(&orphan, "1")?).await, "NotFound", &orphan)?;
     let mounted = ground.dst("mounted")?;
     ground.transfer(&send, &replacing(&mounted, "1")?).await?;
     ground.same_files(&fs, &mounted)
@@ -135,11 +135,11 @@ async fn three(ground: &Ground<'_>, copy: &str) -> Result<(DatasetName, [model::
 async fn wrong_base(ground: &Ground<'_>) -> Result<()> {
     let (fs, [_, two, three], copy) = three(ground, "copy").await?;
     let send = incremental(&fs, &two, &three);
-    expect(ground.transfer(&send, &into(&copy, "3")?).await, "SourceMismatch", format!("{copy}@3"))?;
-    expect(ground.transfer(&send, &replacing(&copy, "3")?).await, "SourceMismatch", format!("{copy}@3"))?;
+    expect(ground.transfer(&send, &into(&copy, "3")?).await, "SourceMismatch", &copy)?;
+    expect(ground.transfer(&send, &replacing(&copy, "3")?).await, "SourceMismatch", &copy)?;
     let missing = ground.dst("missing")?;
-    expect(ground.transfer(&send, &into(&missing, "3")?).await, "NotFound", format!("{missing}@3"))?;
-    expect(ground.transfer(&send, &into(&copy, "1")?).await, "Exists", format!("{copy}@1"))?;
+    expect(ground.transfer(&send, &into(&missing, "3")?).await, "NotFound", &missing)?;
+    expect(ground.transfer(&send, &into(&copy, "1")?).await, "Exists", &copy)?;
     ensure!(ground.versions(&copy).await? == ["@1"]);
     Ok(())
 }
@@ -150,7 +150,7 @@ async fn same_again(ground: &Ground<'_>) -> Result<()> {
     for _ in 0..2 {
         ground.transfer(&send, &into(&copy, "2")?).await?;
     }
-    expect(ground.transfer(&send, &into(&copy, "other")?).await, "TargetModified", format!("{copy}@other"))?;
+    expect(ground.transfer(&send, &into(&copy, "other")?).await, "TargetModified", &copy)?;
     ensure!(ground.versions(&copy).await? == ["@1", "@2"]);
     Ok(())
 }
@@ -159,7 +159,7 @@ async fn modified(ground: &Ground<'_>) -> Result<()> {
     let (fs, [one, two, three], copy) = three(ground, "copy").await?;
     ground.world.write_file(&copy, "written here", b"x")?;
     let send = incremental(&fs, &one, &two);
-    expect(ground.transfer(&send, &into(&copy, "2")?).await, "TargetModified", format!("{copy}@2"))?;
+    expect(ground.transfer(&send, &into(&copy, "2")?).await, "TargetModified", &copy)?;
     ground.transfer(&send, &replacing(&copy, "2")?).await?;
     ensure!(!ground.world.files(&copy)?.contains_key("written here"));
     // A snapshot without changes is in nobody's way.
@@ -229,14 +229,14 @@ async fn cuts(ground: &Ground<'_>) -> Result<()> {
         let stream = ground.cut(&full(&fs, &two), cut).await?;
         let result = ground.receive(&into(&fresh, "2")?, stream).await;
         let expected = if cut < 624 { "Truncated" } else { "Interrupted" };
-        expect(result, expected, format!("{fresh}@2"))?;
+        expect(result, expected, &fresh)?;
         let found = ground.zfs().dataset(&fresh).await.map(|dataset| dataset.resume_token.is_some());
         ensure!(found.unwrap_or(false) == (cut >= 624), "state after {cut} bytes of a full stream");
 
         let copy = ground.dst(&format!("incremental {cut}"))?;
         ground.transfer(&full(&fs, &one), &into(&copy, "1")?).await?;
         let stream = ground.cut(&incremental(&fs, &one, &two), cut).await?;
-        expect(ground.receive(&into(&copy, "2")?, stream).await, expected, format!("{copy}@2"))?;
+        expect(ground.receive(&into(&copy, "2")?, stream).await, expected, &copy)?;
         let kept = ground.dataset(&copy).await?.resume_token.is_some();
         ensure!(kept == (cut >= 624), "state after {cut} bytes of an incremental stream");
     }
@@ -272,15 +272,15 @@ async fn not_resumable(ground: &Ground<'_>) -> Result<()> {
         Ok::<_, anyhow::Error>(ReceiveArgs { resumable: false, ..into(dataset, name)? })
     };
     let stream = ground.cut(&full(&fs, &two), 500_000).await?;
-    expect(ground.receive(&plain(&fresh, "2")?, stream).await, "Truncated", format!("{fresh}@2"))?;
+    expect(ground.receive(&plain(&fresh, "2")?, stream).await, "Truncated", &fresh)?;
     expect(ground.zfs().dataset(&fresh).await, "NotFound", &fresh)?;
     let stream = ground.cut(&incremental(&fs, &one, &two), 500_000).await?;
-    expect(ground.receive(&plain(&copy, "2")?, stream).await, "Truncated", format!("{copy}@2"))?;
+    expect(ground.receive(&plain(&copy, "2")?, stream).await, "Truncated", &copy)?;
     ensure!(ground.dataset(&copy).await?.resume_token.is_none());
     // State that a resumed receive without -s loses.
     let token = ground.interrupt(&incremental(&fs, &one, &two), &into(&copy, "2")?, 500_000).await?;
     let stream = ground.cut(&resume(&fs, &token), 300_000).await?;
-    expect(ground.receive(&plain(&copy, "2")?, stream).await, "Truncated", format!("{copy}@2"))?;
+    expect(ground.receive(&plain(&copy, "2")?, stream).await, "Truncated", &copy)?;
     ensure!(ground.dataset(&copy).await?.resume_token.is_none());
     Ok(())
 }
@@ -291,12 +291,12 @@ async fn partial_in_the_way(ground: &Ground<'_>) -> Result<()> {
     ground.interrupt(&full(&fs, &two), &into(&fresh, "2")?, 500_000).await?;
     ground.interrupt(&incremental(&fs, &one, &two), &into(&copy, "2")?, 500_000).await?;
     let full_one = full(&fs, &one);
-    expect(ground.transfer(&full_one, &into(&fresh, "1")?).await, "TargetExists", format!("{fresh}@1"))?;
-    expect(ground.transfer(&full_one, &replacing(&fresh, "1")?).await, "TargetHasPartial", format!("{fresh}@1"))?;
+    expect(ground.transfer(&full_one, &into(&fresh, "1")?).await, "TargetExists", &fresh)?;
+    expect(ground.transfer(&full_one, &replacing(&fresh, "1")?).await, "TargetHasPartial", &fresh)?;
     let again = incremental(&fs, &one, &three);
-    expect(ground.transfer(&again, &into(&fresh, "3")?).await, "TargetHasPartial", format!("{fresh}@3"))?;
-    expect(ground.transfer(&again, &into(&copy, "3")?).await, "TargetHasPartial", format!("{copy}@3"))?;
-    expect(ground.transfer(&again, &replacing(&copy, "3")?).await, "TargetHasPartial", format!("{copy}@3"))?;
+    expect(ground.transfer(&again, &into(&fresh, "3")?).await, "TargetHasPartial", &fresh)?;
+    expect(ground.transfer(&again, &into(&copy, "3")?).await, "TargetHasPartial", &copy)?;
+    expect(ground.transfer(&again, &replacing(&copy, "3")?).await, "TargetHasPartial", &copy)?;
     let snapshot = [Snapshot { dataset: fresh.clone(), name: version("x")? }];
     let taken = ground.zfs().snapshot(&snapshot).await.pop().context("one result")?;
     expect(taken, "Busy", &snapshot[0])?;
@@ -311,9 +311,9 @@ async fn resume_without_state(ground: &Ground<'_>) -> Result<()> {
     let token = ground.interrupt(&incremental(&fs, &one, &two), &receive, 300_000).await?;
     let rest = resume(&fs, &token);
     let wrong = ground.transfer(&rest, &into(&other, "2")?).await;
-    expect(wrong, "BadResumeToken", format!("{other}@2"))?;
+    expect(wrong, "BadResumeToken", &other)?;
     let missing = ground.dst("missing")?;
-    expect(ground.transfer(&rest, &into(&missing, "2")?).await, "NotFound", format!("{missing}@2"))?;
+    expect(ground.transfer(&rest, &into(&missing, "2")?).await, "NotFound", &missing)?;
     // More arrived since: the old token does not fit any longer.
     let stream = ground.cut(&rest, 500_000).await?;
     expect(ground.receive(&receive, stream).await, "Interrupted", target(&receive))?;
@@ -346,7 +346,7 @@ async fn resume_onto_placeholder(ground: &Ground<'_>) -> Result<()> {
     ground.zfs().create_placeholder(&kid, PlaceholderEncryption::Inherit).await?;
     let rest = resume(&fs, &token);
     let refused = ground.transfer(&rest, &into(&target, "1")?).await;
-    expect(refused, "TargetExists", format!("{target}@1"))?;
+    expect(refused, "TargetExists", &target)?;
     ensure!(ground.dataset(&target).await?.resume_token.as_deref() == Some(token.as_str()));
     ground.transfer(&rest, &replacing(&target, "1")?).await?;
     ensure!(ground.versions(&target).await? == ["@1"]);
@@ -367,7 +367,7 @@ async fn resume_after_change(ground: &Ground<'_>) -> Result<()> {
     for (copy, expected) in [(&written, "TargetModified"), (&snapped, "BadResumeToken")] {
         let token = ground.dataset(copy).await?.resume_token.context("a token")?;
         let rest = resume(&fs, &token);
-        expect(ground.transfer(&rest, &into(copy, "2")?).await, expected, format!("{copy}@2"))?;
+        expect(ground.transfer(&rest, &into(copy, "2")?).await, expected, &copy)?;
         ground.transfer(&rest, &replacing(copy, "2")?).await?;
         ensure!(ground.versions(copy).await? == ["@1", "@2"]);
     }
@@ -448,7 +448,7 @@ async fn not_a_stream(ground: &Ground<'_>) -> Result<()> {
     let fresh = ground.dst("fresh")?;
     for (bytes, expected) in [(&[0; 1000][..], "Failed"), (b"hello\n", "Truncated"), (b"", "Truncated")] {
         let stream = Box::pin(std::io::Cursor::new(bytes.to_vec()));
-        expect(ground.receive(&into(&fresh, "1")?, stream).await, expected, format!("{fresh}@1"))?;
+        expect(ground.receive(&into(&fresh, "1")?, stream).await, expected, &fresh)?;
     }
     expect(ground.zfs().dataset(&fresh).await, "NotFound", &fresh)?;
     Ok(())
@@ -460,7 +460,7 @@ async fn failing_source(ground: &Ground<'_>) -> Result<()> {
     let one = ground.write_take(&fs, LARGE, "1").await?;
     let begun = ground.send(&full(&fs, &one)).await?.take(500_000);
     let stream = begun.chain(Broken);
-    let error = expect(ground.receive(&into(&copy, "1")?, Box::pin(stream)).await, "Source", format!("{copy}@1"))?;
+    let error = expect(ground.receive(&into(&copy, "1")?, Box::pin(stream)).await, "Source", &copy)?;
     ensure!(error.to_string().contains("the network is down"), "{error}");
     let token = error.resume_token().context("a token")?.to_owned();
     ensure!(ground.dataset(&copy).await?.resume_token.as_deref() == Some(token.as_str()));
