@@ -21,20 +21,25 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_ERROR: usize = 4096;
 
 /// Talks to one daemon.
-pub struct Client {
+pub(crate) struct Client {
     socket: PathBuf,
 }
 
 impl Client {
     /// A client of the daemon with this configuration.
-    pub fn new(config: &Config) -> Result<Client> {
+    pub(crate) fn new(config: &Config) -> Result<Client> {
         let socket = config.global.control_socket.clone();
         let socket = socket.context("the daemon has no control socket (`global.control.sockpath` is empty)")?;
         Ok(Client { socket })
     }
 
     /// Asks for something and hands the answer to `take`, piece by piece.
-    pub async fn ask(&self, path: &str, request: String, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    pub(crate) async fn ask(
+        &self,
+        path: &str,
+        request: String,
+        mut take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         let mut answer = self.answer(path, request).await?;
         while let Some(frame) = patiently(answer.frame(), "the rest of its answer").await? {
             let frame = frame.context("the daemon's answer is incomplete (did it stop?)")?;
@@ -46,7 +51,7 @@ impl Client {
     }
 
     /// Asks for something small.
-    pub async fn ask_text(&self, path: &str, request: String) -> Result<String> {
+    pub(crate) async fn ask_text(&self, path: &str, request: String) -> Result<String> {
         let mut bytes = Vec::new();
         let collect = |piece: &[u8]| {
             bytes.extend_from_slice(piece);

@@ -1,10 +1,10 @@
 //! What the commands do.
 
-pub mod configcheck;
-pub mod daemon;
-pub mod signal;
-pub mod status;
-pub mod version;
+pub(crate) mod configcheck;
+pub(crate) mod daemon;
+pub(crate) mod signal;
+pub(crate) mod status;
+pub(crate) mod version;
 
 use std::future::Future;
 use std::io::{IsTerminal, stderr};

@@ -17,7 +17,7 @@ Examples:
   zrepl signal wakeup backup_home     replicate and prune now
   zrepl status --mode raw             what the jobs are doing, as JSON"
 )]
-pub struct CommandLine {
+pub(crate) struct CommandLine {
     /// Configuration file [default: the first of /etc/zrepl/zrepl.yml, /usr/local/etc/zrepl/zrepl.yml]
     #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
@@ -28,7 +28,7 @@ pub struct CommandLine {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run the jobs of the configuration, in the foreground, until SIGINT or SIGTERM
     ///
     /// The first signal ends what runs in an orderly way, a second one at once.
@@ -68,7 +68,7 @@ Examples:
 
 /// How to show the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StatusMode {
+pub(crate) enum StatusMode {
     /// On the whole screen
     Interactive,
     /// As text, once
@@ -81,7 +81,7 @@ pub enum StatusMode {
 
 /// What to tell a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Operation {
+pub(crate) enum Operation {
     /// Start an invocation
     Wakeup,
     /// Cancel the invocation that runs
@@ -90,7 +90,7 @@ pub enum Operation {
 
 /// Whose version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Side {
+pub(crate) enum Side {
     /// This program's
     Client,
     /// The daemon's

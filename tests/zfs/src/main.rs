@@ -2,7 +2,10 @@
 //!
 //! `cargo xtask test zfs` runs it in the test machine, `cargo xtask test fake` on this host.
 
+mod backend;
 mod case;
+mod children;
+mod conformance;
 mod lab;
 mod machine;
 
@@ -40,7 +43,7 @@ fn parse_shard(text: &str) -> Result<(usize, usize), String> {
 
 /// Every case of every module, in the order they are shown.
 fn cases() -> Vec<Case> {
-    [machine::cases()].into_iter().flatten().collect()
+    [machine::cases(), conformance::cases(), children::cases()].into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {

@@ -462,13 +462,12 @@ proptest! {
         world.left = cut;
         let _ = world.apply(&plan);
         world.left = usize::MAX;
-        for fs in world.sender.filesystems.values_mut() {
-            let stale = stale_protections(&fs.protections);
+        for name in NAMES.map(dataset) {
+            let base = world.common(&name);
+            let stale = stale_protections(&world.sender.filesystems[&name].protections);
             prop_assert!(!stale.creates());
-            fs.protections.retain(|existing| !stale.release.contains(existing));
-            for bookmark in &stale.destroy_bookmarks {
-                drop_bookmark(fs, bookmark);
-            }
+            prop_assert!(world.sender_changes(&name, &stale).is_ok());
+            prop_assert_eq!(world.common(&name), base);
         }
         let plan = world.plan();
         prop_assert_eq!(names_in_conflict(&plan), conflicts.iter().collect::<Vec<_>>());

@@ -115,10 +115,14 @@ fn reason(reason: &str, object: &str) -> Option<ErrorKind> {
     Some(match reason {
         _ if is_absence(reason) => K::NotFound,
         "parent does not exist" | "no such tag on this dataset" => K::NotFound,
+        // ESRCH of a send: the bookmark from which it is to start.
+        "No such process" => K::NotFound,
         "no such pool" | "no such pool available." => K::PoolMissing { pool: pool() },
-        "dataset already exists" | "bookmark exists" | "snapshot exists" | "tag already exists on this dataset" => {
-            K::Exists
-        }
+        "dataset already exists"
+        | "destination already exists"
+        | "bookmark exists"
+        | "snapshot exists"
+        | "tag already exists on this dataset" => K::Exists,
         "dataset is busy" | "pool or dataset is busy" | "target is busy" | "Device busy" => K::Busy,
         "snapshot has dependent clones" | "snapshot is cloned" => K::HasClones,
         "filesystem has children" | "volume has children" | "filesystem has dependent clones" => K::HasChildren,
@@ -166,6 +170,7 @@ fn receive(message: Message<'_>, stderr: &str) -> Option<ErrorKind> {
         _ if between("destination '", "' does not exist") => K::NotFound,
         _ if between("destination '", "' exists") => K::TargetExists,
         _ if between("Resuming recv on existing destination '", "'") => K::TargetExists,
+        _ if between("destination has children (eg. ", ")") => K::HasChildren,
         _ if between("destination has snapshots (eg. ", ")") => K::TargetHasSnapshots,
         _ if between("destination ", " has been modified") => K::TargetModified,
         _ if between("most recent snapshot of ", " does not") => K::SourceMismatch,

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 /// Silent if the configuration can be used, but for warnings.
-pub fn run(config: Option<&Path>) -> Result<()> {
+pub(crate) fn run(config: Option<&Path>) -> Result<()> {
     super::warn(&super::load(config)?.warnings);
     Ok(())
 }

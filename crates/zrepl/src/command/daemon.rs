@@ -25,7 +25,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 const ABORTED: Duration = Duration::from_secs(2);
 
 /// Runs until a signal says stop.
-pub fn run(config: Option<&Path>) -> Result<()> {
+pub(crate) fn run(config: Option<&Path>) -> Result<()> {
     let loaded = super::load(config)?;
     super::warn(&loaded.warnings);
     check_zfs(&loaded.config)?;

@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::command_line::Operation;
 
 /// Silent on success.
-pub fn run(config: Option<&Path>, operation: Operation, job: &str) -> Result<()> {
+pub(crate) fn run(config: Option<&Path>, operation: Operation, job: &str) -> Result<()> {
     let client = Client::new(&super::load(config)?.config)?;
     let operation = match operation {
         Operation::Wakeup => "wakeup",

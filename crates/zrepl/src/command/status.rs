@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::command_line::StatusMode;
 
 /// Prints the daemon's report.
-pub fn run(config: Option<&Path>, mode: StatusMode) -> Result<()> {
+pub(crate) fn run(config: Option<&Path>, mode: StatusMode) -> Result<()> {
     if mode != StatusMode::Raw {
         bail!("this version of zrepl can show the status as JSON only: use `zrepl status --mode raw`");
     }

@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::command_line::Side;
 
 /// Prints one line per side.
-pub fn run(config: Option<&Path>, show: Option<Side>) -> Result<()> {
+pub(crate) fn run(config: Option<&Path>, show: Option<Side>) -> Result<()> {
     let own = Version::own();
     if show != Some(Side::Daemon) {
         println!("client: {own}");
