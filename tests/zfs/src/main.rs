@@ -5,6 +5,7 @@
 mod backend;
 mod case;
 mod conformance;
+mod differential;
 mod lab;
 mod machine;
 
@@ -42,7 +43,7 @@ fn parse_shard(text: &str) -> Result<(usize, usize), String> {
 
 /// Every case of every module, in the order they are shown.
 fn cases() -> Vec<Case> {
-    [machine::cases(), conformance::cases()].into_iter().flatten().collect()
+    [machine::cases(), conformance::cases(), differential::cases()].into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {
