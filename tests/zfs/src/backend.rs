@@ -142,7 +142,16 @@ pub(crate) struct RealWorld<'a> {
 
 impl<'a> RealWorld<'a> {
     pub(crate) fn new(bench: &'a Bench) -> Result<Self> {
-        let pools = [bench.pool("src")?, bench.pool("dst")?];
+        Self::on(bench, "src", "dst")
+    }
+
+    /// One of several worlds on one bench, whose pools are gone when the bench is.
+    pub(crate) fn numbered(bench: &'a Bench, number: u32) -> Result<Self> {
+        Self::on(bench, &format!("src{number}"), &format!("dst{number}"))
+    }
+
+    fn on(bench: &'a Bench, src: &str, dst: &str) -> Result<Self> {
+        let pools = [bench.pool(src)?, bench.pool(dst)?];
         for pool in &pools {
             // Reading a file must not count as a modification.
             command("zfs", &["set", "atime=off", pool])?;

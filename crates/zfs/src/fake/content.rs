@@ -29,7 +29,7 @@ struct File {
 
 impl File {
     fn bytes(&self) -> Vec<u8> {
-        self.blocks.values().flat_map(|block| block.iter().copied()).collect()
+        self.blocks.values().map(|block| &**block).collect::<Vec<_>>().concat()
     }
 }
 
