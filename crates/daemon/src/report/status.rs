@@ -261,3 +261,6 @@ impl Serialize for JobState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
