@@ -131,7 +131,10 @@ fn reason(reason: &str, object: &str) -> Option<ErrorKind> {
         "pool is read-only" | "Read-only file system" => K::ReadOnly,
         "permission denied" | "Permission denied" => K::PermissionDenied,
         "pool I/O is currently suspended" => K::PoolSuspended { pool: pool() },
-        "dataset key must be loaded" | "inherited key must be loaded" | "encryption key not loaded" => K::KeyNotLoaded,
+        "dataset key must be loaded"
+        | "inherited key must be loaded"
+        | "encryption key not loaded"
+        | "encryption root's key is not loaded or provided" => K::KeyNotLoaded,
         _ if reason.starts_with("no such pool '") => K::PoolMissing { pool: pool() },
         _ if reason.starts_with("it's being held. Run 'zfs holds -r ") => K::Held,
         _ if reason.starts_with("incremental source (") && reason.ends_with(") does not exist") => K::NotFound,
@@ -170,9 +173,9 @@ fn receive(message: Message<'_>, stderr: &str) -> Option<ErrorKind> {
         _ if between("destination '", "' does not exist") => K::NotFound,
         _ if between("destination '", "' exists") => K::TargetExists,
         _ if between("Resuming recv on existing destination '", "'") => K::TargetExists,
+        _ if between("destination has children (eg. ", ")") => K::HasChildren,
         _ if between("destination has snapshots (eg. ", ")") => K::TargetHasSnapshots,
         _ if between("destination ", " has been modified") => K::TargetModified,
-        _ if between("destination has children (eg. ", ")") => K::HasChildren,
         _ if between("most recent snapshot of ", " does not") => K::SourceMismatch,
         _ if between("destination ", " space quota exceeded.") => K::QuotaExceeded,
         _ if between("destination ", " contains partially-complete state from \"zfs receive -s\".") => {
