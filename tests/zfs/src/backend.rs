@@ -323,3 +323,13 @@ impl World for RealWorld<'_> {
         command("zfs", &["create", "-o", &option, &format!("{pool}/filler")]).map(drop)
     }
 }
+
+/// A shrinking history makes many worlds; their pools would slow each other down. What cannot be
+/// destroyed here is the bench's to clear.
+impl Drop for RealWorld<'_> {
+    fn drop(&mut self) {
+        for pool in &self.pools {
+            let _ = command("zpool", &["destroy", "-f", pool.as_str()]);
+        }
+    }
+}

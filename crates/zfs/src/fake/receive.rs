@@ -71,8 +71,8 @@ pub(super) struct Session {
     newest: Option<Guid>,
     /// What the properties were, to be restored if an existing dataset's receive fails.
     old_properties: Option<Properties>,
-    /// Room for this many bytes was found at the start.
-    room: u64,
+    /// How many bytes fit, as found at the start, and what more of them run into.
+    room: Option<(u64, ErrorKind)>,
     written: u64,
 }
 
@@ -214,18 +214,19 @@ impl Host {
         Ok(node)
     }
 
-    /// Bytes that fit below `name`, found by doubling and halving the question.
-    fn room(&self, name: &DatasetName) -> u64 {
+    /// Bytes that fit below `name`, found by halving the question; none if there is no limit.
+    fn room(&self, name: &DatasetName) -> Option<(u64, ErrorKind)> {
         const LARGEST: u64 = 1 << 50;
-        if self.no_room(name, LARGEST).is_none() {
-            return u64::MAX;
-        }
+        let mut reason = self.no_room(name, LARGEST)?;
         let (mut fits, mut too_much) = (0, LARGEST);
         while fits + 1 < too_much {
             let middle = fits.midpoint(too_much);
-            if self.no_room(name, middle).is_none() { fits = middle } else { too_much = middle }
+            match self.no_room(name, middle) {
+                None => fits = middle,
+                Some(found) => (too_much, reason) = (middle, found),
+            }
         }
-        fits
+        Some((fits, reason))
     }
 
     /// Takes one record. An error ends the receive; what arrived before stays.
@@ -240,9 +241,10 @@ impl Host {
         }
         self.writable(session.dataset.pool())?;
         session.written += payload;
-        if session.written > session.room {
-            let kind = self.no_room(&session.dataset, payload).unwrap_or(ErrorKind::NoSpace);
-            return Err(kind);
+        if let Some((room, reason)) = &session.room
+            && session.written > *room
+        {
+            return Err(reason.clone());
         }
         let partial = self.datasets.get_mut(&session.dataset).and_then(|node| node.partial.as_mut());
         partial.ok_or(ErrorKind::NotFound)?.apply(change, len);

@@ -12,7 +12,7 @@ use zfs::{
     Dataset, Error, Hold, ItemResult, ReceiveArgs, ReceiveTarget, Scope, SendArgs, SendFlags, SendSource, Snapshot,
 };
 
-use super::history::{DATASETS, Step};
+use super::history::{Cut, DATASETS, Step};
 use crate::backend::World;
 use crate::conformance::{decode, noise, outcome, variant};
 
@@ -151,13 +151,17 @@ impl<'a> Side<'a> {
         Ok(self.transfer(&send, &receive, cut).await)
     }
 
-    async fn transfer(&self, send: &SendArgs, receive: &ReceiveArgs, cut: Option<u64>) -> String {
+    async fn transfer(&self, send: &SendArgs, receive: &ReceiveArgs, cut: Option<Cut>) -> String {
         let stream = match self.world.zfs().send(send).await {
             Ok(stream) => stream,
             Err(error) => return format!("send: {}", variant(&error.kind)),
         };
         let bytes: zfs::ByteStream = match cut {
-            Some(cut) => Box::pin(stream.bytes.take(cut)),
+            Some(Cut::Bytes(bytes)) => Box::pin(stream.bytes.take(bytes)),
+            Some(Cut::Share(thousandths)) => match share(stream.bytes, thousandths).await {
+                Ok(part) => Box::pin(std::io::Cursor::new(part)),
+                Err(problem) => return format!("send: {problem}"),
+            },
             None => stream.bytes,
         };
         let result = self.world.zfs().receive(receive, bytes).await;
@@ -216,6 +220,14 @@ impl<'a> Side<'a> {
         let next = self.guids.len();
         *self.guids.entry(guid).or_insert(next)
     }
+}
+
+/// The first part of a stream.
+async fn share(mut stream: zfs::ByteStream, thousandths: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await?;
+    bytes.truncate(usize::try_from(bytes.len() as u64 * thousandths / 1000).unwrap_or(usize::MAX));
+    Ok(bytes)
 }
 
 /// What is asked for all datasets at once.
