@@ -182,6 +182,10 @@ async fn interrupted_killed_daemon(stage: &Stage<'_>) -> Result<()> {
     interrupted(stage, true).await
 }
 
+fn cuts(whole: u64) -> [u64; 4] {
+    [0, 1000, whole / 2, whole - 1]
+}
+
 /// Interrupts the full receive into a placeholder that has a child: before its first byte, after a
 /// record, in the middle, and before its last byte.
 async fn interrupted(stage: &Stage<'_>, restart: bool) -> Result<()> {
@@ -202,7 +206,7 @@ async fn interrupted(stage: &Stage<'_>, restart: bool) -> Result<()> {
         marked(stage, &received, "on")?;
         let one = stage.snap(parent, 4 * SMALL, "1").await?;
         let whole = stage.stream_len(&full(parent, &one)).await?;
-        let cut = [0, 1000, whole / 2, whole - 1][number % 4];
+        let cut = cuts(whole).get(number).copied().context("four")?;
         let selected = filter([parent.as_str(), child.as_str()])?;
         let mut rig = below.again(|job| job.filesystems = selected)?;
         ensure!(rig.run_with(Fault::CutEnd(cut)).await.summary.errors == 1, "cut after {cut} of {whole} bytes");

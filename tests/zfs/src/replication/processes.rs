@@ -34,9 +34,9 @@ async fn idle(stage: &Stage<'_>) -> Result<()> {
             counts.push(stage.world.processes() - before);
         }
     }
-    println!("an idle cycle with 2 filesystems starts {} processes, with 12 {}", counts[0], counts[2]);
-    ensure!(counts.iter().all(|count| count == &counts[0]), "{counts:?}");
-    ensure!(counts[0] <= 10, "{counts:?}");
+    println!("idle cycles with 2, 2, 12 and 12 filesystems start {counts:?} processes");
+    counts.dedup();
+    ensure!(matches!(counts[..], [1..=10]), "{counts:?}");
     Ok(())
 }
 

@@ -30,7 +30,7 @@ use super::faults::{Direct, Fault, Faulty, Side};
 use crate::backend::{FakeWorld, RealWorld, World};
 use crate::case::Case;
 use crate::conformance::{Ground, block_on};
-use crate::lab::Bench;
+use crate::lab::{Bench, command};
 
 /// The body of a case.
 pub(crate) type Body = for<'a> fn(&'a Stage<'a>) -> LocalBoxFuture<'a, Result<()>>;
@@ -314,6 +314,24 @@ impl<'a> Stage<'a> {
         Ok(self.zfs().release(&tag, &[snapshot]).await.pop().context("one result")??)
     }
 
+    /// Compares files, where need be after mounting what is below a placeholder.
+    fn same_files_mounted(&self, a: &DatasetName, b: &DatasetName) -> Result<()> {
+        let On::Real(bench) = self.on else { return self.same_files(a, b) };
+        let mut mounted = Vec::new();
+        for name in [a, b].map(DatasetName::as_str) {
+            if command("zfs", &["get", "-Ho", "value", "mounted", name])?.trim() != "yes" {
+                let path = bench.mountpoint(name);
+                command("zfs", &["set", &format!("mountpoint={}", path.display()), name])?;
+                mounted.push(name);
+            }
+        }
+        let same = self.same_files(a, b);
+        for name in mounted {
+            command("zfs", &["inherit", "mountpoint", name])?;
+        }
+        same
+    }
+
     /// How many bytes a stream has.
     pub(crate) async fn stream_len(&self, args: &zfs::SendArgs) -> Result<u64> {
         let mut stream = self.send(args).await?;
@@ -420,7 +438,7 @@ impl<'a> Rig<'a> {
         let newest = |dataset: &zfs::Dataset| dataset.versions.iter().rfind(|v| v.is_snapshot()).map(|v| v.guid);
         ensure!(newest(&here).is_some() && newest(&here) == newest(&there), "{received} is not up to date");
         ensure!(there.resume_token.is_none(), "{received} has a token");
-        self.stage.same_files(filesystem, &received)
+        self.stage.same_files_mounted(filesystem, &received)
     }
 }
 
