@@ -168,10 +168,8 @@ impl Daemon {
     /// # Errors
     /// [`limits::STOP`] passed first.
     pub async fn stop(&self, cause: &str) -> Result<(), StillRunning> {
-        self.shared.dispatch.stop(cause).await;
-        // In case that the dispatcher itself has failed.
-        self.shared.jobs.cancel();
         let stopped = tokio::time::timeout(limits::STOP, async {
+            self.shared.dispatch.stop(cause).await;
             self.shared.tasks.wait().await;
             self.end_services.cancel();
             self.services.wait().await;

@@ -67,7 +67,7 @@ impl Dispatch {
     /// A dispatcher, to be run with [`Dispatcher::run`].
     pub(crate) fn new(events: Events, jobs: CancellationToken) -> (Dispatch, Dispatcher) {
         let (messages, inbox) = mpsc::channel(DISPATCH_QUEUE);
-        (Dispatch { messages }, Dispatcher { inbox, events, jobs, slots: BTreeMap::new() })
+        (Dispatch { messages }, Dispatcher { inbox, events, jobs, slots: BTreeMap::new(), stopping: false })
     }
 
     /// Asks something of a job.
@@ -171,6 +171,7 @@ pub(crate) struct Dispatcher {
     events: Events,
     jobs: CancellationToken,
     slots: BTreeMap<String, Slot>,
+    stopping: bool,
 }
 
 impl Dispatcher {
@@ -200,10 +201,10 @@ impl Dispatcher {
                 }
             }
             Message::Stop { cause } => {
-                if !self.jobs.is_cancelled() {
+                if !std::mem::replace(&mut self.stopping, true) {
                     self.events.tell(What::DaemonStopping { cause });
-                    self.jobs.cancel();
                 }
+                self.jobs.cancel();
             }
         }
     }

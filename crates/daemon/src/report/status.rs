@@ -259,3 +259,6 @@ impl Serialize for JobState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

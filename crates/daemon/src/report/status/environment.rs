@@ -5,7 +5,7 @@ use serde::Serialize;
 use zfs::RunningCommand;
 
 use super::json::time;
-use crate::tuning::{MAX_ATTEMPTS, Tuning};
+use crate::tuning::{MAX_ATTEMPTS, RECONNECT_TIMEOUT, Tuning};
 
 /// The `Global` object.
 #[derive(Debug, Clone, Serialize)]
@@ -51,9 +51,11 @@ impl Global {
     pub(super) fn new(running: Vec<RunningCommand>, tuning: &Tuning) -> Global {
         let active: Vec<Command> = running.into_iter().map(Command::from).collect();
         let attempts = Setting { var: MAX_ATTEMPTS, value: tuning.attempts.to_string(), kind: "int" };
+        let window = format!("{}ns", tuning.reconnect_window.as_nanos());
+        let window = Setting { var: RECONNECT_TIMEOUT, value: window, kind: "time.Duration" };
         Global {
             commands: Commands { active: (!active.is_empty()).then_some(active) },
-            settings: Settings { entries: vec![attempts] },
+            settings: Settings { entries: vec![attempts, window] },
             environment: std::env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
                 .filter(|(name, _)| is_shown(name))

@@ -63,14 +63,19 @@ impl Pruner {
                     progress.finish(filesystem, &failures.join("; "));
                 }
             }
-            Pruning::Finished => self.close(),
+            Pruning::Finished => self.phase = Phase::Finished,
         }
     }
 
-    /// Nothing more happens.
+    /// Nothing more happens: what is open now was cancelled.
     pub(super) fn close(&mut self) {
-        if self.phase == Phase::Executing {
-            self.phase = Phase::Finished;
+        let open = match self.phase {
+            Phase::Planning | Phase::Executing => true,
+            Phase::PlanFailed | Phase::Finished => false,
+        };
+        if open {
+            self.phase = if self.phase == Phase::Planning { Phase::PlanFailed } else { Phase::Finished };
+            self.error = "cancelled".to_owned();
         }
     }
 
@@ -79,6 +84,7 @@ impl Pruner {
             Phase::Planning => "Plan",
             Phase::PlanFailed => "PlanErr",
             Phase::Executing => "Exec",
+            Phase::Finished if !self.error.is_empty() => "ExecErr",
             Phase::Finished if self.progress.as_ref().is_some_and(Progress::has_failed) => "ExecErr",
             Phase::Finished => "Done",
         }
