@@ -6,7 +6,6 @@ use super::status::StepInfo;
 use super::world;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 /// Large enough that sending it can be cut in the middle.
@@ -37,7 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     if arguments.keep {
-        return keep(&arguments.zrepl);
+        keep(&arguments.zrepl)?;
     }
     Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -209,17 +208,15 @@ fn bases() -> Result<String> {
     Ok("every dataset has a common base; no step hold is left".to_owned())
 }
 
-/// Becomes a shell, with a daemon at work.
-fn keep(zrepl: &str) -> Result<ExitCode> {
-    let daemon = Daemon::start(zrepl)?;
-    // It goes on beside the shell, until the machine is powered off.
-    std::mem::forget(daemon);
-    let folder = std::path::Path::new(zrepl).parent().map(|folder| folder.display().to_string());
+/// A shell, with a daemon at work until it ends.
+fn keep(zrepl: &str) -> Result<()> {
+    let _daemon = Daemon::start(zrepl)?;
     println!(
-        "\nA shell in the test machine; the daemon runs. Try: zfs list -t all; zrepl --config {0}/zrepl.yml status --mode raw;\n\
-         cat {0}/daemon.log. `exit` ends the machine.",
+        "\nA shell in the test machine; the daemon runs. Try:\n  zfs list -t all\n  zrepl --config {0}/zrepl.yml \
+         status --mode raw\n  cat {0}/daemon.log\n`exit` ends the machine.",
         world::FOLDER
     );
+    let folder = std::path::Path::new(zrepl).parent().map(|folder| folder.display().to_string());
     let path = format!("{}:{}", folder.unwrap_or_default(), std::env::var("PATH").unwrap_or_default());
-    Err(Command::new("bash").arg("-i").env("PATH", path).exec()).context("starting bash")
+    Command::new("bash").arg("-i").env("PATH", path).status().context("starting bash").map(drop)
 }

@@ -82,7 +82,7 @@ mod tests {
         ledger.step("look", || Ok("2 pools".into())).unwrap();
         ledger.step("leap", || anyhow::bail!("too wide")).unwrap_err();
         let table = ledger.table();
-        assert!(table.contains("look      0.0 s  2 pools\n"), "{table}");
-        assert!(table.contains("leap      0.0 s  FAILED: too wide\n"), "{table}");
+        assert!(table.contains("look    0.0 s  2 pools\n"), "{table}");
+        assert!(table.contains("leap    0.0 s  FAILED: too wide\n"), "{table}");
     }
 }
