@@ -4,12 +4,14 @@
 //! the world enters as a value (a *view*), a decision leaves as a value (a *plan*) in which every
 //! action carries its reason. All functions are total: they fail only on bad names or values.
 
+pub mod diff;
 pub mod event;
 pub mod filter;
 pub mod name;
 pub mod plan;
 pub mod protection;
 pub mod retry;
+pub mod schedule;
 pub mod version;
 pub mod view;
 

@@ -1,6 +1,7 @@
 //! Snapshots and bookmarks.
 
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -85,6 +86,12 @@ impl Version {
     /// Whether this is a snapshot.
     pub fn is_snapshot(&self) -> bool {
         self.kind == VersionKind::Snapshot
+    }
+
+    /// A list in [`Version::order`], as views want it.
+    pub fn sorted(mut versions: Vec<Version>) -> Arc<[Version]> {
+        versions.sort_by_key(Version::order);
+        versions.into()
     }
 
     /// The order of one pool's versions: by transaction group, a bookmark before its snapshot.

@@ -9,10 +9,34 @@ use crate::version::{Guid, Version};
 
 /// One side's filesystems, named as the sender names them (a receiver strips its root). The order of
 /// the map puts parents before children.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
     /// The filesystems and volumes.
     pub filesystems: BTreeMap<DatasetName, FilesystemView>,
+    /// Whether [`FilesystemView::protections`] was looked up. A peer that cannot tell has empty lists
+    /// that mean nothing, and is not asked to put anything right.
+    pub protections_known: bool,
+    /// What a sender's `send.encrypted` demands of its streams; none if it did not tell, which leaves
+    /// the check to the moment of sending.
+    pub sends_encrypted: Option<bool>,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self::new(BTreeMap::new())
+    }
+}
+
+impl View {
+    /// A side that tells everything.
+    pub fn new(filesystems: BTreeMap<DatasetName, FilesystemView>) -> Self {
+        Self { filesystems, protections_known: true, sends_encrypted: None }
+    }
+
+    /// A side that cannot tell its protections: a peer older than this program.
+    pub fn without_protections(filesystems: BTreeMap<DatasetName, FilesystemView>) -> Self {
+        Self { filesystems, protections_known: false, sends_encrypted: None }
+    }
 }
 
 /// One filesystem or volume.

@@ -1,5 +1,8 @@
 //! Decisions: pure functions from a view to a plan in which every action has its reason.
 
+mod explain;
+pub mod protection;
 pub mod prune;
 pub mod replication;
+mod resume;
 pub mod snapshot;

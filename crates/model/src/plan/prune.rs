@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::name::DatasetName;
-use crate::version::{Guid, Version};
+use crate::version::{CreateTxg, Guid, Version};
 
 /// A keep rule. A snapshot is destroyed only if every rule of the list lets it go.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub struct PruneView {
     /// Where replication of the job stands.
     pub cursor: CursorView,
     /// Guid of the newest version common to both sides, as far as known: never destroyed on a
-    /// receiver, whatever the rules say.
+    /// receiver, whatever the rules say, and on a sender only if a bookmark stands for it.
     pub common_base: Option<Guid>,
 }
 
@@ -52,8 +52,8 @@ pub enum CursorView {
     NotReplicating,
     /// No cursor: nothing is known to be replicated.
     Missing,
-    /// The cursor stands for this version.
-    At(Guid, crate::version::CreateTxg),
+    /// The cursor stands for this version; the transaction group is the sender's.
+    At(Guid, CreateTxg),
 }
 
 /// Why a filesystem is not pruned.
@@ -103,7 +103,7 @@ pub struct FilesystemPrunePlan {
 /// The decision about one version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Not a snapshot, or the filesystem is skipped.
+    /// Not a snapshot, or the filesystem is skipped, or there are no rules.
     NotConsidered,
     /// Kept by the rule with this index in the list (the first one that keeps it).
     KeptByRule(u16),
@@ -113,4 +113,162 @@ pub enum Decision {
     KeptHeld,
     /// Every rule lets it go.
     Destroy,
+}
+
+impl FilesystemPrunePlan {
+    /// The snapshots that go, oldest first.
+    pub fn destroys(&self) -> impl Iterator<Item = &Version> {
+        self.versions.iter().zip(&self.decisions).filter(|(_, what)| **what == Decision::Destroy).map(|(v, _)| v)
+    }
+}
+
+/// Decides about every snapshot of one side. A snapshot goes if every rule lets it go, nothing holds
+/// it, and it is not the base of the next step; without rules nothing goes.
+pub fn plan_pruning(side: PruneSide, filesystems: &[PruneView], rules: &[KeepRule]) -> PrunePlan {
+    let mut filesystems: Vec<FilesystemPrunePlan> =
+        filesystems.iter().map(|view| plan_filesystem(side, view, rules)).collect();
+    filesystems.sort_by(|a, b| a.name.cmp(&b.name));
+    PrunePlan { side, filesystems }
+}
+
+fn plan_filesystem(side: PruneSide, view: &PruneView, rules: &[KeepRule]) -> FilesystemPrunePlan {
+    let progress = progress(side, view);
+    let decisions = match view.skip {
+        Some(_) => vec![Decision::NotConsidered; view.versions.len()],
+        None => decide(side, view, rules, &progress),
+    };
+    let cursor_counts =
+        rules.iter().any(|rule| matches!(rule, KeepRule::NotReplicated { keep_snapshot_at_cursor: false }));
+    FilesystemPrunePlan {
+        name: view.name.clone(),
+        skip: view.skip,
+        versions: Arc::clone(&view.versions),
+        decisions: decisions.into(),
+        replicated: progress
+            .iter()
+            .map(|at| matches!(at, Progress::Replicated) || (*at == Progress::AtCursor && cursor_counts))
+            .collect(),
+    }
+}
+
+/// What replication has done for a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Replicated,
+    /// Replicated, and on the sender the snapshot that the cursor stands for.
+    AtCursor,
+    NotReplicated,
+}
+
+/// Exact on the sender, where the cursor has the age of its snapshot. On a receiver ages are its own,
+/// and only the place of the cursor's snapshot among the others tells.
+fn progress(side: PruneSide, view: &PruneView) -> Vec<Progress> {
+    let versions = view.versions.iter();
+    let CursorView::At(guid, txg) = view.cursor else { return vec![Progress::NotReplicated; versions.len()] };
+    if side == PruneSide::Sender {
+        return versions
+            .map(|version| match version {
+                version if !version.is_snapshot() || version.createtxg > txg => Progress::NotReplicated,
+                version if version.guid == guid => Progress::AtCursor,
+                _ => Progress::Replicated,
+            })
+            .collect();
+    }
+    let at = view.versions.iter().position(|version| version.is_snapshot() && version.guid == guid).unwrap_or(0);
+    versions
+        .enumerate()
+        .map(|(index, version)| match version.is_snapshot() && index < at {
+            true => Progress::Replicated,
+            false => Progress::NotReplicated,
+        })
+        .collect()
+}
+
+fn decide(side: PruneSide, view: &PruneView, rules: &[KeepRule], progress: &[Progress]) -> Vec<Decision> {
+    let unruled = if rules.is_empty() { Decision::NotConsidered } else { Decision::Destroy };
+    let mut decisions: Vec<Decision> = view
+        .versions
+        .iter()
+        .map(|version| if version.is_snapshot() { unruled } else { Decision::NotConsidered })
+        .collect();
+    for (index, rule) in rules.iter().enumerate() {
+        let kept = Decision::KeptByRule(u16::try_from(index).unwrap_or(u16::MAX));
+        rule.keep(&view.versions, progress, &mut decisions, kept);
+    }
+    let base = base(side, view);
+    for (version, decision) in view.versions.iter().zip(&mut decisions) {
+        if *decision != Decision::Destroy {
+            continue;
+        }
+        if base == Some(version.guid) {
+            *decision = Decision::KeptAsBase;
+        } else if version.userrefs > 0 {
+            *decision = Decision::KeptHeld;
+        }
+    }
+    decisions
+}
+
+/// The snapshot without which no incremental step would be possible any longer.
+fn base(side: PruneSide, view: &PruneView) -> Option<Guid> {
+    let known = view.common_base.or(match view.cursor {
+        CursorView::At(guid, _) => Some(guid),
+        CursorView::Missing | CursorView::NotReplicating => None,
+    });
+    let has = |guid: &Guid, snapshot| view.versions.iter().any(|v| v.guid == *guid && v.is_snapshot() == snapshot);
+    match side {
+        PruneSide::Local => None,
+        PruneSide::Sender => known.filter(|guid| !has(guid, false)),
+        // A stream continues the newest snapshot or none: if nothing better is known, that one stays.
+        PruneSide::Receiver => known
+            .filter(|guid| has(guid, true))
+            .or_else(|| view.versions.iter().rev().find(|version| version.is_snapshot()).map(|version| version.guid)),
+    }
+}
+
+impl KeepRule {
+    /// Writes `kept` over [`Decision::Destroy`] for every snapshot that this rule keeps.
+    fn keep(&self, versions: &[Version], progress: &[Progress], decisions: &mut [Decision], kept: Decision) {
+        if let KeepRule::LastN { count, regex } = self {
+            return keep_last(*count, regex.as_ref(), versions, decisions, kept);
+        }
+        for ((version, progress), decision) in versions.iter().zip(progress).zip(decisions) {
+            if *decision == Decision::Destroy && self.keeps(version, *progress) {
+                *decision = kept;
+            }
+        }
+    }
+
+    /// For rules that look at one snapshot at a time.
+    fn keeps(&self, version: &Version, progress: Progress) -> bool {
+        match self {
+            KeepRule::NotReplicated { keep_snapshot_at_cursor } => match progress {
+                Progress::Replicated => false,
+                Progress::AtCursor => *keep_snapshot_at_cursor,
+                Progress::NotReplicated => true,
+            },
+            KeepRule::Regex { regex, negate } => regex.is_match(version.name.as_str()) != *negate,
+            KeepRule::LastN { .. } => false,
+        }
+    }
+}
+
+fn keep_last(
+    count: usize,
+    regex: Option<&regex::Regex>,
+    versions: &[Version],
+    decisions: &mut [Decision],
+    kept: Decision,
+) {
+    let matches = |version: &Version| regex.is_none_or(|regex| regex.is_match(version.name.as_str()));
+    let mut matching: Vec<(&Version, &mut Decision)> =
+        versions.iter().zip(decisions).filter(|(version, _)| version.is_snapshot() && matches(version)).collect();
+    if count < matching.len() {
+        matching.sort_by(|(a, _), (b, _)| (b.creation, &b.name).cmp(&(a.creation, &a.name)));
+    }
+    for (_, decision) in matching.into_iter().take(count) {
+        if *decision == Decision::Destroy {
+            *decision = kept;
+        }
+    }
 }

@@ -1,9 +1,14 @@
 //! Which steps bring a receiver up to date.
 
+use std::collections::HashMap;
+
+use crate::diff::{Comparison, compare};
 use crate::name::DatasetName;
-use crate::protection::ProtectionPolicy;
-use crate::version::VersionRef;
-use crate::view::View;
+use crate::plan::protection::{Completion, after_receive};
+use crate::plan::resume::resumed_step;
+use crate::protection::{ProtectionKind, ProtectionPolicy, ProtectionStrategy};
+use crate::version::{UnixTime, Version, VersionRef};
+use crate::view::{Encryption, FilesystemView, Placeholder, View};
 
 /// The choices of a job that replication depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +56,7 @@ pub enum FilesystemAction {
     /// Nothing, and why.
     Nothing(NothingReason),
     /// The receiver has the sender's newest snapshot, but a lost reply or a crash left protections
-    /// behind: put them right.
+    /// behind: put them right, as after an incremental step to `version`.
     Confirm {
         /// The newest common version, as the sender names it.
         version: VersionRef,
@@ -132,6 +137,8 @@ pub enum Discard {
         /// The name in the token.
         to_name: String,
     },
+    /// It does not continue the receiver's newest snapshot, so that nothing can be received on it.
+    Superseded,
     /// Its stream is not of the kind (raw or plain) that the job's policy demands.
     OtherPolicy,
 }
@@ -167,7 +174,251 @@ pub enum Conflict {
     SendPolicy(String),
 }
 
-/// Decides what brings `receiver` up to date with `sender`.
-pub fn plan_replication(_sender: &View, _receiver: &View, _policy: &ReplicationPolicy) -> ReplicationPlan {
-    ReplicationPlan::default()
+/// How many versions a conflict names.
+const NAMED_VERSIONS_MAX: usize = 5;
+
+/// Decides what brings `receiver` up to date with `sender`. Filesystems that only the receiver has are
+/// none of its business.
+///
+/// Divergence is never resolved here. A filesystem with a conflict stops no other, not even one below
+/// it, for which the receiver makes placeholders.
+pub fn plan_replication(sender: &View, receiver: &View, policy: &ReplicationPolicy) -> ReplicationPlan {
+    let mut queue = Queue::default();
+    for (name, source) in &sender.filesystems {
+        let sides = Sides {
+            name,
+            sender: source,
+            receiver: receiver.filesystems.get(name),
+            sends_encrypted: sender.sends_encrypted,
+            sender_protections: sender.protections_known,
+            receiver_protections: receiver.protections_known,
+        };
+        queue.push(&sides, sides.sendable(sides.plan(policy)));
+    }
+    queue.into_plan()
+}
+
+/// One filesystem, seen from both sides.
+struct Sides<'a> {
+    name: &'a DatasetName,
+    sender: &'a FilesystemView,
+    receiver: Option<&'a FilesystemView>,
+    sends_encrypted: Option<bool>,
+    sender_protections: bool,
+    receiver_protections: bool,
+}
+
+/// What to do, and when the snapshot was taken that comes first.
+type Planned = (FilesystemAction, Option<UnixTime>);
+
+impl Sides<'_> {
+    fn plan(&self, policy: &ReplicationPolicy) -> Planned {
+        if self.sender.placeholder == Placeholder::On {
+            return (self.plan_placeholder(), None);
+        }
+        let comparison = compare(&self.sender.versions, self.receiver_versions());
+        let newest = match comparison {
+            Comparison::OrderDiffers { .. } => return (FilesystemAction::Conflict(Conflict::OrderDiffers), None),
+            // What was put on a placeholder counts as nothing, unless it came from this sender.
+            Comparison::Unrelated if self.receiver_is_placeholder() => None,
+            _ => self.receiver.and_then(FilesystemView::newest_snapshot).map(|version| version.guid),
+        };
+        let discard = match self.receiver.and_then(|receiver| receiver.partial.as_ref()) {
+            None => None,
+            Some(partial) => match resumed_step(self.name, partial, self.sender, self.sends_encrypted, newest) {
+                Ok(step) => return self.resume(step),
+                Err(discard) => Some(discard),
+            },
+        };
+        self.plan_normally(&comparison, policy, discard)
+    }
+
+    /// Refuses steps that the sender would refuse.
+    fn sendable(&self, planned: Planned) -> Planned {
+        let has_steps = matches!(planned.0, FilesystemAction::Steps { .. });
+        if has_steps && self.sends_encrypted == Some(true) && self.sender.encryption == Encryption::None {
+            let problem = "encrypted send mandated by policy, but the filesystem is not encrypted";
+            return (FilesystemAction::Conflict(Conflict::SendPolicy(problem.to_owned())), None);
+        }
+        planned
+    }
+
+    fn plan_placeholder(&self) -> FilesystemAction {
+        match self.receiver.map(|receiver| receiver.placeholder) {
+            None | Some(Placeholder::On) => FilesystemAction::Nothing(NothingReason::Placeholder),
+            Some(Placeholder::Off | Placeholder::Unset) => FilesystemAction::Conflict(Conflict::PlaceholderMeetsData),
+        }
+    }
+
+    fn receiver_versions(&self) -> &[Version] {
+        self.receiver.map_or(&[], |receiver| &receiver.versions)
+    }
+
+    fn receiver_is_placeholder(&self) -> bool {
+        self.receiver.is_some_and(|receiver| receiver.placeholder == Placeholder::On)
+    }
+
+    fn resume(&self, step: Step) -> Planned {
+        let to = self.sender.snapshots().position(|version| version.guid == step.to.guid);
+        let mut rest = self.sender.snapshots().skip(to.unwrap_or(usize::MAX));
+        let first = rest.next().map(|version| version.creation);
+        let later: Vec<&Version> = rest.collect();
+        let mut steps = vec![step];
+        extend(&mut steps, &later);
+        (FilesystemAction::Steps { base: Base::Resume, discard: None, steps }, first)
+    }
+
+    fn plan_normally(
+        &self,
+        comparison: &Comparison<'_>,
+        policy: &ReplicationPolicy,
+        discard: Option<Discard>,
+    ) -> Planned {
+        let conflict = match comparison {
+            Comparison::Follows { common, later } if later.is_empty() => {
+                return (self.confirm(common.to_ref(), policy), None);
+            }
+            Comparison::Follows { common, later } => {
+                return steps(Base::Common(common.to_ref()), discard, Some(common), later);
+            }
+            Comparison::Unrelated => match self.initial(policy.initial) {
+                Ok(snapshots) => return steps(Base::Initial(policy.initial), discard, None, &snapshots),
+                Err(conflict) => conflict,
+            },
+            Comparison::Diverged { common, sender_only, receiver_only } => Conflict::Diverged {
+                common: common.to_string(),
+                sender_only: newest_few(sender_only.iter().copied()),
+                receiver_only: newest_few(receiver_only.iter().copied()),
+            },
+            Comparison::OrderDiffers { .. } => Conflict::OrderDiffers,
+        };
+        (FilesystemAction::Conflict(conflict), None)
+    }
+
+    /// What to send first to a receiver that shares nothing with the sender.
+    fn initial(&self, initial: InitialReplication) -> Result<Vec<&Version>, Conflict> {
+        let Some(newest) = self.sender.newest_snapshot() else { return Err(Conflict::NoSnapshots) };
+        let has_data = self.receiver.is_some_and(|receiver| receiver.newest_snapshot().is_some());
+        if has_data && !self.receiver_is_placeholder() {
+            return Err(Conflict::NoCommonVersion {
+                sender: newest_few(self.sender.versions.iter()),
+                receiver: newest_few(self.receiver_versions().iter()),
+            });
+        }
+        match initial {
+            InitialReplication::MostRecent => Ok(vec![newest]),
+            InitialReplication::All => Ok(self.sender.snapshots().collect()),
+            InitialReplication::Fail => Err(Conflict::InitialForbidden),
+        }
+    }
+
+    fn confirm(&self, version: VersionRef, policy: &ReplicationPolicy) -> FilesystemAction {
+        let repairs = self.repairs(&version, policy.protection.incremental);
+        // Which kind of step brought the version cannot be seen any longer: either kind's end is fine.
+        if repairs.is_empty() || self.repairs(&version, policy.protection.initial).is_empty() {
+            return FilesystemAction::Nothing(NothingReason::UpToDate(version));
+        }
+        FilesystemAction::Confirm { version, repairs }
+    }
+
+    /// What would have to be done for protections to be as after a step to `version`.
+    fn repairs(&self, version: &VersionRef, strategy: ProtectionStrategy) -> Vec<Repair> {
+        let mut repairs = Vec::new();
+        if self.sender_protections {
+            let completion = Completion::of(version, strategy, &self.sender.protections);
+            let (cursors, step): (Vec<_>, Vec<_>) =
+                completion.remove.into_iter().partition(|protection| protection.kind == ProtectionKind::Cursor);
+            if completion.make_cursor || !cursors.is_empty() {
+                repairs.push(Repair::MoveCursor);
+            }
+            if !step.is_empty() {
+                repairs.push(Repair::RemoveStepProtection);
+            }
+        }
+        if let Some(receiver) = self.receiver.filter(|_| self.receiver_protections) {
+            let changes = after_receive(version, strategy, &receiver.protections);
+            if changes.creates() {
+                repairs.push(Repair::HoldLastReceived);
+            }
+            if changes.removes() {
+                repairs.push(Repair::ReleaseOlderReceived);
+            }
+        }
+        repairs
+    }
+}
+
+/// One step per snapshot, each from the one before, the first from `from`.
+fn steps(base: Base, discard: Option<Discard>, from: Option<&Version>, snapshots: &[&Version]) -> Planned {
+    let mut steps = Vec::with_capacity(snapshots.len());
+    if let Some(first) = snapshots.first() {
+        steps.push(Step { from: from.map(Version::to_ref), to: first.to_ref(), resume_token: None });
+    }
+    extend(&mut steps, snapshots.get(1..).unwrap_or_default());
+    (FilesystemAction::Steps { base, discard, steps }, snapshots.first().map(|version| version.creation))
+}
+
+fn extend(steps: &mut Vec<Step>, later: &[&Version]) {
+    for version in later {
+        let from = steps.last().map(|step| step.to.clone());
+        steps.push(Step { from, to: version.to_ref(), resume_token: None });
+    }
+}
+
+fn newest_few<'a>(versions: impl DoubleEndedIterator<Item = &'a Version>) -> Vec<String> {
+    let mut few: Vec<String> = versions.rev().take(NAMED_VERSIONS_MAX).map(Version::to_string).collect();
+    few.reverse();
+    few
+}
+
+/// Puts filesystems into the order in which they should start. They arrive parents first.
+#[derive(Default)]
+struct Queue {
+    /// Each with the time of its next snapshot, or of its parent's if that is later.
+    filesystems: Vec<(Option<UnixTime>, FilesystemPlan)>,
+    /// Those that the receiver gets only by a full send of this plan.
+    arriving: HashMap<DatasetName, Option<UnixTime>>,
+}
+
+impl Queue {
+    fn push(&mut self, sides: &Sides<'_>, (action, next): Planned) {
+        let has_steps = matches!(action, FilesystemAction::Steps { .. });
+        let waits_for = if has_steps && sides.receiver.is_none() { self.nearest_arriving(sides.name) } else { None };
+        let (after, date) = match waits_for {
+            Some((parent, parent_date)) => (Some(parent), next.max(parent_date)),
+            None => (None, next),
+        };
+        if starts_in_full(&action) && !is_present(sides.receiver) {
+            self.arriving.insert(sides.name.clone(), date);
+        }
+        self.filesystems.push((date, FilesystemPlan { name: sides.name.clone(), after, action }));
+    }
+
+    fn nearest_arriving(&self, name: &DatasetName) -> Option<(DatasetName, Option<UnixTime>)> {
+        let parents = std::iter::successors(parent(name.as_str()), |path| parent(path));
+        parents.filter_map(|path| self.arriving.get_key_value(path)).map(|(name, date)| (name.clone(), *date)).next()
+    }
+
+    fn into_plan(mut self) -> ReplicationPlan {
+        // A child is never older than the parent that it waits for and on a tie comes after it, since
+        // the sort keeps the order of arrival.
+        self.filesystems.sort_by_key(|(date, _)| *date);
+        ReplicationPlan { filesystems: self.filesystems.into_iter().map(|(_, plan)| plan).collect() }
+    }
+}
+
+fn parent(path: &str) -> Option<&str> {
+    path.rsplit_once('/').map(|(parent, _)| parent)
+}
+
+fn starts_in_full(action: &FilesystemAction) -> bool {
+    match action {
+        FilesystemAction::Steps { steps, .. } => steps.first().is_some_and(|step| step.from.is_none()),
+        _ => false,
+    }
+}
+
+/// Whether something can be received below it: an unfinished first receive is not a place for that.
+fn is_present(receiver: Option<&FilesystemView>) -> bool {
+    receiver.is_some_and(|receiver| receiver.partial.is_none())
 }

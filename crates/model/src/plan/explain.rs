@@ -1,0 +1,227 @@
+//! Plans in words, for logs, status and dry runs.
+
+use std::fmt;
+
+use crate::plan::prune::{Decision, FilesystemPrunePlan, KeepRule, PruneSide, SkipReason};
+use crate::plan::replication::{
+    Base, Conflict, Discard, FilesystemAction, InitialReplication, NothingReason, Repair, Step,
+};
+
+impl fmt::Display for FilesystemAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FilesystemAction::Nothing(reason) => write!(f, "nothing to do: {reason}"),
+            FilesystemAction::Confirm { version, repairs } => {
+                write!(f, "confirm {version}: {}", List(repairs))
+            }
+            FilesystemAction::Steps { base, discard, steps } => {
+                if let Some(discard) = discard {
+                    write!(f, "discard partial state ({discard}), then ")?;
+                }
+                write!(f, "{base}: {}", List(steps))
+            }
+            FilesystemAction::Conflict(conflict) => write!(f, "conflict: {conflict}"),
+        }
+    }
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Base::Initial(initial) => write!(f, "send in full ({initial})"),
+            Base::Common(version) => write!(f, "send from {version}"),
+            Base::Resume => f.write_str("resume"),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.from {
+            Some(from) => write!(f, "{from} => {}", self.to),
+            None => write!(f, "full => {}", self.to),
+        }
+    }
+}
+
+impl fmt::Display for InitialReplication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            InitialReplication::MostRecent => "most_recent",
+            InitialReplication::All => "all",
+            InitialReplication::Fail => "fail",
+        })
+    }
+}
+
+impl fmt::Display for NothingReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NothingReason::UpToDate(version) => write!(f, "the receiver has {version}"),
+            NothingReason::Placeholder => f.write_str("filesystem is placeholder"),
+        }
+    }
+}
+
+impl fmt::Display for Repair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Repair::MoveCursor => "move the replication cursor",
+            Repair::RemoveStepProtection => "remove what protected the finished step",
+            Repair::HoldLastReceived => "hold it on the receiver",
+            Repair::ReleaseOlderReceived => "release older holds on the receiver",
+        })
+    }
+}
+
+impl fmt::Display for Discard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Discard::Unreadable(error) => write!(f, "the resume token cannot be read: {error}"),
+            Discard::ToGone { to_name } => write!(f, "{to_name} is gone from the sender"),
+            Discard::FromGone => f.write_str("the version that it starts from is gone from the sender"),
+            Discard::OtherFilesystem { to_name } => write!(f, "it belongs to {to_name}"),
+            Discard::Superseded => f.write_str("it does not continue the receiver's newest snapshot"),
+            Discard::OtherPolicy => f.write_str("its stream is not of the kind that the policy demands"),
+        }
+    }
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Conflict::NoSnapshots => f.write_str("no snapshots available on sender side"),
+            Conflict::NoCommonVersion { sender, receiver } => write!(
+                f,
+                "no common snapshot or suitable bookmark between sender and receiver: \
+                 newest on the sender {}; newest on the receiver {}",
+                Names(sender),
+                Names(receiver)
+            ),
+            Conflict::Diverged { common, sender_only, receiver_only } => write!(
+                f,
+                "the receiver's latest snapshot is not present on sender: last common {common}; \
+                 only on the sender {}; only on the receiver {}",
+                Names(sender_only),
+                Names(receiver_only)
+            ),
+            Conflict::InitialForbidden => {
+                f.write_str("automatic conflict resolution for initial replication is disabled in config")
+            }
+            Conflict::PlaceholderMeetsData => {
+                f.write_str("sender filesystem is placeholder, but receiver filesystem is not")
+            }
+            Conflict::OrderDiffers => {
+                f.write_str("sender and receiver have their common snapshots in different orders")
+            }
+            Conflict::SendPolicy(problem) => f.write_str(problem),
+        }
+    }
+}
+
+impl fmt::Display for PruneSide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PruneSide::Sender => "sender",
+            PruneSide::Receiver => "receiver",
+            PruneSide::Local => "local",
+        })
+    }
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SkipReason::Placeholder => "filesystem is placeholder",
+            SkipReason::NotOnSender => "filesystem has no correspondence on sender",
+        })
+    }
+}
+
+impl fmt::Display for KeepRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeepRule::NotReplicated { keep_snapshot_at_cursor: true } => f.write_str("not_replicated"),
+            KeepRule::NotReplicated { keep_snapshot_at_cursor: false } => f.write_str("not_replicated (cursor may go)"),
+            KeepRule::LastN { count, regex: None } => write!(f, "last_n {count}"),
+            KeepRule::LastN { count, regex: Some(regex) } => write!(f, "last_n {count} of `{regex}`"),
+            KeepRule::Regex { regex, negate: false } => write!(f, "regex `{regex}`"),
+            KeepRule::Regex { regex, negate: true } => write!(f, "regex not `{regex}`"),
+        }
+    }
+}
+
+impl FilesystemPrunePlan {
+    /// Every snapshot with its decision, one per line, oldest first. `rules` are those of the plan.
+    pub fn explain<'a>(&'a self, rules: &'a [KeepRule]) -> impl fmt::Display + 'a {
+        Explained { plan: self, rules }
+    }
+}
+
+impl Decision {
+    /// The decision in words. `rules` are those that it was made by.
+    pub fn explain<'a>(&'a self, rules: &'a [KeepRule]) -> impl fmt::Display + 'a {
+        ExplainedDecision { decision: *self, rules }
+    }
+}
+
+struct Explained<'a> {
+    plan: &'a FilesystemPrunePlan,
+    rules: &'a [KeepRule],
+}
+
+impl fmt::Display for Explained<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(skip) = self.plan.skip {
+            return writeln!(f, "{}: skipped: {skip}", self.plan.name);
+        }
+        let decided = self.plan.versions.iter().zip(&self.plan.decisions);
+        for (version, decision) in decided.filter(|(version, _)| version.is_snapshot()) {
+            writeln!(f, "{}{version}: {}", self.plan.name, decision.explain(self.rules))?;
+        }
+        Ok(())
+    }
+}
+
+struct ExplainedDecision<'a> {
+    decision: Decision,
+    rules: &'a [KeepRule],
+}
+
+impl fmt::Display for ExplainedDecision<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.decision {
+            Decision::NotConsidered => f.write_str("keep: not subject to rules"),
+            Decision::KeptByRule(index) => match self.rules.get(usize::from(index)) {
+                Some(rule) => write!(f, "keep: rule {}, {rule}", u32::from(index) + 1),
+                None => write!(f, "keep: rule {}", u32::from(index) + 1),
+            },
+            Decision::KeptAsBase => f.write_str("keep: base of the next replication step"),
+            Decision::KeptHeld => f.write_str("keep: held"),
+            Decision::Destroy => f.write_str("destroy: no rule keeps it"),
+        }
+    }
+}
+
+/// Items separated by commas.
+struct List<'a, T>(&'a [T]);
+
+impl<T: fmt::Display> fmt::Display for List<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, item) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(", ")?;
+            }
+            write!(f, "{item}")?;
+        }
+        Ok(())
+    }
+}
+
+struct Names<'a>(&'a [String]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("none") } else { List(self.0).fmt(f) }
+    }
+}
