@@ -7,6 +7,7 @@ pub mod error;
 pub mod listing;
 pub mod ops;
 pub mod stream;
+pub mod token;
 
 use async_trait::async_trait;
 use model::{DatasetName, HoldTag, VersionName};
@@ -17,7 +18,7 @@ pub use ops::{
     ByteStream, ItemResult, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, SendArgs, SendFlags, SendSource,
     SendStream, Snapshot,
 };
-pub use stream::BeginRecord;
+pub use stream::{BeginRecord, ParseError, Parsed, parse_begin};
 
 /// What zrepl asks of ZFS. Every call has a deadline of the implementation's, ends early with
 /// [`ErrorKind::Cancelled`] semantics when its future is dropped (children are killed and reaped),
