@@ -1,0 +1,2 @@
+//! Runs worlds by seed until one fails.
+fn main() {}
