@@ -4,5 +4,8 @@
 //! `wire::Endpoint`; time and events come through the handles of [`clock`] and [`events`], so that a
 //! simulation can own them.
 
+pub mod act;
 pub mod clock;
+pub mod endpoint;
 pub mod events;
+pub mod limits;

@@ -8,6 +8,6 @@ pub mod service;
 
 pub use local::LocalNetwork;
 pub use service::{
-    ByteStream, CallError, Connector, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest,
-    Service,
+    ByteStream, CallError, Connector, DestroyOutcome, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest,
+    SendReply, SendRequest, Service,
 };

@@ -128,8 +128,19 @@ pub struct DestroyRequest {
 pub struct DestroyResult {
     /// The filesystem.
     pub filesystem: DatasetName,
-    /// Per snapshot, in the request's order: gone, or why not.
-    pub results: Vec<(VersionName, Result<(), String>)>,
+    /// Per snapshot, in the request's order.
+    pub results: Vec<(VersionName, DestroyOutcome)>,
+}
+
+/// What became of one snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DestroyOutcome {
+    /// It is gone.
+    Destroyed,
+    /// It was left alone on purpose: something protects it. Says what.
+    Kept(String),
+    /// It should be gone and is not. Says why.
+    Failed(String),
 }
 
 /// A passive job as a listener sees it.

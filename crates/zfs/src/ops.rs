@@ -99,6 +99,11 @@ impl ExpectedSize {
         self.0.get().copied()
     }
 
+    /// The cell itself, for a reader that knows nothing of ZFS.
+    pub fn shared(&self) -> Arc<OnceLock<u64>> {
+        Arc::clone(&self.0)
+    }
+
     /// Tells the size; a second time has no effect.
     pub fn set(&self, bytes: u64) {
         let _ = self.0.set(bytes);

@@ -1,0 +1,151 @@
+//! One invocation of a job: replicate, then prune the sender, then the receiver.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::event::{InvocationSummary, What};
+use model::plan::prune::{KeepRule, PruneSide};
+use model::plan::replication::ReplicationPolicy;
+use model::view::View;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use wire::{CallError, Connector, Endpoint};
+
+use super::attempt::{Attempts, Listed};
+use super::pruning::{Prune, local_views, receiver_views, sender_views};
+use super::tally::Tally;
+
+use crate::events::Events;
+
+/// An invocation of a job that replicates.
+pub struct Invocation {
+    /// Counts from 1 since the daemon started.
+    pub number: u64,
+    /// The job's events.
+    pub events: Events,
+    /// The side that sends.
+    pub sender: Arc<dyn Endpoint>,
+    /// The way to the side that receives.
+    pub receiver: Arc<dyn Connector>,
+    /// What to replicate and what to protect.
+    pub policy: ReplicationPolicy,
+    /// Steps at a time.
+    pub step_concurrency: NonZeroUsize,
+    /// What to keep on the sender; nothing is destroyed without rules.
+    pub keep_sender: Vec<KeepRule>,
+    /// What to keep on the receiver; nothing is destroyed without rules.
+    pub keep_receiver: Vec<KeepRule>,
+    /// Attempts at most; [`crate::limits::ATTEMPTS`] unless somebody says otherwise.
+    pub attempts: NonZeroU32,
+    /// How long to wait for a receiver that cannot be reached; [`crate::limits::RECONNECT_WINDOW`]
+    /// unless somebody says otherwise.
+    pub reconnect_window: Duration,
+    /// Ends the invocation early. What was received of a step stays and is resumed later.
+    pub cancel: CancellationToken,
+}
+
+/// An invocation of a job that only prunes its own snapshots.
+pub struct LocalInvocation {
+    /// Counts from 1 since the daemon started.
+    pub number: u64,
+    /// The job's events.
+    pub events: Events,
+    /// The side: a [`crate::endpoint::Sender`] of the job.
+    pub endpoint: Arc<dyn Endpoint>,
+    /// What to keep; nothing is destroyed without rules.
+    pub keep: Vec<KeepRule>,
+    /// Ends the invocation early.
+    pub cancel: CancellationToken,
+}
+
+/// Replicates, then prunes the sender, then the receiver; the latter two also after a failure. Tells
+/// when the invocation starts and what it did. Returns only when nothing of it runs any longer.
+pub async fn replicate_and_prune(invocation: Invocation) -> InvocationSummary {
+    let tally = Tally::default();
+    let work = async {
+        let listed = Attempts::new(&invocation, &tally).run().await;
+        prune_both(&invocation, &tally, listed).await;
+    };
+    report(invocation.number, &invocation.events, &invocation.cancel, &tally, work).await
+}
+
+/// Prunes the snapshots of a job that replicates nothing. Tells when the invocation starts and what it
+/// did.
+pub async fn prune_local(invocation: LocalInvocation) -> InvocationSummary {
+    let tally = Tally::default();
+    let LocalInvocation { number, events, endpoint, keep, cancel } = &invocation;
+    let work = async {
+        let prune = Prune { side: PruneSide::Local, events, tally: &tally, rules: keep };
+        if keep.is_empty() {
+            return prune.run_without_rules();
+        }
+        let view = endpoint.list().await;
+        if let Ok(view) = &view {
+            tally.looked_at(view.filesystems.len());
+        }
+        let views = view.map(|view| (&**endpoint, local_views(&view)));
+        prune.run(views.map_err(|error| format!("cannot list the filesystems: {error}"))).await;
+    };
+    report(*number, events, cancel, &tally, work).await
+}
+
+async fn report(
+    number: u64,
+    events: &Events,
+    cancel: &CancellationToken,
+    tally: &Tally,
+    work: impl Future<Output = ()>,
+) -> InvocationSummary {
+    let started = Instant::now();
+    events.tell(What::InvocationStarted { number });
+    let cancelled = cancel.run_until_cancelled(work).await.is_none();
+    let summary = tally.summary(started.elapsed(), cancelled);
+    events.tell(What::InvocationFinished { number, summary: summary.clone() });
+    summary
+}
+
+async fn prune_both(invocation: &Invocation, tally: &Tally, listed: Option<Listed>) {
+    let Invocation { events, keep_sender, keep_receiver, .. } = invocation;
+    let sender = Prune { side: PruneSide::Sender, events, tally, rules: keep_sender };
+    let receiver = Prune { side: PruneSide::Receiver, events, tally, rules: keep_receiver };
+    if keep_sender.is_empty() && keep_receiver.is_empty() {
+        sender.run_without_rules();
+        receiver.run_without_rules();
+        return;
+    }
+    let (of_sender, of_receiver, endpoint) = match listed {
+        Some(Listed { receiver, sender_view, receiver_view }) => (Ok(sender_view), Ok(receiver_view), Some(receiver)),
+        None => list_again(invocation).await,
+    };
+
+    let sender_prunes = of_sender.as_ref().map_err(|error| format!("cannot list the sender: {error}"));
+    let sender_prunes = sender_prunes.map(|view| (&*invocation.sender, sender_views(view, of_receiver.as_ref().ok())));
+    let receiver_prunes = match (&of_sender, &of_receiver, &endpoint) {
+        (Ok(of_sender), Ok(of_receiver), Some(endpoint)) => Ok((&**endpoint, receiver_views(of_sender, of_receiver))),
+        (_, Err(error), _) => Err(format!("cannot list the receiver: {error}")),
+        (Err(_), _, _) | (_, _, None) => Err("the sender cannot be listed, which tells what is replicated".to_owned()),
+    };
+    match keep_sender.is_empty() {
+        true => sender.run_without_rules(),
+        false => sender.run(sender_prunes).await,
+    }
+    match keep_receiver.is_empty() {
+        true => receiver.run_without_rules(),
+        false => receiver.run(receiver_prunes).await,
+    }
+}
+
+type ListedAgain = (Result<View, CallError>, Result<View, CallError>, Option<Arc<dyn Endpoint>>);
+
+async fn list_again(invocation: &Invocation) -> ListedAgain {
+    let (sender, receiver) = tokio::join!(invocation.sender.list(), async {
+        let receiver = invocation.receiver.connect().await?;
+        let view = receiver.list().await?;
+        Ok((receiver, view))
+    });
+    match receiver {
+        Ok((receiver, view)) => (sender, Ok(view), Some(receiver)),
+        Err(error) => (sender, Err(error), None),
+    }
+}

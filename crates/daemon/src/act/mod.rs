@@ -1,0 +1,11 @@
+//! Carries plans out against ZFS and the other side.
+
+mod attempt;
+mod back_off;
+mod execute;
+mod invocation;
+mod pruning;
+mod step;
+mod tally;
+
+pub use invocation::{Invocation, LocalInvocation, prune_local, replicate_and_prune};

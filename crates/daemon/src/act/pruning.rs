@@ -1,0 +1,153 @@
+//! Destroys what the rules of a job let go.
+
+use std::sync::Arc;
+
+use model::diff::{Comparison, compare};
+use model::event::{Pruning, What};
+use model::plan::prune::{CursorView, KeepRule, PrunePlan, PruneSide, PruneView, SkipReason, plan_pruning};
+use model::protection::ProtectionKind;
+use model::view::{FilesystemView, Placeholder, View};
+use model::{Guid, Version};
+use wire::{DestroyOutcome, DestroyRequest, DestroyResult, Endpoint};
+
+use super::tally::Tally;
+use crate::events::Events;
+
+/// Pruning of one side.
+pub(super) struct Prune<'a> {
+    pub(super) side: PruneSide,
+    pub(super) events: &'a Events,
+    pub(super) tally: &'a Tally,
+    pub(super) rules: &'a [KeepRule],
+}
+
+impl Prune<'_> {
+    /// Prunes what `views` shows; the error says why it could not be listed.
+    pub(super) async fn run(&self, views: Result<(&dyn Endpoint, Vec<PruneView>), String>) {
+        self.tell(Pruning::Started);
+        match views {
+            Err(error) => self.fail(error),
+            Ok((endpoint, views)) => {
+                let plan = Arc::new(plan_pruning(self.side, &views, self.rules));
+                self.tell(Pruning::Planned { plan: Arc::clone(&plan) });
+                self.execute(endpoint, &plan).await;
+                self.tell(Pruning::Finished);
+            }
+        }
+    }
+
+    /// Nothing is destroyed without rules, so that nothing has to be looked at.
+    pub(super) fn run_without_rules(&self) {
+        self.tell(Pruning::Started);
+        self.tell(Pruning::Finished);
+    }
+
+    async fn execute(&self, endpoint: &dyn Endpoint, plan: &PrunePlan) {
+        let mut requests = Vec::new();
+        for filesystem in &plan.filesystems {
+            let snapshots: Vec<_> = filesystem.destroys().map(Version::to_ref).collect();
+            if !snapshots.is_empty() {
+                requests.push(DestroyRequest { filesystem: filesystem.name.clone(), snapshots });
+            }
+        }
+        if requests.is_empty() {
+            return;
+        }
+        match endpoint.destroy_snapshots(&requests).await {
+            Ok(results) => results.into_iter().for_each(|result| self.tell_result(result)),
+            Err(error) => self.fail(format!("cannot destroy snapshots: {error}")),
+        }
+    }
+
+    fn tell_result(&self, DestroyResult { filesystem, results }: DestroyResult) {
+        let (mut destroyed, mut failed) = (Vec::new(), Vec::new());
+        for (name, outcome) in results {
+            match outcome {
+                DestroyOutcome::Destroyed => destroyed.push(name),
+                DestroyOutcome::Failed(why) => failed.push((name, why)),
+                // Planning keeps what is held; this hold is younger than the listing.
+                DestroyOutcome::Kept(why) => self.events.tell(What::Warning {
+                    subsystem: "pruning",
+                    message: format!("{filesystem}@{name} is kept: {why}"),
+                }),
+            }
+        }
+        self.tally.destroyed(destroyed.len());
+        if !failed.is_empty() {
+            self.tally.pruning_failed();
+        }
+        self.tell(Pruning::Filesystem { filesystem, destroyed, failed });
+    }
+
+    fn fail(&self, error: String) {
+        self.tally.pruning_failed();
+        self.tell(Pruning::PlanFailed { error });
+    }
+
+    fn tell(&self, what: Pruning) {
+        self.events.tell(What::Pruning { side: self.side, what });
+    }
+}
+
+/// The sender as pruning sees it. Without a receiver's view the cursor alone says what it has.
+pub(super) fn sender_views(sender: &View, receiver: Option<&View>) -> Vec<PruneView> {
+    let views = sender.filesystems.iter().map(|(name, view)| {
+        let there = receiver.and_then(|receiver| receiver.filesystems.get(name));
+        PruneView {
+            name: name.clone(),
+            skip: skip_placeholder(view),
+            versions: Arc::clone(&view.versions),
+            cursor: cursor(view),
+            common_base: there.and_then(|there| common_base(view, there)),
+        }
+    });
+    views.collect()
+}
+
+/// The receiver as pruning sees it.
+pub(super) fn receiver_views(sender: &View, receiver: &View) -> Vec<PruneView> {
+    let views = receiver.filesystems.iter().map(|(name, view)| {
+        let there = sender.filesystems.get(name);
+        PruneView {
+            name: name.clone(),
+            skip: skip_placeholder(view).or(there.is_none().then_some(SkipReason::NotOnSender)),
+            versions: Arc::clone(&view.versions),
+            cursor: there.map_or(CursorView::Missing, cursor),
+            common_base: there.and_then(|there| common_base(there, view)),
+        }
+    });
+    views.collect()
+}
+
+/// The only side of a job that does not replicate.
+pub(super) fn local_views(view: &View) -> Vec<PruneView> {
+    let views = view.filesystems.iter().map(|(name, view)| PruneView {
+        name: name.clone(),
+        skip: skip_placeholder(view),
+        versions: Arc::clone(&view.versions),
+        cursor: CursorView::NotReplicating,
+        common_base: None,
+    });
+    views.collect()
+}
+
+fn skip_placeholder(view: &FilesystemView) -> Option<SkipReason> {
+    (view.placeholder == Placeholder::On).then_some(SkipReason::Placeholder)
+}
+
+/// The job's newest cursor.
+fn cursor(sender: &FilesystemView) -> CursorView {
+    let cursors = sender.protections.iter().filter(|protection| protection.kind == ProtectionKind::Cursor);
+    match cursors.max_by_key(|cursor| cursor.createtxg) {
+        Some(cursor) => CursorView::At(cursor.version.guid, cursor.createtxg),
+        None => CursorView::Missing,
+    }
+}
+
+fn common_base(sender: &FilesystemView, receiver: &FilesystemView) -> Option<Guid> {
+    match compare(&sender.versions, &receiver.versions) {
+        Comparison::Unrelated => None,
+        Comparison::Follows { common, .. } | Comparison::Diverged { common, .. } => Some(common.guid),
+        Comparison::OrderDiffers { newer, .. } => Some(newer.guid),
+    }
+}

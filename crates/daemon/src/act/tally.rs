@@ -1,0 +1,80 @@
+//! What an invocation has done so far. Outlives a cancelled one.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::DatasetName;
+use model::event::InvocationSummary;
+
+#[derive(Default)]
+pub(super) struct Tally {
+    /// Stream bytes, counted while they pass.
+    pub(super) bytes: Arc<AtomicU64>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    filesystems: usize,
+    steps: usize,
+    destroyed: usize,
+    /// Filesystems whose last attempt failed.
+    failed: BTreeSet<DatasetName>,
+    /// The last attempt had no plan.
+    no_plan: bool,
+    pruning_errors: usize,
+}
+
+impl Tally {
+    fn change(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn looked_at(&self, filesystems: usize) {
+        self.change(|counts| counts.filesystems = filesystems);
+    }
+
+    pub(super) fn planned(&self, planned: bool) {
+        self.change(|counts| counts.no_plan = !planned);
+    }
+
+    pub(super) fn step_done(&self) {
+        self.change(|counts| counts.steps += 1);
+    }
+
+    pub(super) fn failed(&self, filesystem: &DatasetName) {
+        self.change(|counts| {
+            counts.failed.insert(filesystem.clone());
+        });
+    }
+
+    /// A failed filesystem gets another chance.
+    pub(super) fn tried_again(&self, filesystem: &DatasetName) {
+        self.change(|counts| {
+            counts.failed.remove(filesystem);
+        });
+    }
+
+    pub(super) fn destroyed(&self, snapshots: usize) {
+        self.change(|counts| counts.destroyed += snapshots);
+    }
+
+    pub(super) fn pruning_failed(&self) {
+        self.change(|counts| counts.pruning_errors += 1);
+    }
+
+    pub(super) fn summary(&self, took: Duration, cancelled: bool) -> InvocationSummary {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        InvocationSummary {
+            filesystems: counts.filesystems,
+            steps: counts.steps,
+            bytes: self.bytes.load(Ordering::Relaxed),
+            destroyed: counts.destroyed,
+            errors: counts.failed.len() + usize::from(counts.no_plan) + counts.pruning_errors,
+            took,
+            cancelled,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Reads the head of an incoming stream, and what may not be in it.
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use wire::{ByteStream, CallError, ReceiveRequest};
+use zfs::BeginRecord;
+use zfs::stream::{Parsed, feature, parse_begin};
+
+use super::transient;
+use crate::limits::STALL;
+
+/// Read at a time; most heads are smaller.
+const CHUNK: usize = 4096;
+
+/// In the properties of a compound stream that is not a package of several filesystems (`-R`).
+const NOT_RECURSIVE: &[u8] = b"not_recursive";
+
+/// The head of a stream with what was read of the stream to see it.
+pub(super) struct Head {
+    pub(super) begin: BeginRecord,
+    bytes: Vec<u8>,
+}
+
+impl Head {
+    /// Reads it, within the limit for a silent stream.
+    pub(super) async fn read(stream: &mut ByteStream) -> Result<Self, CallError> {
+        let read = Self::read_from(stream);
+        tokio::time::timeout(STALL, read)
+            .await
+            .map_err(|_| transient(format!("the stream did not begin within {STALL:?}")))?
+    }
+
+    async fn read_from(stream: &mut (impl AsyncRead + Unpin)) -> Result<Self, CallError> {
+        let mut bytes = Vec::new();
+        loop {
+            let wanted = match parse_begin(&bytes) {
+                Ok(Parsed::Done(begin)) => return Ok(Self { begin, bytes }),
+                Ok(Parsed::NeedMore(wanted)) => wanted,
+                Err(error) => return Err(CallError::permanent(format!("the stream cannot be received: {error}"))),
+            };
+            // In pieces, so that no memory is set aside on the stream's word alone.
+            let missing = wanted.saturating_sub(bytes.len()).clamp(1, CHUNK);
+            let mut piece = stream.take(missing as u64);
+            match piece.read_to_end(&mut bytes).await {
+                Ok(0) => return Err(transient("the stream ended before its first record")),
+                Ok(_) => {}
+                Err(error) => return Err(transient(format!("the stream failed: {error}"))),
+            }
+        }
+    }
+
+    /// Whether the stream is what was asked for; checked before anything changes on disk.
+    pub(super) fn check(&self, request: &ReceiveRequest) -> Result<(), CallError> {
+        let (begin, filesystem) = (&self.begin, request.filesystem.as_str());
+        if begin.compound && !self.bytes.windows(NOT_RECURSIVE.len()).any(|bytes| bytes == NOT_RECURSIVE) {
+            return Err(CallError::permanent(format!(
+                "the stream for filesystem {filesystem:?} is a package of several filesystems (`zfs send -R`), which is not accepted"
+            )));
+        }
+        if begin.to != request.to.guid {
+            return Err(CallError::permanent(format!(
+                "the stream for filesystem {filesystem:?} carries a snapshot with guid {} ({:?}), not the announced {} with guid {}",
+                begin.to, begin.to_name, request.to, request.to.guid
+            )));
+        }
+        let from = request.from.as_ref().map(|from| from.guid);
+        if begin.from != from {
+            let name = |guid: Option<model::Guid>| guid.map_or("nothing".to_owned(), |guid| format!("guid {guid}"));
+            return Err(CallError::permanent(format!(
+                "the stream for filesystem {filesystem:?} is incremental from {}, not from {} as announced",
+                name(begin.from),
+                name(from)
+            )));
+        }
+        if self.resumes() && request.clear_resume_token {
+            return Err(CallError::permanent(format!(
+                "the stream for filesystem {filesystem:?} continues an interrupted one, which was to be discarded"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether the stream continues an interrupted one.
+    pub(super) fn resumes(&self) -> bool {
+        self.begin.features & feature::RESUMING != 0
+    }
+
+    /// The whole stream again.
+    pub(super) fn followed_by(self, rest: ByteStream) -> ByteStream {
+        Box::pin(std::io::Cursor::new(self.bytes).chain(rest))
+    }
+}

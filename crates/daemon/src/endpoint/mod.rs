@@ -1,0 +1,40 @@
+//! The two halves of a replication as services: what a sender and a receiver do when asked.
+//!
+//! An endpoint acts on one pool's side. It believes nothing of what a caller says about it: access,
+//! policy and guids are checked here. It decides nothing about what should be replicated or pruned.
+
+mod destroy;
+mod head;
+mod locks;
+mod protect;
+mod receiver;
+mod sender;
+mod sink;
+mod streams;
+mod table;
+mod view;
+
+pub use receiver::{Receiver, ReceiverConfig};
+pub use sender::{SendPolicy, Sender, SenderConfig};
+pub use sink::Sink;
+
+use model::RetryClass;
+use wire::CallError;
+
+/// The property that marks placeholders.
+const PLACEHOLDER: &str = "zrepl:placeholder";
+
+/// A failed ZFS operation as the answer to a call.
+fn refused(error: &zfs::Error) -> CallError {
+    CallError::Refused { class: error.class(), message: error.to_string() }
+}
+
+/// An answer that needs a person.
+fn needs_person(message: impl ToString) -> CallError {
+    CallError::Refused { class: RetryClass::NeedsPerson, message: message.to_string() }
+}
+
+/// An answer that may be another one soon.
+fn transient(message: impl ToString) -> CallError {
+    CallError::Refused { class: RetryClass::Transient, message: message.to_string() }
+}

@@ -1,0 +1,305 @@
+//! The receiving half: maps a client's names below its root, makes the way to a target, receives, and
+//! holds what was received.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use model::plan::protection::after_receive;
+use model::view::{Placeholder, View};
+use model::{ClientIdentity, DatasetName, JobName, NameError, VersionKind};
+use wire::{ByteStream, CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
+use zfs::{ErrorKind, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, Scope, Zfs};
+
+use super::head::Head;
+use super::locks::Locks;
+use super::protect::Made;
+use super::table::{Facts, Known};
+use super::view::{PartialState, Scanned, Seen, Side};
+use super::{PLACEHOLDER, needs_person, refused, transient};
+use crate::events::Events;
+use crate::limits::STALL;
+
+/// What a receiver is for.
+#[derive(Debug, Clone)]
+pub struct ReceiverConfig {
+    /// The job that owns it; its name is in the last-received holds.
+    pub job: JobName,
+    /// Below which everything is received; must exist.
+    pub root: DatasetName,
+    /// The client, whose filesystems are all below `root/client`; none for a job that pulls.
+    pub client: Option<ClientIdentity>,
+    /// How placeholders are encrypted; none if the job does not say, which forbids them except for the
+    /// client's own.
+    pub placeholders: Option<PlaceholderEncryption>,
+    /// Properties not to take from streams.
+    pub inherit: Vec<String>,
+    /// Properties to set on what is received.
+    pub set: Vec<(String, String)>,
+}
+
+/// The receiving half of a replication.
+pub struct Receiver {
+    side: Side,
+    config: ReceiverConfig,
+    /// Ancestors are made by one request at a time in each tree right below the client's root.
+    trees: Locks<String>,
+    /// A pool's answer is remembered if it is yes: no upgrade takes that back.
+    resumable: tokio::sync::OnceCell<()>,
+}
+
+/// How a stream will be received.
+struct Plan {
+    target: ReceiveTarget,
+    /// The target is a placeholder until then.
+    replaces_placeholder: bool,
+    /// What an interrupted receive left goes first.
+    discard: bool,
+}
+
+impl Receiver {
+    /// A receiver on this machine's pools.
+    pub fn new(zfs: Arc<dyn Zfs>, events: Events, config: ReceiverConfig) -> Arc<Self> {
+        let side = Side::new(zfs, &events, config.job.clone());
+        Arc::new(Self { side, config, trees: Locks::default(), resumable: tokio::sync::OnceCell::new() })
+    }
+
+    /// Where the client's filesystems are.
+    fn client_root(&self) -> Result<DatasetName, NameError> {
+        match &self.config.client {
+            None => Ok(self.config.root.clone()),
+            Some(client) => self.config.root.join(&client.component()),
+        }
+    }
+
+    fn map(&self, filesystem: &DatasetName) -> Result<DatasetName, CallError> {
+        self.client_root().and_then(|root| root.join(filesystem)).map_err(CallError::permanent)
+    }
+
+    async fn scan(&self) -> Result<(DatasetName, Vec<Seen>), CallError> {
+        let root = self.client_root().map_err(CallError::permanent)?;
+        let Scanned { mut seen, missing, warnings } =
+            self.side.scan(&Scope::Trees(vec![root.clone()]), |_| true).await?;
+        if !missing.is_empty() {
+            self.check_root().await?;
+        }
+        self.side.warn_once(warnings);
+        seen.retain(|seen| seen.dataset.name.is_below(&root));
+        Ok((root, seen))
+    }
+
+    /// Whether `root_fs` is there; looked at only when something below it is not.
+    async fn check_root(&self) -> Result<(), CallError> {
+        let root = &self.config.root;
+        match self.side.zfs.dataset(root).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_not_found() || matches!(error.kind, ErrorKind::PoolMissing { .. }) => {}
+            Err(error) => return Err(refused(&error)),
+        }
+        let pool = DatasetName::parse(root.pool()).map_err(CallError::permanent)?;
+        match pool != *root && self.side.zfs.dataset(&pool).await.is_ok() {
+            true => Err(needs_person(format!("root_fs {:?} does not exist", root.as_str()))),
+            false => Err(needs_person(format!("pool {:?} not imported", root.pool()))),
+        }
+    }
+
+    /// Makes placeholders of the ancestors of `target` that do not exist.
+    async fn make_ancestors(&self, filesystem: &DatasetName, target: &DatasetName) -> Result<(), CallError> {
+        let tree = filesystem.components().next().unwrap_or_default().to_owned();
+        let busy = || transient(format!("datasets above {:?} are still being made", target.as_str()));
+        let _guard = self.trees.lock(&tree).await.ok_or_else(busy)?;
+        let client_root = self.client_root().map_err(CallError::permanent)?;
+        let below_root = |name: &DatasetName| name.is_below(&self.config.root);
+        let mut missing = Vec::new();
+        for ancestor in target.ancestors().take_while(below_root) {
+            if self.side.facts(&ancestor).await?.is_some() {
+                break;
+            }
+            missing.push(ancestor);
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        // With a client there is a level in between, whose absence says nothing of the root's.
+        if missing.iter().any(|name| name.parent().as_ref() == Some(&self.config.root)) {
+            self.check_root().await?;
+        }
+        let missing: Vec<_> = missing
+            .into_iter()
+            .rev()
+            .map(|name| self.placeholder_encryption(&name, &client_root).map(|encryption| (name, encryption)))
+            .collect::<Result<_, _>>()?;
+        for (name, encryption) in missing {
+            self.make_placeholder(&name, encryption).await?;
+        }
+        Ok(())
+    }
+
+    fn placeholder_encryption(
+        &self,
+        name: &DatasetName,
+        client_root: &DatasetName,
+    ) -> Result<PlaceholderEncryption, CallError> {
+        match self.config.placeholders {
+            Some(encryption) => Ok(encryption),
+            None if name == client_root => Ok(PlaceholderEncryption::Inherit),
+            None => Err(needs_person(format!(
+                "cannot create placeholder filesystem {name}: placeholder filesystem encryption handling is unspecified in receiver config"
+            ))),
+        }
+    }
+
+    async fn make_placeholder(&self, name: &DatasetName, encryption: PlaceholderEncryption) -> Result<(), CallError> {
+        match self.side.zfs.create_placeholder(name, encryption).await {
+            Ok(()) => self.side.table.note(name, Known::Exists(Facts::new_placeholder())),
+            // Another client of the same root, or a person, was faster.
+            Err(error) if matches!(error.kind, ErrorKind::Exists) => self.side.table.forget(name),
+            Err(error) => return Err(refused(&error)),
+        }
+        Ok(())
+    }
+
+    /// What the stream may do to what is at the target.
+    fn plan(&self, target: &DatasetName, request: &ReceiveRequest, facts: Option<&Facts>) -> Result<Plan, CallError> {
+        let Some(facts) = facts else {
+            return Ok(Plan { target: ReceiveTarget::Continue, replaces_placeholder: false, discard: false });
+        };
+        let discard = request.clear_resume_token && facts.partial;
+        let marked = facts.placeholder != Placeholder::Unset;
+        if request.from.is_some() {
+            // A mark that was left on data would make an older daemon roll it back.
+            let replaces_placeholder = facts.placeholder == Placeholder::On;
+            return Ok(Plan { target: ReceiveTarget::Continue, replaces_placeholder, discard });
+        }
+        if facts.has_snapshots {
+            return Err(needs_person(format!(
+                "cannot receive a full stream into {:?}: it has snapshots, which would be lost (rename or destroy it)",
+                target.as_str()
+            )));
+        }
+        // Marked in either way and without snapshots, it was made by this program and never completed.
+        // A resumed full stream may meet an existing dataset, and since 2.2 OpenZFS wants to be told.
+        let resumes = facts.partial && !request.clear_resume_token;
+        let replace = marked || resumes;
+        let target = if replace { ReceiveTarget::Replace } else { ReceiveTarget::Continue };
+        Ok(Plan { target, replaces_placeholder: marked, discard })
+    }
+
+    async fn receive_stream(
+        &self,
+        target: &DatasetName,
+        request: &ReceiveRequest,
+        plan: &Plan,
+        stream: ByteStream,
+    ) -> Result<(), CallError> {
+        let mut set = self.config.set.clone();
+        if plan.replaces_placeholder {
+            // In the receive itself, so that the mark changes together with the data or not at all.
+            set.push((PLACEHOLDER.to_owned(), "off".to_owned()));
+        }
+        let args = ReceiveArgs {
+            dataset: target.clone(),
+            snapshot: request.to.name.clone(),
+            target: plan.target,
+            resumable: self.can_resume(target).await?,
+            set,
+            inherit: self.config.inherit.clone(),
+            stall_limit: STALL,
+        };
+        self.side.table.forget(target);
+        if plan.discard {
+            self.side.zfs.abort_receive(target).await.map_err(|error| refused(&error))?;
+        }
+        self.side.zfs.receive(&args, stream).await.map_err(|error| refused(&error))
+    }
+
+    async fn can_resume(&self, target: &DatasetName) -> Result<bool, CallError> {
+        if self.resumable.initialized() {
+            return Ok(true);
+        }
+        let can = self.side.zfs.can_resume(target.pool()).await.map_err(|error| refused(&error))?;
+        if can {
+            // Somebody else may have been faster with the same answer.
+            let _ = self.resumable.set(());
+        }
+        Ok(can)
+    }
+
+    /// Notes what the target is now, and holds what it received.
+    async fn protect(&self, target: &DatasetName, request: &ReceiveRequest, facts: Facts) -> Result<(), CallError> {
+        let strategy = request.protection.for_step(request.from.as_ref());
+        let changes = after_receive(&request.to, strategy, &facts.protections);
+        self.side.table.note(target, Known::Exists(facts));
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.side.make(target, &changes, Made::LastReceived).await?;
+        self.side.remove(target, &changes).await;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Endpoint for Receiver {
+    async fn list(&self) -> Result<View, CallError> {
+        let (root, seen) = self.scan().await?;
+        let views = seen.into_iter().filter_map(|seen| {
+            let name = seen.dataset.name.strip_root(&root)?;
+            Some((name, seen.into_view(PartialState::Decoded)))
+        });
+        Ok(View::new(views.collect()))
+    }
+
+    async fn send(&self, _: &SendRequest) -> Result<SendReply, CallError> {
+        Err(CallError::permanent("receiver does not implement Send()"))
+    }
+
+    async fn receive(&self, request: &ReceiveRequest, mut stream: ByteStream) -> Result<(), CallError> {
+        if request.to.kind != VersionKind::Snapshot {
+            return Err(CallError::permanent(format!(
+                "cannot receive {}{}: it is not a snapshot",
+                request.filesystem, request.to
+            )));
+        }
+        let target = self.map(&request.filesystem)?;
+        let _guard = self.side.lock(&target).await?;
+        let head = Head::read(&mut stream).await?;
+        head.check(request)?;
+
+        let facts = self.side.facts(&target).await?;
+        let plan = self.plan(&target, request, facts.as_ref())?;
+        if facts.is_none() {
+            self.make_ancestors(&request.filesystem, &target).await?;
+        }
+        self.receive_stream(&target, request, &plan, head.followed_by(stream)).await?;
+        let received = Facts::received(facts, plan.replaces_placeholder);
+        self.protect(&target, request, received).await
+    }
+
+    async fn send_completed(&self, _: &SendRequest) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    async fn confirm_received(&self, request: &ReceiveRequest) -> Result<(), CallError> {
+        let target = self.map(&request.filesystem)?;
+        let _guard = self.side.lock(&target).await?;
+        let missing = || CallError::permanent(format!("filesystem {:?} does not exist", target.as_str()));
+        let facts = self.side.facts(&target).await?.ok_or_else(missing)?;
+        self.protect(&target, request, facts).await
+    }
+
+    async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
+        let mut mapped = Vec::with_capacity(requests.len());
+        for DestroyRequest { filesystem, snapshots } in requests {
+            mapped.push(DestroyRequest { filesystem: self.map(filesystem)?, snapshots: snapshots.clone() });
+        }
+        let outcomes = self.side.destroy(&mapped).await?;
+        Ok(std::iter::zip(requests, outcomes)
+            .map(|(request, results)| DestroyResult { filesystem: request.filesystem.clone(), results })
+            .collect())
+    }
+
+    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
+        let (_, seen) = self.scan().await?;
+        Ok(self.side.clean_stale(&seen).await)
+    }
+}

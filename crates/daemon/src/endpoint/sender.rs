@@ -1,0 +1,305 @@
+//! The sending half: lists what the filter selects, protects a step, streams it, and moves the cursor
+//! when it has arrived.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use model::event::What;
+use model::plan::protection::{after_completion, protect_before_send};
+use model::protection::{Protection, ProtectionKind, cursor_name};
+use model::view::{Encryption, View};
+use model::{DatasetName, FilesystemFilter, JobName, VersionKind, VersionRef};
+use wire::{CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
+use zfs::stream::feature;
+use zfs::{BeginRecord, Scope, SendArgs, SendFlags, SendSource, SendStream, Zfs};
+
+use super::protect::Made;
+use super::streams::Sending;
+use super::table::Facts;
+use super::view::{PartialState, Scanned, Seen, Side};
+use super::{needs_person, refused};
+use crate::events::Events;
+use crate::limits::STALL;
+
+/// What a sender is for.
+#[derive(Debug, Clone)]
+pub struct SenderConfig {
+    /// The job that owns it; its name is in holds and cursors.
+    pub job: JobName,
+    /// What may be seen and sent.
+    pub filesystems: FilesystemFilter,
+    /// How.
+    pub send: SendPolicy,
+}
+
+/// How a sender sends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SendPolicy {
+    /// Only encrypted streams of encrypted filesystems, never anything else.
+    pub encrypted: bool,
+    /// Options of the streams.
+    pub flags: SendFlags,
+}
+
+/// The sending half of a replication.
+pub struct Sender {
+    side: Side,
+    filesystems: FilesystemFilter,
+    send: SendPolicy,
+}
+
+impl Sender {
+    /// A sender on this machine's pools.
+    pub fn new(zfs: Arc<dyn Zfs>, events: Events, config: SenderConfig) -> Arc<Self> {
+        Arc::new(Self { side: Side::new(zfs, &events, config.job), filesystems: config.filesystems, send: config.send })
+    }
+
+    async fn scan(&self) -> Result<Vec<Seen>, CallError> {
+        let scope = match self.filesystems.roots() {
+            None => Scope::Everything,
+            Some(roots) if roots.is_empty() => return Ok(Vec::new()),
+            Some(roots) => Scope::Trees(roots),
+        };
+        let Scanned { seen, missing, mut warnings } =
+            self.side.scan(&scope, |name| self.filesystems.selects(name)).await?;
+        let quoted: Vec<String> = missing.iter().map(|name| format!("{:?}", name.as_str())).collect();
+        if seen.is_empty() && !missing.is_empty() {
+            let missing = quoted.join(", ");
+            return Err(needs_person(format!("no filesystem of the job exists: {missing} (is the pool imported?)")));
+        }
+        let warn =
+            |name: String| format!("filesystem {name} in the job's filter does not exist (is the pool imported?)");
+        warnings.extend(quoted.into_iter().map(warn));
+        self.side.warn_once(warnings);
+        Ok(seen)
+    }
+
+    fn check_access(&self, filesystem: &DatasetName) -> Result<(), CallError> {
+        match self.filesystems.selects(filesystem) {
+            true => Ok(()),
+            false => Err(CallError::permanent(format!("endpoint does not allow access to filesystem {filesystem}"))),
+        }
+    }
+
+    async fn existing(&self, filesystem: &DatasetName) -> Result<Facts, CallError> {
+        let facts = self.side.facts(filesystem).await?;
+        facts.ok_or_else(|| CallError::permanent(format!("filesystem {:?} does not exist", filesystem.as_str())))
+    }
+
+    /// The policy on encryption, for what is not yet a stream.
+    fn check_policy(&self, filesystem: &DatasetName, encryption: Encryption) -> Result<(), CallError> {
+        let (name, encrypted) = (filesystem.as_str(), encryption != Encryption::None);
+        if self.send.encrypted && !encrypted {
+            return Err(needs_person(format!(
+                "encrypted send mandated by policy, but filesystem {name:?} is not encrypted"
+            )));
+        }
+        if self.send.flags.raw && encrypted && !self.send.encrypted {
+            return Err(needs_person(format!(
+                "policy mandates raw+unencrypted sends, but filesystem {name:?} is encrypted"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Starts the step's stream: the rest of an interrupted one if there is a token that can be used.
+    async fn start(&self, request: &SendRequest, encryption: Encryption) -> Result<(SendStream, bool), CallError> {
+        if let Some(token) = &request.resume_token {
+            match self.resume(request, token, encryption).await? {
+                Ok(stream) => return Ok((stream, true)),
+                Err(problem) => self.side.events.tell(What::Warning {
+                    subsystem: "endpoint",
+                    message: format!(
+                        "cannot resume the step to {}{}, sending it from its beginning: {problem}",
+                        request.filesystem, request.to
+                    ),
+                }),
+            }
+        }
+        let flags = SendFlags { raw: self.send.flags.raw || self.send.encrypted, ..self.send.flags };
+        let source = SendSource::Snapshot { from: request.from.clone(), to: request.to.clone(), flags };
+        let args = SendArgs { dataset: request.filesystem.clone(), source };
+        let stream = self.side.zfs.send(&args).await.map_err(|error| refused(&error))?;
+        Ok((stream, false))
+    }
+
+    /// The outer error refuses the request, the inner one only the token.
+    async fn resume(
+        &self,
+        request: &SendRequest,
+        token: &str,
+        encryption: Encryption,
+    ) -> Result<Result<SendStream, String>, CallError> {
+        let contents = match zfs::token::decode(token) {
+            Ok(contents) => contents,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let dataset = contents.to_name.split_once('@').map(|(dataset, _)| dataset);
+        if dataset != Some(request.filesystem.as_str()) {
+            return Err(CallError::permanent(format!(
+                "the resume token is for {:?}, not for filesystem {:?}",
+                contents.to_name,
+                request.filesystem.as_str()
+            )));
+        }
+        if contents.to != request.to.guid || contents.from != request.from.as_ref().map(|from| from.guid) {
+            return Err(CallError::permanent(format!(
+                "the resume token is not for the step from {} to {} of filesystem {:?}",
+                request.from.as_ref().map_or_else(|| "nothing".to_owned(), VersionRef::to_string),
+                request.to,
+                request.filesystem.as_str()
+            )));
+        }
+        let sends_encrypted = encryption != Encryption::None && contents.flags.raw;
+        match (self.send.encrypted, sends_encrypted) {
+            (true, false) => {
+                return Ok(Err("resume token does not have rawok=true which would result in an unencrypted send, but policy mandates encrypted sends only".to_owned()));
+            }
+            (false, true) => {
+                return Ok(Err("resume token has rawok=true which would result in encrypted send, but policy mandates unencrypted sends only".to_owned()));
+            }
+            _ => {}
+        }
+        let source = SendSource::Resume { token: token.to_owned() };
+        match self.side.zfs.send(&SendArgs { dataset: request.filesystem.clone(), source }).await {
+            Ok(stream) => Ok(Ok(stream)),
+            Err(error) if matches!(error.kind, zfs::ErrorKind::BadResumeToken(_)) => Ok(Err(error.to_string())),
+            Err(error) => Err(refused(&error)),
+        }
+    }
+
+    /// Whether a stream is what was asked for. Names can stand for other snapshots by now; the stream's
+    /// own head cannot.
+    fn check_stream(
+        &self,
+        request: &SendRequest,
+        begin: &BeginRecord,
+        encryption: Encryption,
+    ) -> Result<(), CallError> {
+        let filesystem = request.filesystem.as_str();
+        let from = request.from.as_ref().map(|from| from.guid);
+        if begin.to != request.to.guid || begin.from != from {
+            return Err(CallError::permanent(format!(
+                "{filesystem}{} or the version that it is sent from is not what it was when the step was planned: another snapshot has its name",
+                request.to
+            )));
+        }
+        if begin.to_name.split_once('@').is_none_or(|(dataset, _)| dataset != filesystem) {
+            return Err(CallError::permanent(format!(
+                "the stream for filesystem {filesystem:?} carries {:?}",
+                begin.to_name
+            )));
+        }
+        let raw = encryption != Encryption::None && begin.features & feature::RAW != 0;
+        if raw != self.send.encrypted {
+            let kinds = if raw { ("encrypted", "unencrypted") } else { ("unencrypted", "encrypted") };
+            return Err(needs_person(format!(
+                "the stream for filesystem {filesystem:?} is {}, but policy mandates {} sends",
+                kinds.0, kinds.1
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether the cursor that was just made is really on `to`: bookmarks are made by name. A snapshot
+    /// that this job holds since its stream was checked cannot have been replaced.
+    async fn check_cursor(&self, request: &SendRequest, before: &Facts, made: &[Protection]) -> Result<(), CallError> {
+        let held =
+            |protection: &Protection| protection.kind == ProtectionKind::StepHold && protection.version == request.to;
+        if before.protections.iter().any(held) || request.to.kind == VersionKind::Bookmark {
+            return Ok(());
+        }
+        let name = cursor_name(request.to.guid, &self.side.job).map_err(CallError::permanent)?;
+        let dataset = self.side.zfs.dataset(&request.filesystem).await.map_err(|error| refused(&error))?;
+        let is_cursor = |version: &model::Version| {
+            version.kind == VersionKind::Bookmark && version.name == name && version.guid == request.to.guid
+        };
+        match dataset.versions.iter().any(is_cursor) {
+            true => Ok(()),
+            false => {
+                self.side.unmake(&request.filesystem, made).await;
+                self.side.table.forget(&request.filesystem);
+                Err(CallError::permanent(format!(
+                    "cannot move the cursor of {} to {}: another snapshot has its name by now",
+                    request.filesystem, request.to
+                )))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Endpoint for Sender {
+    async fn list(&self) -> Result<View, CallError> {
+        let seen = self.scan().await?;
+        let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
+        Ok(View { sends_encrypted: Some(self.send.encrypted), ..View::new(views.collect()) })
+    }
+
+    async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {
+        let filesystem = &request.filesystem;
+        self.check_access(filesystem)?;
+        if request.to.kind != VersionKind::Snapshot {
+            return Err(CallError::permanent(format!("cannot send {filesystem}{}: it is not a snapshot", request.to)));
+        }
+        let guard = self.side.lock(filesystem).await?;
+        let facts = self.existing(filesystem).await?;
+        self.check_policy(filesystem, facts.encryption)?;
+
+        let strategy = request.protection.for_step(request.from.as_ref());
+        let changes =
+            protect_before_send(&self.side.job, request.from.as_ref(), &request.to, strategy, &facts.protections)
+                .map_err(CallError::permanent)?;
+        let made = self.side.make(filesystem, &changes, Made::Step).await?;
+        let (stream, used_resume_token) = self.start(request, facts.encryption).await?;
+        if let Err(refusal) = self.check_stream(request, &stream.begin, facts.encryption) {
+            drop(stream);
+            self.side.unmake(filesystem, &made).await;
+            self.side.table.forget(filesystem);
+            return Err(refusal);
+        }
+        self.side.remove(filesystem, &changes).await;
+        Ok(SendReply {
+            used_resume_token,
+            expected: stream.expected.shared(),
+            stream: Box::pin(Sending::new(stream.bytes, STALL, guard)),
+        })
+    }
+
+    async fn receive(&self, _: &ReceiveRequest, _: wire::ByteStream) -> Result<(), CallError> {
+        Err(CallError::permanent("sender does not implement Receive()"))
+    }
+
+    async fn send_completed(&self, request: &SendRequest) -> Result<(), CallError> {
+        let filesystem = &request.filesystem;
+        self.check_access(filesystem)?;
+        let _guard = self.side.lock(filesystem).await?;
+        let facts = self.existing(filesystem).await?;
+        let strategy = request.protection.for_step(request.from.as_ref());
+        let changes = after_completion(&self.side.job, &request.to, strategy, &facts.protections)
+            .map_err(CallError::permanent)?;
+        if changes.creates() {
+            let made = self.side.make(filesystem, &changes, Made::Cursor).await?;
+            self.check_cursor(request, &facts, &made).await?;
+        }
+        self.side.remove(filesystem, &changes).await;
+        Ok(())
+    }
+
+    async fn confirm_received(&self, _: &ReceiveRequest) -> Result<(), CallError> {
+        Err(CallError::permanent("a sender has received nothing that it could confirm"))
+    }
+
+    async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
+        requests.iter().try_for_each(|request| self.check_access(&request.filesystem))?;
+        let outcomes = self.side.destroy(requests).await?;
+        Ok(std::iter::zip(requests, outcomes)
+            .map(|(request, results)| DestroyResult { filesystem: request.filesystem.clone(), results })
+            .collect())
+    }
+
+    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
+        let seen = self.scan().await?;
+        Ok(self.side.clean_stale(&seen).await)
+    }
+}

@@ -1,0 +1,43 @@
+//! A receiver for every client of a sink.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use model::ClientIdentity;
+use wire::{CallError, Endpoint, Service};
+use zfs::Zfs;
+
+use super::receiver::{Receiver, ReceiverConfig};
+use crate::events::Events;
+
+/// The service of a sink. A client has one receiver however often it connects, so that two of its
+/// connections cannot work on one filesystem at a time.
+pub struct Sink {
+    zfs: Arc<dyn Zfs>,
+    events: Events,
+    config: ReceiverConfig,
+    receivers: Mutex<HashMap<ClientIdentity, Arc<Receiver>>>,
+}
+
+impl Sink {
+    /// A sink below `config.root`; `config.client` is replaced by the identity of each client.
+    pub fn new(zfs: Arc<dyn Zfs>, events: Events, config: ReceiverConfig) -> Arc<Self> {
+        Arc::new(Self { zfs, events, config, receivers: Mutex::default() })
+    }
+}
+
+impl Service for Sink {
+    fn endpoint_for(&self, client: &ClientIdentity) -> Result<Arc<dyn Endpoint>, CallError> {
+        let mut receivers = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(receiver) = receivers.get(client) {
+            return Ok(Arc::clone(receiver) as Arc<dyn Endpoint>);
+        }
+        self.config.root.join(&client.component()).map_err(|error| {
+            CallError::permanent(format!("client identity {:?} cannot be a dataset: {error}", client.as_str()))
+        })?;
+        let config = ReceiverConfig { client: Some(client.clone()), ..self.config.clone() };
+        let receiver = Receiver::new(Arc::clone(&self.zfs), self.events.clone(), config);
+        receivers.insert(client.clone(), Arc::clone(&receiver));
+        Ok(receiver)
+    }
+}

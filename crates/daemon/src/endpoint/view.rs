@@ -1,0 +1,177 @@
+//! One side of a pool as an endpoint sees it: ZFS, the table, and what both halves do alike.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use model::event::What;
+use model::protection::{Protection, bookmark_protection, hold_protection};
+use model::view::{FilesystemView, PartialReceive};
+use model::{DatasetName, JobName};
+use wire::CallError;
+use zfs::{Dataset, Hold, Listing, Scope, Snapshot, Zfs};
+
+use super::locks::{Guard, Locks};
+use super::refused;
+use super::table::{Facts, Known, Table};
+use super::transient;
+use crate::events::Events;
+
+/// What a sender and a receiver have in common. Names are those of this side's pools.
+pub(super) struct Side {
+    pub(super) zfs: Arc<dyn Zfs>,
+    pub(super) events: Events,
+    pub(super) job: JobName,
+    pub(super) table: Table,
+    locks: Locks<DatasetName>,
+    /// What the last listing had to warn of, so that it is told once and not at every listing.
+    warned: Mutex<Vec<String>>,
+}
+
+/// The result of a listing.
+pub(super) struct Scanned {
+    pub(super) seen: Vec<Seen>,
+    /// Roots that do not exist.
+    pub(super) missing: Vec<DatasetName>,
+    /// What was left out, for [`Side::warn_once`].
+    pub(super) warnings: Vec<String>,
+}
+
+/// A dataset with the job's protections.
+pub(super) struct Seen {
+    pub(super) dataset: Dataset,
+    pub(super) protections: Vec<Protection>,
+}
+
+impl Side {
+    pub(super) fn new(zfs: Arc<dyn Zfs>, events: &Events, job: JobName) -> Self {
+        Self {
+            zfs,
+            events: events.of_job(&job),
+            job,
+            table: Table::default(),
+            locks: Locks::default(),
+            warned: Mutex::default(),
+        }
+    }
+
+    /// Lists a scope, keeps what `wanted` selects, and fills the table with it. One listing, and at most
+    /// one look at holds, however many datasets there are.
+    pub(super) async fn scan(
+        &self,
+        scope: &Scope,
+        wanted: impl Fn(&DatasetName) -> bool,
+    ) -> Result<Scanned, CallError> {
+        let started = self.table.listing_started();
+        let Listing { mut datasets, missing, skipped } = self.zfs.list(scope).await.map_err(|error| refused(&error))?;
+        datasets.retain(|dataset| wanted(&dataset.name));
+        let seen = self.with_protections(datasets).await?;
+        let facts = seen.iter().map(|seen| (seen.dataset.name.clone(), seen.facts()));
+        self.table.replace(&started, facts);
+        let warnings = skipped.into_iter().map(|what| format!("left out of the listing: {what}")).collect();
+        Ok(Scanned { seen, missing, warnings })
+    }
+
+    /// What is known of a dataset; looks at it if nothing is. None if it does not exist.
+    pub(super) async fn facts(&self, name: &DatasetName) -> Result<Option<Facts>, CallError> {
+        match self.table.look(name) {
+            Known::Exists(facts) => return Ok(Some(facts)),
+            Known::Missing => return Ok(None),
+            Known::Unknown => {}
+        }
+        let dataset = match self.zfs.dataset(name).await {
+            Ok(dataset) => dataset,
+            Err(error) if error.is_not_found() => {
+                self.table.note(name, Known::Missing);
+                return Ok(None);
+            }
+            Err(error) => return Err(refused(&error)),
+        };
+        let facts = self.with_protections(vec![dataset]).await?.first().map(Seen::facts);
+        self.table.note(name, facts.clone().map_or(Known::Missing, Known::Exists));
+        Ok(facts)
+    }
+
+    /// Only one request at a time may change a filesystem.
+    pub(super) async fn lock(&self, name: &DatasetName) -> Result<Guard, CallError> {
+        self.locks
+            .lock(name)
+            .await
+            .ok_or_else(|| transient(format!("another step of filesystem {:?} is still under way", name.as_str())))
+    }
+
+    async fn with_protections(&self, datasets: Vec<Dataset>) -> Result<Vec<Seen>, CallError> {
+        let held: Vec<Snapshot> = datasets.iter().flat_map(held_snapshots).collect();
+        let holds = match held.is_empty() {
+            true => Vec::new(),
+            false => self.zfs.holds(&held).await.map_err(|error| refused(&error))?,
+        };
+        let mut by_dataset: HashMap<DatasetName, Vec<Hold>> = HashMap::new();
+        for hold in holds {
+            by_dataset.entry(hold.dataset.clone()).or_default().push(hold);
+        }
+        let seen = datasets.into_iter().map(|dataset| {
+            let holds = by_dataset.remove(&dataset.name).unwrap_or_default();
+            Seen { protections: self.protections_of(&dataset, &holds), dataset }
+        });
+        Ok(seen.collect())
+    }
+
+    fn protections_of(&self, dataset: &Dataset, holds: &[Hold]) -> Vec<Protection> {
+        let bookmarks = dataset.versions.iter().filter_map(|version| bookmark_protection(version, &self.job));
+        let holds = holds.iter().filter_map(|hold| {
+            let snapshot =
+                dataset.versions.iter().find(|version| version.is_snapshot() && version.name == hold.snapshot)?;
+            hold_protection(&hold.tag, snapshot, &self.job)
+        });
+        bookmarks.chain(holds).collect()
+    }
+
+    /// Tells warnings that the last listing did not have.
+    pub(super) fn warn_once(&self, warnings: Vec<String>) {
+        let before =
+            std::mem::replace(&mut *self.warned.lock().unwrap_or_else(PoisonError::into_inner), warnings.clone());
+        for message in warnings.into_iter().filter(|message| !before.contains(message)) {
+            self.events.tell(What::Warning { subsystem: "endpoint", message });
+        }
+    }
+}
+
+fn held_snapshots(dataset: &Dataset) -> impl Iterator<Item = Snapshot> {
+    let held = dataset.versions.iter().filter(|version| version.is_snapshot() && version.userrefs > 0);
+    held.map(|version| Snapshot { dataset: dataset.name.clone(), name: version.name.clone() })
+}
+
+impl Seen {
+    fn facts(&self) -> Facts {
+        Facts { protections: self.protections.clone(), ..Facts::of(&self.dataset) }
+    }
+
+    /// As planning sees it, with what an interrupted receive left if `partial` is wanted.
+    pub(super) fn into_view(self, partial: PartialState) -> FilesystemView {
+        let Seen { dataset, protections } = self;
+        FilesystemView {
+            kind: dataset.kind,
+            placeholder: dataset.placeholder,
+            encryption: dataset.encryption,
+            versions: dataset.versions,
+            partial: match partial {
+                PartialState::Ignored => None,
+                PartialState::Decoded => dataset.resume_token.map(decode_partial),
+            },
+            protections,
+        }
+    }
+}
+
+/// Whether a view tells of interrupted receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PartialState {
+    /// A sender's are none of this job's business: another job receives there.
+    Ignored,
+    /// A receiver's are what a step continues.
+    Decoded,
+}
+
+fn decode_partial(token: String) -> PartialReceive {
+    PartialReceive { contents: zfs::token::decode(&token).map_err(|error| error.to_string()), token: token.into() }
+}
