@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use model::protection::ProtectionStrategy;
 
 use crate::fault::{Fault, Faults, Site, Victims};
+use crate::machine::Machine;
 use crate::process::Host;
 use crate::world::{Failure, Setup, World, simulate};
 
@@ -136,8 +137,7 @@ fn do_mischief(world: &World, mischief: Mischief) {
         return;
     }
     if mischief == Mischief::DestroyAllButANewer {
-        sender.write(FILESYSTEM, "newer", 3000, 9);
-        sender.snapshot(FILESYSTEM, "newer");
+        write_and_snapshot(sender, FILESYSTEM, "newer", 9);
     }
     for name in sender.snapshots(FILESYSTEM) {
         if name != "newer" {
@@ -148,16 +148,19 @@ fn do_mischief(world: &World, mischief: Mischief) {
     world.user_did(format_args!("{mischief:?}"), &[]);
 }
 
+/// Adds a file and takes a snapshot, both called `name`.
+fn write_and_snapshot(machine: &Machine, filesystem: &str, name: &str, seed: u64) {
+    #[allow(clippy::expect_used, reason = "a scene that cannot be set says nothing")]
+    machine.write(filesystem, name, FILE, seed).and_then(|()| machine.snapshot(filesystem, name)).expect("the scene");
+}
+
 async fn prepare(scenario: Scenario, strategy: ProtectionStrategy, print: bool) -> Result<World, Failure> {
     let setup = Setup { print, ..Setup::new(1) }.protected_by(strategy);
     let setup = Setup { filesystems: crate::world::filter(&[("src/data<", true), ("src/data", false)]), ..setup };
     let mut world = World::new(setup);
     let sender = world.machine(Host::Sender).clone();
     sender.create(FILESYSTEM);
-    let snapshot = |name: &str, seed| {
-        sender.write(FILESYSTEM, name, FILE, seed);
-        sender.snapshot(FILESYSTEM, name);
-    };
+    let snapshot = |name: &str, seed| write_and_snapshot(&sender, FILESYSTEM, name, seed);
     match scenario {
         Scenario::Initial => snapshot("one", 1),
         Scenario::ResumedInitial => {
@@ -186,8 +189,7 @@ async fn prepare(scenario: Scenario, strategy: ProtectionStrategy, print: bool) 
         }
         Scenario::OntoPlaceholder | Scenario::ResumedOntoPlaceholder => {
             sender.create(CHILD);
-            sender.write(CHILD, "file", FILE, 5);
-            sender.snapshot(CHILD, "child");
+            write_and_snapshot(&sender, CHILD, "child", 5);
             world.user_did("child", &[]);
             world.invoke().await?;
             snapshot("one", 1);
