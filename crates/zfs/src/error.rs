@@ -7,7 +7,7 @@ use thiserror::Error;
 
 /// A failed operation: what was tried, on what, and why it failed.
 #[derive(Debug, Clone, Error)]
-#[error("cannot {operation} {object:?}: {kind}")]
+#[error("cannot {operation} {object:?}: {kind}{}", self.resumable_hint())]
 pub struct Error {
     /// A verb that fits after "cannot", such as `hold` or `receive into`.
     pub operation: &'static str,
@@ -15,12 +15,66 @@ pub struct Error {
     pub object: String,
     /// Why.
     pub kind: ErrorKind,
+    /// What a log wants to have besides; boxed, because most errors have none.
+    pub details: Option<Box<Details>>,
+}
+
+/// What is known about a failure besides its kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Details {
+    /// The child process that failed, whatever its failure was taken for.
+    pub child: Option<ChildFailure>,
+    /// The token that an interrupted receive printed, whatever interrupted it.
+    pub resume_token: Option<String>,
+}
+
+/// A child process that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildFailure {
+    /// Command line, shortened if it is very long.
+    pub command: String,
+    /// Exit status in words.
+    pub status: String,
+    /// The end of its standard error.
+    pub stderr: String,
 }
 
 impl Error {
     /// An error of `operation` on `object`.
     pub fn new(operation: &'static str, object: impl ToString, kind: ErrorKind) -> Self {
-        Self { operation, object: object.to_string(), kind }
+        Self { operation, object: object.to_string(), kind, details: None }
+    }
+
+    /// The same error with the child that caused it.
+    #[must_use]
+    pub fn with_child(mut self, child: ChildFailure) -> Self {
+        self.details.get_or_insert_default().child = Some(child);
+        self
+    }
+
+    /// The same error of a receive that can be resumed.
+    #[must_use]
+    pub fn with_resume_token(mut self, token: Option<String>) -> Self {
+        if token.is_some() {
+            self.details.get_or_insert_default().resume_token = token;
+        }
+        self
+    }
+
+    /// The token with which an interrupted receive can be resumed, if it left one.
+    pub fn resume_token(&self) -> Option<&str> {
+        match &self.kind {
+            ErrorKind::Interrupted { token } => Some(token),
+            _ => self.details.as_ref()?.resume_token.as_deref(),
+        }
+    }
+
+    fn resumable_hint(&self) -> &'static str {
+        match self.kind {
+            ErrorKind::Interrupted { .. } => "",
+            _ if self.resume_token().is_some() => "; what arrived is kept and can be resumed",
+            _ => "",
+        }
     }
 
     /// Whether the object does not exist.
@@ -103,6 +157,9 @@ pub enum ErrorKind {
     /// The target has snapshots that a full stream would destroy.
     #[error("the target has snapshots")]
     TargetHasSnapshots,
+    /// The target has the state of another interrupted receive.
+    #[error("the target has the state of an interrupted receive (resume it, or discard it with `zfs receive -A`)")]
+    TargetHasPartial,
     /// The target was written to since its last snapshot.
     #[error("the target has been modified since its most recent snapshot")]
     TargetModified,
@@ -114,6 +171,9 @@ pub enum ErrorKind {
         "zfs receive -F cannot be used to destroy an encrypted filesystem or overwrite an unencrypted one with an encrypted one"
     )]
     EncryptionBoundary,
+    /// Encryption of stream and target do not go together; carries the words of ZFS.
+    #[error("the encryption of stream and target do not fit: {0}")]
+    EncryptionMismatch(String),
     /// The stream needs a feature that this ZFS or pool lacks.
     #[error("the stream needs a feature that the pool or the kernel module lacks: {0}")]
     Unsupported(String),
@@ -134,6 +194,9 @@ pub enum ErrorKind {
         /// The operating system's words.
         problem: String,
     },
+    /// The kernel module is not there.
+    #[error("the ZFS kernel module is not loaded (see `modprobe zfs`)")]
+    NoModule,
     /// The child was killed by a signal that we did not send.
     #[error("`{command}` was killed by signal {signal}")]
     Killed {
@@ -189,7 +252,9 @@ impl ErrorKind {
             | K::TargetHasSnapshots
             | K::TargetModified
             | K::EncryptionBoundary
+            | K::EncryptionMismatch(_)
             | K::Unsupported(_)
+            | K::NoModule
             | K::NotStarted { .. } => RetryClass::NeedsPerson,
             K::NotFound
             | K::Exists
@@ -198,6 +263,7 @@ impl ErrorKind {
             | K::HasChildren
             | K::BadResumeToken(_)
             | K::SourceMismatch
+            | K::TargetHasPartial
             | K::Output { .. }
             | K::Name(_)
             | K::Failed { .. } => RetryClass::Permanent,

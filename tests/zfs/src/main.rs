@@ -1,2 +1,106 @@
-//! The real-ZFS suite.
-fn main() {}
+//! The suite that runs against real OpenZFS, and as far as it fits against the model of ZFS.
+//!
+//! `cargo xtask test zfs` runs it in the test machine, `cargo xtask test fake` on this host.
+
+mod case;
+mod lab;
+mod machine;
+
+use anyhow::{Result, bail};
+use case::{Backend, Case, Run};
+use clap::Parser;
+use lab::Lab;
+use libtest_mimic::{Failed, Trial};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+#[derive(Parser)]
+struct Cli {
+    /// What the cases run against
+    #[arg(long, value_enum)]
+    backend: Backend,
+    /// Folder for the images of pools; needs room for a few hundred MiB
+    #[arg(long, required_if_eq("backend", "real"))]
+    work: Option<PathBuf>,
+    /// Run every Nth of the selected cases, from the Kth on
+    #[arg(long, value_name = "K/N", default_value = "1/1", value_parser = parse_shard)]
+    shard: (usize, usize),
+    #[command(flatten)]
+    harness: libtest_mimic::Arguments,
+}
+
+fn parse_shard(text: &str) -> Result<(usize, usize), String> {
+    let parts = text
+        .split_once('/')
+        .and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    match parts {
+        Some((k, n)) if (1..=n).contains(&k) => Ok((k, n)),
+        _ => Err("expected K/N with 1 <= K <= N".to_owned()),
+    }
+}
+
+/// Every case of every module, in the order they are shown.
+fn cases() -> Vec<Case> {
+    [machine::cases()].into_iter().flatten().collect()
+}
+
+fn main() -> ExitCode {
+    let arguments = Cli::parse();
+    match trials(&arguments) {
+        Ok(trials) => libtest_mimic::run(&arguments.harness, trials).exit_code(),
+        Err(error) => {
+            eprintln!("zfs-suite: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The cases that this process is to run.
+fn trials(arguments: &Cli) -> Result<Vec<Trial>> {
+    let lab = match arguments.backend {
+        Backend::Real => Some(Arc::new(Lab::open(arguments.work.as_deref())?)),
+        Backend::Fake => None,
+    };
+    let (first, step) = arguments.shard;
+    let mut trials = Vec::new();
+    for case in cases()
+        .into_iter()
+        .filter(|case| selected(&case.name, &arguments.harness))
+    {
+        match (case.run, &lab) {
+            (Run::Fake(run), None) => trials.push(Trial::test(case.name, move || report(run()))),
+            (Run::Real(run), Some(lab)) => {
+                let lab = Arc::clone(lab);
+                trials.push(Trial::test(case.name, move || report(lab.with_bench(run))));
+            }
+            // Meant for the other backend.
+            (Run::Fake(_), Some(_)) | (Run::Real(_), None) => {}
+        }
+    }
+    if let Some(twice) = first_duplicate(&trials) {
+        bail!("two cases are called {twice}");
+    }
+    Ok(trials.into_iter().skip(first - 1).step_by(step).collect())
+}
+
+/// Whether the harness will run a case of this name: the cases are shared out among those.
+fn selected(name: &str, harness: &libtest_mimic::Arguments) -> bool {
+    match &harness.filter {
+        Some(filter) if harness.exact => name == filter,
+        Some(filter) => name.contains(filter.as_str()),
+        None => true,
+    }
+}
+
+fn first_duplicate(trials: &[Trial]) -> Option<String> {
+    let mut names = std::collections::BTreeSet::new();
+    trials
+        .iter()
+        .find(|trial| !names.insert(trial.name()))
+        .map(|trial| trial.name().to_owned())
+}
+
+fn report(outcome: Result<()>) -> Result<(), Failed> {
+    outcome.map_err(|error| format!("{error:?}").into())
+}

@@ -1,0 +1,162 @@
+//! Listings: one process for the datasets, one for their versions, side by side.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use model::{DatasetName, Version};
+
+use super::argv::{self, Argv, Depth};
+use super::classify;
+use super::parse::{DatasetRows, VersionRows};
+use super::run::{Failure, Runner};
+use crate::error::{Error, ErrorKind};
+use crate::listing::{Dataset, Listing, Scope};
+
+/// Bytes of arguments that options of a listing take, rounded up.
+const OPTION_BYTES: usize = 1024;
+
+pub(crate) async fn list(runner: &Runner, scope: &Scope) -> Result<Listing, Error> {
+    match scope {
+        Scope::Everything => list_roots(runner, &[]).await,
+        Scope::Trees(roots) if roots.is_empty() => Ok(Listing::default()),
+        Scope::Trees(roots) => list_trees(runner, roots).await,
+    }
+}
+
+async fn list_trees(runner: &Runner, roots: &[DatasetName]) -> Result<Listing, Error> {
+    let mut whole = Listing::default();
+    for part in parts(roots, runner.config.max_argument_bytes.saturating_sub(OPTION_BYTES)) {
+        let listing = list_roots(runner, part).await?;
+        whole.datasets.extend(listing.datasets);
+        whole.missing.extend(listing.missing);
+        whole.skipped.extend(listing.skipped);
+    }
+    whole.datasets.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(whole)
+}
+
+/// As many roots as fit into one command; thousands do.
+fn parts(roots: &[DatasetName], limit: usize) -> Vec<&[DatasetName]> {
+    let (mut parts, mut start, mut cost) = (Vec::new(), 0, 0);
+    for (index, root) in roots.iter().enumerate() {
+        let more = Argv::cost(root.as_str().len());
+        if cost + more > limit && index > start {
+            parts.extend(roots.get(start..index));
+            (start, cost) = (index, 0);
+        }
+        cost += more;
+    }
+    parts.extend(roots.get(start..));
+    parts
+}
+
+pub(crate) async fn dataset(runner: &Runner, name: &DatasetName) -> Result<Dataset, Error> {
+    let listing = read(runner, Depth::ThisOne, std::slice::from_ref(name)).await?;
+    listing
+        .datasets
+        .into_iter()
+        .find(|dataset| dataset.name == *name)
+        .ok_or_else(|| Error::new("list", name, ErrorKind::NotFound))
+}
+
+async fn list_roots(runner: &Runner, roots: &[DatasetName]) -> Result<Listing, Error> {
+    read(runner, Depth::All, roots).await
+}
+
+async fn read(runner: &Runner, depth: Depth, roots: &[DatasetName]) -> Result<Listing, Error> {
+    let ((mut datasets, mut skipped), (mut versions, unusable)) =
+        futures::try_join!(read_datasets(runner, depth, roots), read_versions(runner, depth, roots))?;
+    skipped.extend(unusable);
+    for dataset in &mut datasets {
+        // A dataset that appeared between the two has none yet; versions of one that vanished are dropped.
+        if let Some(versions) = versions.remove(dataset.name.as_str()) {
+            dataset.versions = versions;
+        }
+    }
+    let missing = missing(roots, &datasets);
+    Ok(Listing { datasets, missing, skipped })
+}
+
+fn missing(roots: &[DatasetName], datasets: &[Dataset]) -> Vec<DatasetName> {
+    if roots.is_empty() {
+        return Vec::new();
+    }
+    let found: HashSet<&DatasetName> = datasets.iter().map(|dataset| &dataset.name).collect();
+    roots.iter().filter(|root| !found.contains(root)).cloned().collect()
+}
+
+async fn read_datasets(
+    runner: &Runner,
+    depth: Depth,
+    roots: &[DatasetName],
+) -> Result<(Vec<Dataset>, Vec<String>), Error> {
+    let mut rows = DatasetRows::default();
+    let argv = argv::get_datasets(depth, roots);
+    accept(runner.lines(&argv, &mut |line| rows.push(line)).await, roots)?;
+    rows.finish().map_err(|unexpected| {
+        let problem = unexpected.into_problem();
+        Error::new("list", object(roots), ErrorKind::Output { command: "zfs get".to_owned(), problem })
+    })
+}
+
+type Versions = HashMap<String, Arc<[Version]>>;
+
+async fn read_versions(runner: &Runner, depth: Depth, roots: &[DatasetName]) -> Result<(Versions, Vec<String>), Error> {
+    let mut rows = VersionRows::default();
+    let argv = argv::list_versions(depth, roots);
+    accept(runner.lines(&argv, &mut |line| rows.push(line)).await, roots)?;
+    Ok(rows.finish())
+}
+
+/// A listing fails for a root that does not exist, and lists the others. It is good if that is all
+/// that it complains about.
+fn accept<T>(outcome: Result<T, Failure>, roots: &[DatasetName]) -> Result<(), Error> {
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(Failure::Child(ended)) if ended.status.code().is_some() && only_absences(&ended.stderr) => Ok(()),
+        Err(failure) => Err(failure.into_error("list", object(roots))),
+    }
+}
+
+fn only_absences(stderr: &str) -> bool {
+    let mut lines = classify::lines(stderr).peekable();
+    lines.peek().is_some()
+        && lines.all(|line| {
+            line == "no datasets available"
+                || classify::message(line)
+                    .is_some_and(|message| message.verb == "open" && classify::is_absence(message.reason))
+        })
+}
+
+/// What a listing's error is about.
+fn object(roots: &[DatasetName]) -> String {
+    match roots {
+        [] => "all pools".to_owned(),
+        [one] => one.to_string(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_are_cut_into_commands_that_fit() {
+        let roots: Vec<DatasetName> = ["p/a", "p/b", "p/c", "p/d"].map(|name| DatasetName::parse(name).unwrap()).into();
+        let sizes = |limit| parts(&roots, limit).iter().map(|part| part.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(1000), [4]);
+        assert_eq!(sizes(2 * Argv::cost(3)), [2, 2]);
+        assert_eq!(sizes(3 * Argv::cost(3)), [3, 1]);
+        assert_eq!(sizes(0), [1, 1, 1, 1], "one at least");
+    }
+
+    #[test]
+    fn only_absences_are_forgiven() {
+        let absent = "cannot open 'p/x': dataset does not exist\ncannot open 'nopool': dataset does not exist\n";
+        assert!(only_absences(absent));
+        assert!(!only_absences(""));
+        assert!(!only_absences(&format!("{absent}internal error: out of memory\n")));
+        assert!(!only_absences("cannot open 'p': pool I/O is currently suspended\n"));
+    }
+}

@@ -1,0 +1,200 @@
+//! Sends: the stream of a child that fails with the child's own error, and its estimate.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::time::{Instant, timeout_at};
+
+use super::argv;
+use super::classify;
+use super::run::{Pipes, Process, Runner, enlarge};
+use crate::error::{Error, ErrorKind};
+use crate::ops::{ExpectedSize, SendArgs, SendSource, SendStream};
+use crate::stream::{BeginRecord, Parsed, parse_begin};
+
+const OPERATION: &str = "send";
+
+/// What is read at once until the head is complete.
+const HEAD_CHUNK: usize = 64 * 1024;
+
+pub(crate) async fn send(runner: &Runner, args: &SendArgs) -> Result<SendStream, Error> {
+    let object = object(args);
+    let mut process =
+        runner.spawn(&argv::send(args), Pipes::Output).map_err(|failure| failure.into_error(OPERATION, &object))?;
+    let expected = ExpectedSize::default();
+    process.stderr.filter(note_size(expected.clone()));
+    if let Some(stdout) = &process.stdout {
+        enlarge(stdout);
+    }
+    let limit = runner.config.deadlines.send_start;
+    let head = timeout_at(Instant::now() + limit, read_head(&mut process, &object)).await;
+    match head {
+        Ok(Ok((begin, head))) => {
+            Ok(SendStream { begin, bytes: Box::pin(SendReader::new(process, head, object)), expected })
+        }
+        Ok(Err(error)) => {
+            process.kill().await;
+            Err(error)
+        }
+        Err(_elapsed) => {
+            process.kill().await;
+            Err(Error::new(OPERATION, object, ErrorKind::Deadline(limit)))
+        }
+    }
+}
+
+fn object(args: &SendArgs) -> String {
+    match &args.source {
+        SendSource::Snapshot { to, .. } => argv::version(&args.dataset, to),
+        SendSource::Resume { .. } => args.dataset.to_string(),
+    }
+}
+
+/// Keeps what is no report of a healthy send, and notes the size.
+fn note_size(expected: ExpectedSize) -> super::run::Keep {
+    Box::new(move |line| {
+        if let Some(size) = classify::send_size(line) {
+            expected.set(size);
+        }
+        !classify::is_send_chatter(line)
+    })
+}
+
+/// Reads until the head of the stream is complete. The bytes that were read for it are returned too.
+async fn read_head(process: &mut Process, object: &str) -> Result<(BeginRecord, Vec<u8>), Error> {
+    let mut head = Vec::new();
+    let mut chunk = vec![0; HEAD_CHUNK];
+    loop {
+        match parse_begin(&head) {
+            Ok(Parsed::Done(begin)) => return Ok((begin, head)),
+            Ok(Parsed::NeedMore(_)) => {}
+            Err(problem) => {
+                let command = process.command.clone();
+                return Err(Error::new(OPERATION, object, ErrorKind::Output { command, problem: problem.to_string() }));
+            }
+        }
+        let n = read_some(process, &mut chunk).await;
+        if n == 0 {
+            process.stdout = None;
+            process.finish().await;
+            return Err(ended_without_stream(process, object));
+        }
+        head.extend_from_slice(chunk.get(..n).unwrap_or_default());
+    }
+}
+
+/// Reads once, and standard error meanwhile; 0 at the end.
+async fn read_some(process: &mut Process, chunk: &mut [u8]) -> usize {
+    let Some(stdout) = &mut process.stdout else { return 0 };
+    loop {
+        tokio::select! {
+            read = stdout.read(chunk) => return read.unwrap_or(0),
+            () = process.stderr.read_some() => {}
+        }
+    }
+}
+
+fn ended_without_stream(process: &Process, object: &str) -> Error {
+    let ended = process.ended();
+    if ended.status.success() {
+        let problem = "the stream ends within its head".to_owned();
+        return Error::new(OPERATION, object, ErrorKind::Output { command: ended.command, problem });
+    }
+    ended.error(OPERATION, object)
+}
+
+/// What a send would transfer.
+pub(crate) async fn estimate(runner: &Runner, args: &SendArgs) -> Result<Option<u64>, Error> {
+    let mut size = None;
+    let mut line = |line: &str| {
+        size = size.or_else(|| classify::send_size(line));
+        Ok(())
+    };
+    let outcome = runner.lines(&argv::estimate_send(args), &mut line).await;
+    outcome.map_err(|failure| failure.into_error("estimate the send of", object(args)))?;
+    Ok(size)
+}
+
+/// The bytes of a send. The end is clean only if the child's was.
+struct SendReader {
+    state: State,
+    object: String,
+}
+
+enum State {
+    Streaming {
+        process: Process,
+        /// What was read already, and how much of it was passed on.
+        head: Vec<u8>,
+        passed: usize,
+    },
+    Ending(Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>),
+    Ended(Result<(), Error>),
+}
+
+impl SendReader {
+    fn new(process: Process, head: Vec<u8>, object: String) -> Self {
+        Self { state: State::Streaming { process, head, passed: 0 }, object }
+    }
+}
+
+impl AsyncRead for SendReader {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let this = &mut *self;
+        loop {
+            match &mut this.state {
+                State::Streaming { process, head, passed } => {
+                    if let Some(rest) = head.get(*passed..).filter(|rest| !rest.is_empty()) {
+                        let n = rest.len().min(buffer.remaining());
+                        buffer.put_slice(rest.get(..n).unwrap_or_default());
+                        *passed += n;
+                        return Poll::Ready(Ok(()));
+                    }
+                    head.clear();
+                    head.shrink_to_fit();
+                    process.stderr.poll_drain(cx);
+                    if std::task::ready!(poll_stdout(process, cx, buffer)) {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                State::Ending(end) => {
+                    let result = std::task::ready!(end.as_mut().poll(cx));
+                    this.state = State::Ended(result);
+                    continue;
+                }
+                State::Ended(Ok(())) => return Poll::Ready(Ok(())),
+                State::Ended(Err(error)) => return Poll::Ready(Err(io::Error::other(error.clone()))),
+            }
+            this.end();
+        }
+    }
+}
+
+impl SendReader {
+    /// From the end of the output to the end of the child.
+    fn end(&mut self) {
+        let object = self.object.clone();
+        let streaming = std::mem::replace(&mut self.state, State::Ended(Ok(())));
+        if let State::Streaming { mut process, .. } = streaming {
+            self.state = State::Ending(Box::pin(async move {
+                process.stdout = None;
+                process.finish().await;
+                let ended = process.ended();
+                if ended.status.success() { Ok(()) } else { Err(ended.error(OPERATION, object)) }
+            }));
+        }
+    }
+}
+
+/// Whether bytes came; false at the end of the output, however it ended: the child knows why.
+fn poll_stdout(process: &mut Process, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<bool> {
+    let Some(stdout) = &mut process.stdout else { return Poll::Ready(false) };
+    let before = buffer.filled().len();
+    let result = std::task::ready!(Pin::new(stdout).poll_read(cx, buffer));
+    Poll::Ready(result.is_ok() && buffer.filled().len() > before)
+}

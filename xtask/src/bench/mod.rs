@@ -1,0 +1,46 @@
+//! `cargo xtask bench`: measurements. Adding one is a module and an entry in [`BENCHMARKS`].
+
+mod machine;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use std::process::ExitCode;
+
+/// A measurement that can be asked for by name.
+struct Benchmark {
+    name: &'static str,
+    about: &'static str,
+    /// Gets the arguments after the name.
+    run: fn(&[String]) -> Result<()>,
+}
+
+const BENCHMARKS: &[Benchmark] = &[Benchmark {
+    name: "machine",
+    about: "how fast the test machine is: boot, processes, snapshots, send and receive",
+    run: machine::run,
+}];
+
+/// Measure something; without a name, list what there is
+#[derive(Args)]
+#[command(after_help = "Example: cargo xtask bench machine")]
+pub(crate) struct Arguments {
+    /// What to measure
+    name: Option<String>,
+    /// Passed to the measurement
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// Runs `cargo xtask bench`.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let Some(name) = &arguments.name else {
+        for benchmark in BENCHMARKS {
+            println!("{:<10} {}", benchmark.name, benchmark.about);
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    match BENCHMARKS.iter().find(|benchmark| benchmark.name == name) {
+        Some(benchmark) => (benchmark.run)(&arguments.arguments).map(|()| ExitCode::SUCCESS),
+        None => bail!("no measurement named {name}; `cargo xtask bench` lists them"),
+    }
+}
