@@ -5,6 +5,7 @@
 //! what must never happen; when nothing goes wrong any longer, everything must get level within a few
 //! invocations and then stay as it is. The same seed gives the same world, operation by operation.
 
+pub mod chaos;
 pub mod check;
 pub mod cuts;
 pub mod dice;

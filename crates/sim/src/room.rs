@@ -74,6 +74,10 @@ impl Room {
     /// What goes wrong at a site.
     pub fn fault(&self, site: &Site) -> Option<Fault> {
         let fault = self.lock().faults.at(site)?;
+        if let Fault::Delay(time) = fault {
+            self.trace.tell(' ', format_args!("{time:?} pass"));
+            return Some(fault);
+        }
         self.trace.tell('!', format_args!("{fault:?} at {site:?}"));
         Some(fault)
     }

@@ -84,7 +84,8 @@ impl Setup {
         self
     }
 
-    fn guarded(&self) -> bool {
+    /// Whether the job keeps a base, whatever kind of step is under way.
+    pub fn guarded(&self) -> bool {
         let kinds = [self.protection.initial, self.protection.incremental];
         !kinds.contains(&ProtectionStrategy::Nothing)
     }
@@ -314,6 +315,11 @@ impl World {
             tokio::time::sleep(RESTART).await;
             self.start_receiver().await;
         }
+    }
+
+    /// The job protects something else from the next invocation on.
+    pub fn set_protection(&mut self, protection: ProtectionPolicy) {
+        self.setup.protection = protection;
     }
 
     /// Kills daemons now.
