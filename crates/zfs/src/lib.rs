@@ -3,7 +3,6 @@
 //! [`Zfs`] is what the rest of the program asks for, in terms of the model. [`cli`] answers it with
 //! child processes, [`fake`] from a pool in memory; both pass the same conformance suite.
 
-pub mod cli;
 pub mod error;
 pub mod fake;
 pub mod listing;
@@ -15,7 +14,6 @@ use async_trait::async_trait;
 use model::{DatasetName, HoldTag, VersionName};
 
 pub use error::{ChildFailure, Details, Error, ErrorKind};
-pub use model::RetryClass;
 pub use listing::{Dataset, Hold, Listing, Scope};
 pub use ops::{
     ByteStream, ItemResult, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, SendArgs, SendFlags, SendSource,

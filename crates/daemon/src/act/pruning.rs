@@ -8,7 +8,7 @@ use model::plan::prune::{CursorView, KeepRule, PrunePlan, PruneSide, PruneView, 
 use model::protection::ProtectionKind;
 use model::view::{FilesystemView, Placeholder, View};
 use model::{Guid, Version};
-use wire::{DestroyOutcome, DestroyRequest, DestroyResult, Endpoint};
+use wire::{CallError, DestroyOutcome, DestroyRequest, DestroyResult, Endpoint};
 
 use super::tally::Tally;
 use crate::events::Events;
@@ -30,8 +30,10 @@ impl Prune<'_> {
             Ok((endpoint, views)) => {
                 let plan = Arc::new(plan_pruning(self.side, &views, self.rules));
                 self.tell(Pruning::Planned { plan: Arc::clone(&plan) });
-                self.execute(endpoint, &plan).await;
-                self.tell(Pruning::Finished);
+                match self.execute(endpoint, &plan).await {
+                    Ok(()) => self.tell(Pruning::Finished),
+                    Err(error) => self.fail(format!("cannot destroy snapshots: {error}")),
+                }
             }
         }
     }
@@ -42,7 +44,7 @@ impl Prune<'_> {
         self.tell(Pruning::Finished);
     }
 
-    async fn execute(&self, endpoint: &dyn Endpoint, plan: &PrunePlan) {
+    async fn execute(&self, endpoint: &dyn Endpoint, plan: &PrunePlan) -> Result<(), CallError> {
         let mut requests = Vec::new();
         for filesystem in &plan.filesystems {
             let snapshots: Vec<_> = filesystem.destroys().map(Version::to_ref).collect();
@@ -50,13 +52,11 @@ impl Prune<'_> {
                 requests.push(DestroyRequest { filesystem: filesystem.name.clone(), snapshots });
             }
         }
-        if requests.is_empty() {
-            return;
+        if !requests.is_empty() {
+            let results = endpoint.destroy_snapshots(&requests).await?;
+            results.into_iter().for_each(|result| self.tell_result(result));
         }
-        match endpoint.destroy_snapshots(&requests).await {
-            Ok(results) => results.into_iter().for_each(|result| self.tell_result(result)),
-            Err(error) => self.fail(format!("cannot destroy snapshots: {error}")),
-        }
+        Ok(())
     }
 
     fn tell_result(&self, DestroyResult { filesystem, results }: DestroyResult) {

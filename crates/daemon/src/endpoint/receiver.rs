@@ -207,7 +207,10 @@ impl Receiver {
         };
         self.side.table.forget(target);
         if plan.discard {
-            self.side.zfs.abort_receive(target).await.map_err(|error| refused(&error))?;
+            match self.side.zfs.abort_receive(target).await {
+                Err(error) if !error.is_not_found() => return Err(refused(&error)),
+                _ => {}
+            }
         }
         self.side.zfs.receive(&args, stream).await.map_err(|error| refused(&error))
     }

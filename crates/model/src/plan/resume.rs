@@ -27,7 +27,8 @@ pub(crate) fn resumed_step(
         Some(guid) => Some(snapshot(versions, guid).or_else(|| any(versions, guid)).ok_or(Discard::FromGone)?),
         None => None,
     };
-    if token.from != receiver_newest || token.from == Some(token.to) {
+    let goes_on = from.is_none_or(|from| from.createtxg < to.createtxg);
+    if token.from != receiver_newest || !goes_on {
         return Err(Discard::Superseded);
     }
     let encrypted = sender.encryption != Encryption::None && token.flags.raw;

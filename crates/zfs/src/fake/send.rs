@@ -172,18 +172,23 @@ fn features(flags: SendFlags, encrypted: bool) -> u64 {
     features
 }
 
+/// By this name a compound stream says that it is no package of several filesystems.
+const NOT_RECURSIVE: &str = "not_recursive";
+
 /// The dataset's own properties; those that describe encryption or quotas do not travel.
 fn pack_properties(node: &Node) -> Vec<u8> {
     let travels = |name: &str| name.contains(':') || matches!(name, "compression" | "recordsize" | "mountpoint");
     let own = node.properties.iter().filter(|(name, _)| travels(name));
-    own.flat_map(|(name, (value, _))| [name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat()).collect()
+    let own = own.map(|(name, (value, _))| (name.as_str(), value.as_str()));
+    let fields = std::iter::once((NOT_RECURSIVE, "")).chain(own);
+    fields.flat_map(|(name, value)| [name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat()).collect()
 }
 
 pub(super) fn unpack_properties(bytes: &[u8]) -> Vec<(String, String)> {
     let fields: Vec<String> =
         bytes.split(|b| *b == 0).map(|field| String::from_utf8_lossy(field).into_owned()).collect();
     let (pairs, _) = fields.as_chunks::<2>();
-    pairs.iter().map(|[name, value]| (name.clone(), value.clone())).collect()
+    pairs.iter().filter(|[name, _]| name != NOT_RECURSIVE).map(|[name, value]| (name.clone(), value.clone())).collect()
 }
 
 /// The properties of a received stream become those of its dataset.

@@ -1,0 +1,221 @@
+//! What is destroyed on both sides, and what never is.
+
+use daemon::act::{LocalInvocation, prune_local, replicate_and_prune};
+use model::event::{Pruning, What};
+use model::plan::prune::{KeepRule, PruneSide};
+use model::protection::ProtectionStrategy;
+use model::{HoldTag, VersionKind, VersionRef};
+use tokio_util::sync::CancellationToken;
+use wire::{DestroyOutcome, DestroyRequest, Endpoint};
+use zfs::fake::{Action, Moment, Verb};
+use zfs::{ErrorKind, Snapshot, Zfs};
+
+use crate::world::{Settings, World, last_n, name, short};
+
+async fn five_snapshots(settings: Settings) -> World {
+    let world = World::new(settings);
+    world.create(&["src/a"]);
+    for snapshot in ["1", "2", "3", "4", "5"] {
+        world.write("src/a", snapshot, 2_000);
+        world.snapshot(snapshot, &["src/a"]).await;
+    }
+    world
+}
+
+fn both(keep_sender: usize, keep_receiver: usize) -> Settings {
+    let not_replicated = KeepRule::NotReplicated { keep_snapshot_at_cursor: true };
+    Settings {
+        keep_sender: vec![not_replicated, last_n(keep_sender)],
+        keep_receiver: vec![last_n(keep_receiver)],
+        ..Settings::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_sides_are_pruned_after_replication() {
+    let world = five_snapshots(both(1, 3)).await;
+    let summary = world.run_well().await;
+    assert_eq!((summary.steps, summary.destroyed), (5, 6));
+    assert_eq!(world.source_versions("src/a").await, ["#zrepl_CURSOR_G_GUID_J_push", "@5"]);
+    assert_eq!(world.target_versions("src/a").await, ["@3", "@4", "@5 zrepl_last_received_J_sink"]);
+    let before = world.processes();
+    assert_eq!(world.run_well().await.destroyed, 0);
+    assert_eq!(world.processes() - before, 5, "an idle cycle lists each side once, pruning included");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_replicated_is_kept_on_the_sender_also_when_replication_failed() {
+    let world = five_snapshots(Settings { attempts: 1, ..both(1, 1) }).await;
+    let faults = world.daemons.target_zfs.faults();
+    faults.at_verb(Verb::Receive, 3, Moment::Before, Action::Fail(ErrorKind::NoSpace));
+    let summary = world.run().await;
+    assert_eq!((summary.errors, summary.steps, summary.destroyed), (1, 3, 4));
+    assert_eq!(
+        world.source_versions("src/a").await,
+        ["#zrepl_CURSOR_G_GUID_J_push", "@3 zrepl_STEP_J_push", "@4 zrepl_STEP_J_push", "@5"]
+    );
+    assert_eq!(world.target_versions("src/a").await, ["@3 zrepl_last_received_J_sink"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn held_snapshots_are_kept_and_are_no_error() {
+    let world = five_snapshots(both(1, 1)).await;
+    let tag = HoldTag::parse("mine").unwrap();
+    let snapshot = Snapshot { dataset: name("src/a"), name: short("2") };
+    world.source.zfs().hold(&tag, &[snapshot]).await.remove(0).unwrap();
+    assert_eq!(world.run_well().await.destroyed, 7);
+    assert_eq!(world.source_versions("src/a").await, ["@2 mine", "#zrepl_CURSOR_G_GUID_J_push", "@5"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_common_base_survives_without_any_protection() {
+    let settings = Settings {
+        strategy: ProtectionStrategy::Nothing,
+        keep_receiver: vec![KeepRule::Regex { regex: regex(), negate: false }],
+        ..Settings::default()
+    };
+    let world = five_snapshots(settings).await;
+    world.run_well().await;
+    assert_eq!(world.target_versions("src/a").await, ["@5"]);
+}
+
+fn regex() -> regex::Regex {
+    regex::Regex::new("^nothing$").unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_rules_nothing_is_looked_at_or_destroyed() {
+    let world = five_snapshots(Settings::default()).await;
+    world.run_well().await;
+    let before = world.processes();
+    assert_eq!(world.run_well().await.destroyed, 0);
+    assert_eq!(world.processes() - before, 5);
+    assert_eq!(world.source_versions("src/a").await.len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_cannot_be_destroyed_is_one_error_and_others_go() {
+    let world = five_snapshots(both(1, 1)).await;
+    let snapshot = Snapshot { dataset: name("src/a"), name: short("2") };
+    world.source.clone_snapshot(&snapshot, &name("src/clone")).unwrap();
+    let summary = world.run().await;
+    assert_eq!((summary.errors, summary.destroyed), (2, 7), "{summary:?}");
+    let failures = world.failures();
+    assert!(failures.iter().any(|failure| failure.contains("src/a@2: it has clones")), "{failures:?}");
+    assert!(failures.iter().any(|failure| failure.contains("src/clone")), "a clone without snapshots: {failures:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_was_made_anew_under_its_old_name_is_not_destroyed() {
+    let world = five_snapshots(Settings::default()).await;
+    let zfs = world.source.zfs();
+    let version = |kind, text: &str| VersionRef {
+        kind,
+        name: short(text),
+        guid: world.source.snapshot_guid(&name("src/a"), &short(text)).unwrap_or(model::Guid(1)),
+    };
+    let request = DestroyRequest {
+        filesystem: name("src/a"),
+        snapshots: vec![
+            version(VersionKind::Snapshot, "1"),
+            version(VersionKind::Snapshot, "2"),
+            version(VersionKind::Snapshot, "never"),
+            version(VersionKind::Bookmark, "3"),
+        ],
+    };
+    zfs.destroy_snapshots(&name("src/a"), &[short("1")]).await.remove(0).unwrap();
+    world.snapshot("1", &["src/a"]).await;
+    let results = world.daemons.sender.destroy_snapshots(&[request]).await.unwrap();
+    let outcomes: Vec<&DestroyOutcome> = results[0].results.iter().map(|(_, outcome)| outcome).collect();
+    assert!(matches!(outcomes[0], DestroyOutcome::Failed(why) if why.contains("another snapshot")), "{outcomes:?}");
+    assert_eq!(outcomes[1..3], [&DestroyOutcome::Destroyed, &DestroyOutcome::Destroyed]);
+    assert!(matches!(outcomes[3], DestroyOutcome::Failed(_)));
+    assert_eq!(world.source_versions("src/a").await, ["@3", "@4", "@5", "@1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_keeps_what_is_held_and_says_by_whom() {
+    let world = five_snapshots(Settings::default()).await;
+    world.run_well().await;
+    let guid = world.source.snapshot_guid(&name("src/a"), &short("5")).unwrap();
+    let version = VersionRef { kind: VersionKind::Snapshot, name: short("5"), guid };
+    let request = DestroyRequest { filesystem: name("src/a"), snapshots: vec![version] };
+    let receiver = wire::Connector::connect(&crate::world::Direct(world.daemons.sink.clone())).await.unwrap();
+    let results = receiver.destroy_snapshots(&[request]).await.unwrap();
+    let kept = DestroyOutcome::Kept(r#"it is held by "zrepl_last_received_J_sink""#.to_owned());
+    assert_eq!(results[0].results, [(short("5"), kept)]);
+    assert_eq!(world.target_versions("src/a").await.len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_filesystems_are_looked_at_in_one_listing_before_destroying() {
+    let world = World::new(both(1, 1));
+    let filesystems: Vec<String> = (0..50).map(|number| format!("src/f{number}")).collect();
+    let filesystems: Vec<&str> = filesystems.iter().map(String::as_str).collect();
+    world.create(&filesystems);
+    world.snapshot("1", &filesystems).await;
+    world.snapshot("2", &filesystems).await;
+    let summary = world.run_well().await;
+    assert_eq!(summary.destroyed, 100);
+    let lists = world.daemons.source_zfs.faults().processes();
+    assert_eq!(lists["list"], 3 * 2, "for planning, before pruning, before destroying");
+    assert_eq!(lists["destroy"], 50 + 50, "an older cursor and a snapshot per filesystem");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_only_snapshots_prunes_its_own() {
+    let world = five_snapshots(Settings::default()).await;
+    let invocation = LocalInvocation {
+        number: 7,
+        events: world.daemons.events.clone(),
+        endpoint: world.daemons.sender.clone(),
+        keep: vec![last_n(2)],
+        cancel: CancellationToken::new(),
+    };
+    let summary = prune_local(invocation).await;
+    assert_eq!((summary.destroyed, summary.errors, summary.filesystems), (3, 0, 1));
+    assert_eq!(world.source_versions("src/a").await, ["@4", "@5"]);
+    let events = world.events();
+    assert!(matches!(events.first(), Some(What::InvocationStarted { number: 7 })));
+    assert!(matches!(events.last(), Some(What::InvocationFinished { number: 7, .. })));
+    let destroyed = events.iter().find_map(|what| match what {
+        What::Pruning { side: PruneSide::Local, what: Pruning::Filesystem { destroyed, .. } } => {
+            Some(destroyed.clone())
+        }
+        _ => None,
+    });
+    assert_eq!(destroyed, Some(vec![short("1"), short("2"), short("3")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_away_does_not_keep_the_sender_from_being_pruned() {
+    let world = five_snapshots(Settings { attempts: 1, ..both(1, 1) }).await;
+    world.run_well().await;
+    world.snapshot("6", &["src/a"]).await;
+    world.target.set_pool_state("dst", zfs::fake::PoolState::Exported).unwrap();
+    let summary = replicate_and_prune(world.invocation()).await;
+    assert_eq!((summary.errors, summary.destroyed), (2, 0), "no plan, and no pruning of the receiver");
+    world.target.set_pool_state("dst", zfs::fake::PoolState::Online).unwrap();
+    assert_eq!(world.target_versions("src/a").await, ["@5 zrepl_last_received_J_sink"]);
+    assert_eq!(world.source_versions("src/a").await, ["#zrepl_CURSOR_G_GUID_J_push", "@5", "@6"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_fails_before_destroying_is_one_error_and_destroys_nothing() {
+    let world = five_snapshots(both(1, 3)).await;
+    // The looks at the sender: for planning, before pruning, and at the one filesystem to prune.
+    let faults = world.daemons.source_zfs.faults();
+    faults.at_verb(Verb::Dataset, 0, Moment::Before, Action::Fail(ErrorKind::PermissionDenied));
+    let summary = world.run().await;
+    assert_eq!((summary.errors, summary.destroyed), (1, 2), "the receiver is pruned all the same");
+    let finished: Vec<PruneSide> = world
+        .events()
+        .into_iter()
+        .filter_map(|what| match what {
+            What::Pruning { side, what: Pruning::Finished } => Some(side),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(finished, [PruneSide::Receiver]);
+    assert_eq!(world.source_versions("src/a").await.len(), 6);
+}

@@ -1,0 +1,10 @@
+//! The decisions, as tables: views in, plans out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod diff;
+mod notation;
+mod properties;
+mod protection;
+mod pruning;
+mod replication;
+mod schedule;
