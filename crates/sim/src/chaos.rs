@@ -135,12 +135,17 @@ impl Story {
                 tokio::time::sleep(Duration::from_secs(self.dice.below(90) as u64)).await;
             }
             self.invoke_under_faults().await?;
+            if !self.guarded {
+                // Without protection, users take bases away as they like; pruning of what the receiver has
+                // since then does not bring them back.
+                self.broken.extend(self.world.standings(&BTreeSet::new()).1);
+            }
         }
         for host in Host::BOTH {
             self.world.machine(host).set_imported(true);
             self.world.machine(host).set_free(None);
         }
-        let (invocations, stuck) = self.world.come_to_rest(3).await?;
+        let (invocations, stuck) = self.world.come_to_rest(3, &self.broken).await?;
         let unexpected: Vec<&String> = stuck.iter().filter(|name| !self.broken.contains(*name)).collect();
         if self.guarded && !unexpected.is_empty() {
             return Err(Failure::NotConverged(vec![format!("{unexpected:?} need a person, and no user is to blame")]));
@@ -258,8 +263,9 @@ impl Story {
 
     fn destroy_on(&mut self, host: Host) {
         let Some((filesystem, name)) = self.some_snapshot(host) else { return };
-        // Without its only snapshot, what the receiver has is no longer a copy of anything.
-        if host == Host::Receiver && self.world.machine(host).snapshots(&filesystem).len() < 2 {
+        // Without its newest snapshot, what the receiver has counts as modified, and ZFS rightly refuses the
+        // next incremental stream until a person rolls it back.
+        if host == Host::Receiver && self.world.machine(host).snapshots(&filesystem).last() == Some(&name) {
             return;
         }
         let destroyed = self.world.machine(host).destroy_snapshot(&filesystem, &name);

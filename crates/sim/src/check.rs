@@ -164,7 +164,9 @@ impl Watch {
             for (snapshot, tag) in released.filter(|(_, tag)| !self.names.is_own_tag(host, tag)) {
                 found.push(format!("foreign hold {tag:?} on {name}@{snapshot} is gone"));
             }
-            if !now.contains_key(name) && !old.partial {
+            // What holds no snapshot may be the state of a receive, which can be discarded.
+            let holds_nothing = host == Host::Receiver && !old.placeholder && old.versions.is_empty();
+            if !now.contains_key(name) && !holds_nothing {
                 found.push(format!("dataset {name} is gone"));
             }
         }
@@ -284,8 +286,16 @@ fn leftovers(
         Expected::None => &[&[]],
         Expected::Either => &[&[base], &[]],
     };
-    if receiver.partial {
+    let snapshot = |guid: Guid| sender.snapshots().any(|version| version.guid == guid);
+    // What would complete a snapshot that is gone from the sender is discarded by the next step, and until
+    // there is something to send there is none.
+    if receiver.partial.is_some_and(|partial| partial.to.is_none_or(snapshot)) {
         return Some("the receiver has the state of an interrupted receive".to_owned());
+    }
+    // A user destroyed the newest common snapshot before the sender heard that it had arrived. Its
+    // tentative cursor is the base now, and stays until the next step: not every ZFS can copy bookmarks.
+    if tentative.contains(&base) && !snapshot(base) {
+        return None;
     }
     if !steps.is_empty() || !tentative.is_empty() {
         return Some(format!("step holds {steps:?}, tentative cursors {tentative:?}"));

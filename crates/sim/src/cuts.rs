@@ -1,5 +1,6 @@
 //! Every point at which a step can be cut: enumerated once, then tried one by one.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -124,7 +125,7 @@ async fn cut_and_recover(
         return Err(Failure::NotConverged(vec!["the cut was never reached".to_owned()]));
     }
     do_mischief(world, mischief);
-    let (_, stuck) = world.come_to_rest(3).await?;
+    let (_, stuck) = world.come_to_rest(3, &BTreeSet::new()).await?;
     if strategy != ProtectionStrategy::Nothing && !stuck.is_empty() {
         return Err(Failure::NotConverged(vec![format!("{stuck:?} need a person")]));
     }

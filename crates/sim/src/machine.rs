@@ -10,7 +10,7 @@ use zfs::{ErrorKind, Scope, Snapshot, Zfs};
 
 use crate::dice::Dice;
 use crate::fault::{Fault, Site};
-use crate::picture::{DatasetPicture, Picture, Pools, VersionPicture};
+use crate::picture::{DatasetPicture, Partial, Picture, Pools, VersionPicture};
 use crate::process::Host;
 use crate::room::Room;
 use crate::time::SimTime;
@@ -196,7 +196,7 @@ impl Machine {
             });
             let dataset = DatasetPicture {
                 placeholder: found.placeholder == Placeholder::On,
-                partial: found.resume_token.is_some(),
+                partial: found.resume_token.map(|token| Partial { to: zfs::token::decode(&token).ok().map(|token| token.to) }),
                 versions: versions.collect(),
                 holds: Default::default(),
             };

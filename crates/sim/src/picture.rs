@@ -15,12 +15,19 @@ pub type Picture = BTreeMap<String, DatasetPicture>;
 pub struct DatasetPicture {
     /// Whether it is marked as a placeholder (`zrepl:placeholder=on`).
     pub placeholder: bool,
-    /// Whether an interrupted receive left something.
-    pub partial: bool,
+    /// What an interrupted receive left.
+    pub partial: Option<Partial>,
     /// Snapshots and bookmarks, oldest first, a bookmark before its snapshot.
     pub versions: Vec<VersionPicture>,
     /// Snapshot and tag.
     pub holds: BTreeSet<(String, String)>,
+}
+
+/// What an interrupted receive left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partial {
+    /// The snapshot that it would complete, if its token can be read.
+    pub to: Option<Guid>,
 }
 
 /// One snapshot or bookmark.
