@@ -4,7 +4,7 @@ use super::status::{self, Push, StepInfo};
 use super::world::{self, output_of};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(super) const CONFIG: &str = r#"jobs:
     connect: {type: local, listener_name: demo, client_identity: laptop}
     filesystems: {"src<": true}
     send: {encrypted: false}
-    snapshotting: {type: periodic, interval: 10s, prefix: zrepl_}
+    snapshotting: {type: periodic, interval: 1h, prefix: zrepl_}
     pruning:
       keep_sender: [{type: not_replicated}, {type: last_n, count: 2}]
       keep_receiver: [{type: last_n, count: 3}]
@@ -162,18 +162,29 @@ pub(super) fn log_end() -> String {
 }
 
 /// Streams seen in status reports, with the largest count of bytes of each.
-#[derive(Default)]
 pub(super) struct Streams {
+    before: BTreeSet<(String, String, bool)>,
     seen: BTreeMap<(String, String, bool), StepInfo>,
 }
 
 impl Streams {
+    /// Those that are not in `before` already, an earlier report.
+    pub(super) fn after(before: &Push) -> Self {
+        let mut streams = Self { before: BTreeSet::new(), seen: BTreeMap::new() };
+        streams.note(before);
+        streams.before = std::mem::take(&mut streams.seen).into_keys().collect();
+        streams
+    }
+
     /// Adds what `push` reports.
     pub(super) fn note(&mut self, push: &Push) {
         let Some(attempt) = push.attempt() else { return };
         for dataset in world::datasets() {
             for step in attempt.steps(dataset) {
                 let key = (dataset.to_owned(), step.to.clone(), step.resumed);
+                if self.before.contains(&key) {
+                    continue;
+                }
                 let known = self.seen.entry(key).or_insert_with(|| step.clone());
                 if step.bytes_replicated >= known.bytes_replicated {
                     *known = step.clone();

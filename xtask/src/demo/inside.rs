@@ -55,17 +55,17 @@ fn tell(zrepl: &str, ledger: &mut Ledger) -> Result<()> {
     ledger.step("first snapshots, full replication", || replicate_all(&mut daemon))?;
     let first = world::snapshots("src/home")?;
     ledger.step("a day of work", world::change)?;
-    ledger.step("incremental replication", || replicate_changes(&mut daemon))?;
+    ledger.step("an hour later: incremental replication", || replicate_changes(&mut daemon))?;
     let mut cut = None;
-    ledger.step("a transfer killed in the middle", || {
+    ledger.step("an hour later: a transfer killed midway", || {
         let step = cut_transfer(&mut daemon)?;
         let (sent, total) = (bytes(step.bytes_replicated), bytes(step.bytes_expected));
         cut = Some(step);
         Ok(format!("kill -9 of zfs send when {sent} of {total} were sent"))
     })?;
     let cut = cut.context("no cut")?;
-    ledger.step("the same transfer, resumed", || resume(&mut daemon, &cut))?;
-    ledger.step("pruning", || prune(&mut daemon, &first))?;
+    ledger.step("zrepl signal wakeup: the transfer resumed", || resume(&mut daemon, &cut))?;
+    ledger.step("an hour later: pruning", || prune(&mut daemon, &first))?;
     ledger.step("SIGTERM to the daemon", || daemon.stop())?;
     ledger.step("common bases and holds", bases)?;
     ledger.step("both sides compared", world::compare)
@@ -73,8 +73,7 @@ fn tell(zrepl: &str, ledger: &mut Ledger) -> Result<()> {
 
 /// Waits until the whole tree is on the other side.
 fn replicate_all(daemon: &mut Daemon) -> Result<String> {
-    daemon.wake_up()?;
-    let mut streams = Streams::default();
+    let mut streams = Streams::after(&daemon.status()?);
     daemon.wait_for("the first replication", |daemon| {
         let push = daemon.status()?;
         streams.note(&push);
@@ -98,7 +97,8 @@ fn all_in_common() -> Result<bool> {
 /// Waits until snapshots newer than the change are on the other side.
 fn replicate_changes(daemon: &mut Daemon) -> Result<String> {
     let before = newest_guids()?;
-    let mut streams = Streams::default();
+    world::an_hour_later()?;
+    let mut streams = Streams::after(&daemon.status()?);
     daemon.wait_for("the incremental replication", |daemon| {
         let push = daemon.status()?;
         streams.note(&push);
@@ -134,6 +134,7 @@ fn all_newer_in_common(before: &[Option<u64>]) -> Result<bool> {
 /// Kills the sender of a large stream when a good part has been sent.
 fn cut_transfer(daemon: &mut Daemon) -> Result<StepInfo> {
     world::add_film(FILM_MIB)?;
+    world::an_hour_later()?;
     daemon.wait_for("a large stream to be cut", |daemon| {
         let push = daemon.status()?;
         let Some(attempt) = push.attempt() else { return Ok(None) };
@@ -150,13 +151,13 @@ fn cut_transfer(daemon: &mut Daemon) -> Result<StepInfo> {
 
 /// Waits until the rest has arrived, and counts what was not sent again.
 fn resume(daemon: &mut Daemon, cut: &StepInfo) -> Result<String> {
-    let mut streams = Streams::default();
+    let mut streams = Streams::after(&daemon.status()?);
     let rest = daemon.wait_for("the resumed transfer", |daemon| {
         let push = daemon.status()?;
         streams.note(&push);
         let mut steps = streams.iter().filter(|(dataset, _)| *dataset == "src/media").map(|(_, step)| step);
         let rest = steps.find(|step| step.to == cut.to && step.resumed).cloned();
-        if rest.is_none() {
+        if rest.is_none() && push.is_over() {
             daemon.wake_up()?;
         }
         Ok(rest.filter(|_| push.is_over()))
@@ -180,6 +181,7 @@ fn resume(daemon: &mut Daemon, cut: &StepInfo) -> Result<String> {
 
 /// Waits until only what the rules keep is left, and the first snapshots are gone.
 fn prune(daemon: &mut Daemon, first: &[world::Snapshot]) -> Result<String> {
+    world::an_hour_later()?;
     daemon.wait_for("pruning", |daemon| {
         if !daemon.status()?.is_over() {
             return Ok(None);
