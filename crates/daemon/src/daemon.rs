@@ -131,7 +131,11 @@ impl Daemon {
         }
         if let Some(socket) = socket {
             dispatcher.add(control::JOB, crate::dispatch::Slot::Passive);
-            services.spawn("control socket", &shared.events, control::serve(socket, shared.clone(), end_services.clone()));
+            services.spawn(
+                "control socket",
+                &shared.events,
+                control::serve(socket, shared.clone(), end_services.clone()),
+            );
         }
         services.spawn("dispatcher", &shared.events, dispatcher.run(end_services.clone()));
         Ok(Daemon { shared, services, end_services })

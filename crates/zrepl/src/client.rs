@@ -34,7 +34,12 @@ impl Client {
     }
 
     /// Asks for something and hands the answer to `take`, piece by piece.
-    pub(crate) async fn ask(&self, path: &str, request: String, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    pub(crate) async fn ask(
+        &self,
+        path: &str,
+        request: String,
+        mut take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         let mut answer = self.answer(path, request).await?;
         while let Some(frame) = patiently(answer.frame(), "the rest of its answer").await? {
             let frame = frame.context("the daemon's answer is incomplete (did it stop?)")?;

@@ -38,7 +38,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  zrepl configcheck --config ./zrepl.yml && systemctl restart zrepl")]
     Configcheck,
     /// Show what the daemon is doing
-    #[command(after_help = "Example:\n  zrepl status --mode raw | jq '.Jobs.backup_home.push.Replication.Attempts[-1]'")]
+    #[command(
+        after_help = "Example:\n  zrepl status --mode raw | jq '.Jobs.backup_home.push.Replication.Attempts[-1]'"
+    )]
     Status {
         /// How to show it
         #[arg(long, value_enum, default_value_t = StatusMode::Interactive)]

@@ -82,7 +82,8 @@ impl Socket {
             listener.set_nonblocking(true)?;
             UnixListener::from_std(listener)
         });
-        let problem = |error| SocketError { path: self.path.clone(), problem: io_problem("listen on", &self.path)(error) };
+        let problem =
+            |error| SocketError { path: self.path.clone(), problem: io_problem("listen on", &self.path)(error) };
         listener.map_err(problem)
     }
 
@@ -209,9 +210,8 @@ mod tests {
         let error = Socket::bind(&path).unwrap_err().to_string();
         let directory = directory.path().display();
         assert!(
-            error.contains(&format!(
-                "socket directory must not be world-accessible: {directory} (permissions are 0755"
-            )),
+            error
+                .contains(&format!("socket directory must not be world-accessible: {directory} (permissions are 0755")),
             "{error}"
         );
         assert!(matches!(problem(Path::new("control")), Problem::NoDirectory));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::FilesystemFilter;
-use model::event::{Snapshotting, SnapshotterState, What};
+use model::event::{SnapshotterState, Snapshotting, What};
 use model::schedule::{next_round, sync_point};
 
 use super::Context;
@@ -68,7 +68,8 @@ impl Snapshotter<'_> {
         let listing = look(zfs, filesystems, &self.context.events).await.map_err(|error| error.to_string())?;
         // Listing takes its time, in which snapshots may have been made.
         let now = now.max(self.now());
-        let found = sync_point(now, *interval, prefix, selected(&listing, filesystems)).map_err(|error| error.to_string())?;
+        let found =
+            sync_point(now, *interval, prefix, selected(&listing, filesystems)).map_err(|error| error.to_string())?;
         let warn = |message| self.context.events.tell(What::Warning { subsystem: "snapshot", message });
         if !found.from_the_future.is_empty() {
             let names = some_names(found.from_the_future.iter());

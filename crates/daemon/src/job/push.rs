@@ -14,8 +14,7 @@ use crate::endpoint::{SendPolicy, Sender, SenderConfig};
 
 pub(super) fn start(job: PushJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
-    let sender: Arc<dyn Endpoint> =
-        Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
+    let sender: Arc<dyn Endpoint> = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
     let receiver = receiver(&job, shared);
     context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
     let prepare = clean_stale_protections(context.clone(), Arc::clone(&sender));

@@ -207,8 +207,7 @@ impl Push {
             What::InvocationFinished { number, summary } => {
                 self.replication.iter_mut().for_each(|replication| replication.close(event.at));
                 self.pruning_sender.iter_mut().chain(&mut self.pruning_receiver).for_each(Pruner::close);
-                self.invocation =
-                    Some(Invocation::finished(self.invocation.take(), *number, event.at, summary));
+                self.invocation = Some(Invocation::finished(self.invocation.take(), *number, event.at, summary));
             }
             _ => {}
         }
@@ -231,8 +230,7 @@ impl Snap {
             What::Pruning { what, .. } => self.pruning.get_or_insert_with(Pruner::new).apply(what),
             What::InvocationFinished { number, summary } => {
                 self.pruning.iter_mut().for_each(Pruner::close);
-                self.invocation =
-                    Some(Invocation::finished(self.invocation.take(), *number, event.at, summary));
+                self.invocation = Some(Invocation::finished(self.invocation.take(), *number, event.at, summary));
             }
             _ => {}
         }

@@ -6,7 +6,7 @@ use config::types::LogLevel;
 use jiff::Timestamp;
 use model::JobName;
 use model::event::{
-    Event, InvocationSummary, ProtectionOutcome, Pruning, Replication, Snapshotting, SnapshotterState, What,
+    Event, InvocationSummary, ProtectionOutcome, Pruning, Replication, SnapshotterState, Snapshotting, What,
 };
 use model::plan::prune::{Decision, FilesystemPrunePlan, PruneSide};
 use model::plan::replication::{FilesystemAction, ReplicationPlan};
@@ -111,7 +111,9 @@ fn describe(event: &Event, steps: &StepNames) -> Option<Line> {
     let daemon = |level, message: &str| Line { subsystem: None, ..line(level, "", message) };
     Some(match &event.what {
         What::DaemonStarted { version } => daemon(Info, "starting daemon").with("version", version.as_str()),
-        What::DaemonStopping { cause } => daemon(Info, "stopping, waiting for jobs to finish").with("cause", cause.as_str()),
+        What::DaemonStopping { cause } => {
+            daemon(Info, "stopping, waiting for jobs to finish").with("cause", cause.as_str())
+        }
         What::DaemonStopped => daemon(Info, "daemon exiting"),
         What::JobStarted => line(Info, "job", "starting job"),
         What::JobStopped => line(Info, "job", "job exited"),
@@ -201,9 +203,9 @@ fn replication(job: Option<&JobName>, what: &Replication, steps: &StepNames) -> 
         Replication::Confirmed { filesystem } => {
             line(Info, REPL, "protections put right").with("fs", filesystem.as_str())
         }
-        Replication::Conflicted { filesystem, conflict } => line(Error, REPL, "cannot be replicated")
-            .with("fs", filesystem.as_str())
-            .with("err", conflict.to_string()),
+        Replication::Conflicted { filesystem, conflict } => {
+            line(Error, REPL, "cannot be replicated").with("fs", filesystem.as_str()).with("err", conflict.to_string())
+        }
         Replication::StepFailed { filesystem, step, bytes, error, will_retry } => match will_retry {
             true => line(Warn, REPL, "step failed and will be tried again"),
             false => line(Error, REPL, "step failed"),

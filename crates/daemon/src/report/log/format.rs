@@ -182,7 +182,9 @@ fn json_value(value: &Value) -> Json {
 fn one_line(text: &str) -> String {
     match text.contains(char::is_control) {
         false => text.to_owned(),
-        true => text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect(),
+        true => {
+            text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+        }
     }
 }
 

@@ -273,7 +273,8 @@ impl Serialize for Attempt {
             filesystems: F,
         }
         let filesystems = || {
-            let all = self.progress.iter().flat_map(|progress| progress.plan.filesystems.iter().zip(&progress.filesystems));
+            let all =
+                self.progress.iter().flat_map(|progress| progress.plan.filesystems.iter().zip(&progress.filesystems));
             all.map(|(plan, filesystem)| FilesystemRow::new(plan, filesystem))
         };
         Row {
@@ -341,7 +342,11 @@ impl<'a> FilesystemRow<'a> {
             plan_error,
             step_error,
             current_step: filesystem.current,
-            steps: steps(plan).iter().zip(bytes).map(|(step, bytes)| StepRow { info: StepInfo::new(step, bytes) }).collect(),
+            steps: steps(plan)
+                .iter()
+                .zip(bytes)
+                .map(|(step, bytes)| StepRow { info: StepInfo::new(step, bytes) })
+                .collect(),
         }
     }
 }

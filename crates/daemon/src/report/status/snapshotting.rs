@@ -2,7 +2,7 @@
 
 use config::types::Snapshotting as Configured;
 use jiff::Timestamp;
-use model::event::{Snapshotting, SnapshotterState};
+use model::event::{SnapshotterState, Snapshotting};
 use model::{DatasetName, VersionName};
 use serde::{Serialize, Serializer};
 

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use expect_test::{Expect, expect};
 use jiff::{SignedDuration, Timestamp};
-use model::event::{
-    BlockedOn, Event, InvocationSummary, Pruning, Replication, Snapshotting, SnapshotterState, What,
-};
+use model::event::{BlockedOn, Event, InvocationSummary, Pruning, Replication, SnapshotterState, Snapshotting, What};
 use model::plan::prune::{Decision, FilesystemPrunePlan, PrunePlan, PruneSide, SkipReason};
 use model::plan::replication::{
     Base, Conflict, FilesystemAction, FilesystemPlan, NothingReason, ReplicationPlan, Step,
@@ -64,7 +62,8 @@ impl Story {
     }
 
     fn finish(&mut self, number: u64, cancelled: bool) -> &mut Story {
-        let summary = InvocationSummary { steps: 1, took: Duration::from_millis(1500), cancelled, ..Default::default() };
+        let summary =
+            InvocationSummary { steps: 1, took: Duration::from_millis(1500), cancelled, ..Default::default() };
         self.tell("push", What::InvocationFinished { number, summary })
     }
 
@@ -97,7 +96,8 @@ fn snapshot(name: &str) -> VersionRef {
 }
 
 fn steps(pairs: &[(Option<&str>, &str)]) -> FilesystemAction {
-    let step = |(from, to): &(Option<&str>, &str)| Step { from: from.map(snapshot), to: snapshot(to), resume_token: None };
+    let step =
+        |(from, to): &(Option<&str>, &str)| Step { from: from.map(snapshot), to: snapshot(to), resume_token: None };
     FilesystemAction::Steps {
         base: Base::Common(snapshot("a")),
         discard: None,
@@ -107,7 +107,9 @@ fn steps(pairs: &[(Option<&str>, &str)]) -> FilesystemAction {
 
 fn plan(filesystems: Vec<(&str, FilesystemAction)>) -> Replication {
     let plan = |(name, action)| FilesystemPlan { name: dataset(name), after: None, action };
-    Replication::Planned { plan: Arc::new(ReplicationPlan { filesystems: filesystems.into_iter().map(plan).collect() }) }
+    Replication::Planned {
+        plan: Arc::new(ReplicationPlan { filesystems: filesystems.into_iter().map(plan).collect() }),
+    }
 }
 
 fn attempt(story: &Story) -> String {
@@ -120,7 +122,7 @@ fn a_daemon_that_has_done_nothing() {
     let mut whole = story.json();
     assert!(whole["Global"]["OsEnviron"].is_array());
     whole["Global"]["OsEnviron"].take();
-    expect![[r#"{"Global":{"Envconst":{"Entries":[{"Value":"3","ValueGoType":"int","Var":"ZREPL_REPLICATION_MAX_ATTEMPTS"},{"Value":"600000000000ns","ValueGoType":"time.Duration","Var":"ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT"}]},"OsEnviron":null,"ZFSCmds":{"Active":null}},"Jobs":{"_control":{"internal":null,"type":"internal"},"push":{"push":{"Invocation":null,"PruningReceiver":null,"PruningSender":null,"Replication":null,"Snapshotting":{"Cron":null,"Manual":null,"Periodic":{"Error":"","Progress":null,"SleepUntil":"0001-01-01T00:00:00Z","State":1},"Type":"periodic"}},"type":"push"},"sink":{"sink":{"Snapper":null},"type":"sink"},"snap":{"snap":{"Invocation":null,"Pruning":null,"Snapshotting":{"Cron":null,"Manual":{},"Periodic":null,"Type":"manual"}},"type":"snap"}}}"#]]
+    expect![[r#"{"Global":{"Envconst":{"Entries":[{"Value":"3","ValueGoType":"int","Var":"ZREPL_REPLICATION_MAX_ATTEMPTS"},{"Value":"600s","ValueGoType":"time.Duration","Var":"ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT"}]},"OsEnviron":null,"ZFSCmds":{"Active":null}},"Jobs":{"_control":{"internal":null,"type":"internal"},"push":{"push":{"Invocation":null,"PruningReceiver":null,"PruningSender":null,"Replication":null,"Snapshotting":{"Cron":null,"Manual":null,"Periodic":{"Error":"","Progress":null,"SleepUntil":"0001-01-01T00:00:00Z","State":1},"Type":"periodic"}},"type":"push"},"sink":{"sink":{"Snapper":null},"type":"sink"},"snap":{"snap":{"Invocation":null,"Pruning":null,"Snapshotting":{"Cron":null,"Manual":{},"Periodic":null,"Type":"manual"}},"type":"snap"}}}"#]]
     .assert_eq(&whole.to_string());
 }
 
@@ -167,7 +169,8 @@ fn a_round_of_snapshots_one_of_which_fails() {
     let taken = |filesystem: &str, result| {
         What::Snapshotting(Snapshotting::Taken { filesystem: dataset(filesystem), snapshot: name.clone(), result })
     };
-    let snapshots = vec![(dataset("p/b"), name.clone()), (dataset("p/a"), name.clone()), (dataset("p/c"), name.clone())];
+    let snapshots =
+        vec![(dataset("p/b"), name.clone()), (dataset("p/a"), name.clone()), (dataset("p/c"), name.clone())];
     story.tell("push", What::Snapshotting(Snapshotting::RoundStarted { snapshots }));
     story.tell("push", taken("p/a", Ok(())));
     story.tell("push", taken("p/b", Err("cannot snapshot \"p/b@z_1\": out of space".to_owned())));
@@ -180,10 +183,7 @@ fn a_round_of_snapshots_one_of_which_fails() {
     let error = Some("1 of 3 snapshots could not be taken".to_owned());
     story.tell("push", What::Snapshotting(Snapshotting::State { state, sleep_until: Some(until), error }));
     assert_eq!(story.part("/Jobs/push/push/Snapshotting/Periodic/SleepUntil"), r#""2024-05-14T21:30:00.5Z""#);
-    assert_eq!(
-        story.part("/Jobs/push/push/Snapshotting/Periodic/Error"),
-        r#""1 of 3 snapshots could not be taken""#
-    );
+    assert_eq!(story.part("/Jobs/push/push/Snapshotting/Periodic/Error"), r#""1 of 3 snapshots could not be taken""#);
 }
 
 #[test]
@@ -289,10 +289,8 @@ fn prune_plan() -> Pruning {
         decisions: [first, Decision::NotConsidered, Decision::KeptByRule(0)].into(),
         replicated: [true, true, false].into(),
     };
-    let skipped = FilesystemPrunePlan {
-        skip: Some(SkipReason::Placeholder),
-        ..considered("p", Decision::NotConsidered)
-    };
+    let skipped =
+        FilesystemPrunePlan { skip: Some(SkipReason::Placeholder), ..considered("p", Decision::NotConsidered) };
     let filesystems = vec![skipped, considered("p/a", Decision::Destroy), considered("p/b", Decision::Destroy)];
     Pruning::Planned { plan: Arc::new(PrunePlan { side: PruneSide::Sender, filesystems }) }
 }
@@ -309,11 +307,8 @@ fn pruning_from_plan_to_done() {
     );
     assert_eq!(story.part("/Jobs/push/push/PruningReceiver"), "null");
     story.prune(PruneSide::Sender, prune_plan());
-    let done = |failed| Pruning::Filesystem {
-        filesystem: dataset("p/a"),
-        destroyed: vec![version_name("old")],
-        failed,
-    };
+    let done =
+        |failed| Pruning::Filesystem { filesystem: dataset("p/a"), destroyed: vec![version_name("old")], failed };
     story.prune(PruneSide::Sender, done(Vec::new()));
     story.check(
         "/Jobs/push/push/PruningSender",
@@ -362,8 +357,6 @@ fn a_snap_job_prunes_one_side() {
     story.tell("snap", What::InvocationStarted { number: 1 });
     story.tell("snap", What::Pruning { side: PruneSide::Local, what: Pruning::Started });
     story.tell("snap", What::Pruning { side: PruneSide::Local, what: Pruning::Finished });
-    story.check(
-        "/Jobs/snap/snap/Pruning",
-        &expect![[r#"{"Completed":null,"Error":"","Pending":null,"State":"Done"}"#]],
-    );
+    story
+        .check("/Jobs/snap/snap/Pruning", &expect![[r#"{"Completed":null,"Error":"","Pending":null,"State":"Done"}"#]]);
 }
