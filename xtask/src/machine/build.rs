@@ -67,11 +67,7 @@ impl Part {
             }
             Part::Userland => userland::inputs().into_iter().for_each(add),
         }
-        hash.finalize()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn build(self, site: &Site<'_>, out: &Path) -> Result<()> {
@@ -86,9 +82,7 @@ impl Part {
 pub(crate) fn cache() -> Result<PathBuf> {
     let folder = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
         Some(cache) => PathBuf::from(cache),
-        None => std::env::home_dir()
-            .context("no home folder: set HOME or XDG_CACHE_HOME")?
-            .join(".cache"),
+        None => std::env::home_dir().context("no home folder: set HOME or XDG_CACHE_HOME")?.join(".cache"),
     };
     Ok(std::path::absolute(folder)?.join("zrepl-dev/machine"))
 }
@@ -108,13 +102,7 @@ pub(crate) fn ensure(version: &OpenZfs, part: Part) -> Result<PathBuf> {
     }
     let built = build_in(&cache.join("work"), version, part, &folder);
     let swept = sweep(&cache.join("work"));
-    built.with_context(|| {
-        format!(
-            "building the test machine (OpenZFS {}, {})",
-            version.id,
-            part.file()
-        )
-    })?;
+    built.with_context(|| format!("building the test machine (OpenZFS {}, {})", version.id, part.file()))?;
     swept?;
     prune(&cache, &part.prefix(version), &name)?;
     Ok(file)
@@ -148,14 +136,7 @@ fn build_in(work: &Path, version: &OpenZfs, part: Part, folder: &Path) -> Result
         tools.add_objtool(&host, work)?;
     }
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    let site = Site {
-        version,
-        work: work.to_owned(),
-        apt,
-        tools,
-        progress,
-        jobs,
-    };
+    let site = Site { version, work: work.to_owned(), apt, tools, progress, jobs };
     part.build(&site, &work.join("out"))?;
     fs::rename(work.join("out"), folder).with_context(|| format!("making {}", folder.display()))?;
     site.progress.step("done");
@@ -198,13 +179,8 @@ mod tests {
 
     #[test]
     fn parts_have_keys_of_their_own() {
-        let parts = [
-            Part::Kernel(Kernel::UserMode),
-            Part::Kernel(Kernel::Qemu),
-            Part::Userland,
-        ];
-        let keys: std::collections::BTreeSet<_> =
-            parts.iter().map(|part| part.key(&VERSIONS[0])).collect();
+        let parts = [Part::Kernel(Kernel::UserMode), Part::Kernel(Kernel::Qemu), Part::Userland];
+        let keys: std::collections::BTreeSet<_> = parts.iter().map(|part| part.key(&VERSIONS[0])).collect();
         assert_eq!(keys.len(), 3);
         assert!(keys.iter().all(|key| key.len() == 16));
     }
@@ -212,20 +188,14 @@ mod tests {
     #[test]
     fn old_builds_go_but_the_newest() {
         let cache = tempfile::tempdir().unwrap();
-        for (age, name) in ["9-root-a", "9-root-b", "9-root-c", "9-linux-a"]
-            .iter()
-            .enumerate()
-        {
+        for (age, name) in ["9-root-a", "9-root-b", "9-root-c", "9-linux-a"].iter().enumerate() {
             let folder = cache.path().join(name);
             fs::create_dir(&folder).unwrap();
             let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(age as u64 * 60);
             File::open(&folder).unwrap().set_modified(time).unwrap();
         }
         prune(cache.path(), "9-root-", "9-root-c").unwrap();
-        let mut left: Vec<_> = fs::read_dir(cache.path())
-            .unwrap()
-            .map(|e| file_name(&e.unwrap().path()))
-            .collect();
+        let mut left: Vec<_> = fs::read_dir(cache.path()).unwrap().map(|e| file_name(&e.unwrap().path())).collect();
         left.sort();
         assert_eq!(left, ["9-linux-a", "9-root-b", "9-root-c"]);
     }

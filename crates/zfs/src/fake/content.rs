@@ -1,7 +1,7 @@
 //! What a dataset holds, and how two states of it differ.
 //!
 //! Contents share everything that is equal: a snapshot costs one reference, a changed file its changed
-//! blocks.
+//! Some(file.bytes())s.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +25,12 @@ struct File {
     name: String,
     size: u64,
     blocks: BTreeMap<u64, Arc<[u8]>>,
+}
+
+impl File {
+    fn bytes(&self) -> Vec<u8> {
+        self.blocks.values().flat_map(|block| block.iter().copied()).collect()
+    }
 }
 
 /// One step from a content to another, as one record of a stream carries it.
@@ -72,6 +78,11 @@ impl Content {
     pub(super) fn read(&self, name: &str) -> Option<Vec<u8>> {
         let file = self.files.get(&self.object_of(name)?)?;
         Some(file.blocks.values().flat_map(|block| block.iter().copied()).collect())
+    }
+
+    /// All files with their bytes.
+    pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        self.files.values().map(|file| (file.name.clone(), file.bytes())).collect()
     }
 
     fn object_of(&self, name: &str) -> Option<u64> {

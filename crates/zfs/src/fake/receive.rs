@@ -50,8 +50,11 @@ impl Partial {
     fn apply(&mut self, change: Change, record_len: u64) {
         self.started = true;
         self.bytes += record_len;
-        if !matches!(change, Change::Free { .. }) {
-            self.position = change.position();
+        match change {
+            // A resumed stream describes its object once more, without going back to its start.
+            Change::Object { object, .. } if object == self.position.0 => {}
+            Change::Free { .. } => {}
+            _ => self.position = change.position(),
         }
         self.content.apply(change);
     }
@@ -250,8 +253,9 @@ impl Host {
         if partial.content.hash() != expected {
             return Err(failed("recv", "the received content is not that of the sent snapshot"));
         }
-        let newer = newer_than_base(node, partial.from);
-        if newer.iter().any(|snap| !session.force || self.undestroyable(name, node, snap).is_some()) {
+        // Without -F they are without changes, and stay.
+        let newer = if session.force { newer_than_base(node, partial.from) } else { &[] };
+        if newer.iter().any(|snap| self.undestroyable(name, node, snap).is_some()) {
             return Err(ErrorKind::Busy);
         }
         let newer: Vec<Guid> = newer.iter().map(|snap| snap.guid).collect();
