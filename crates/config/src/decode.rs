@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::patterns::Patterns;
 use crate::source::{Source, Span};
 use crate::suggest;
 use crate::tree::{Entry, Node, Scalar, Value};
@@ -24,6 +25,10 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn report(&self, diagnostic: Diagnostic) {
+        if self.is_full() && diagnostic.severity() == Severity::Error {
+            *self.left_out.borrow_mut() += 1;
+            return;
+        }
         let mut diagnostics = self.diagnostics.borrow_mut();
         // What an alias stands for is decoded once per alias, but wrong only once.
         if diagnostics.iter().any(|known| known.same_as(&diagnostic)) {
@@ -35,6 +40,11 @@ impl Log {
         } else if diagnostic.severity() == Severity::Error {
             *self.left_out.borrow_mut() += 1;
         }
+    }
+
+    /// Whether further errors are only counted.
+    fn is_full(&self) -> bool {
+        *self.left_out.borrow() > 0
     }
 
     pub(crate) fn has_errors(&self) -> bool {
@@ -61,6 +71,7 @@ impl Log {
 pub(crate) struct File<'a> {
     pub(crate) source: &'a Arc<Source>,
     pub(crate) log: &'a Log,
+    pub(crate) patterns: &'a Patterns,
 }
 
 /// Where something is said, for messages that come later.
@@ -321,7 +332,11 @@ impl<'a> Section<'a> {
         let unknown = self.entries.iter().filter(|(name, _)| !self.asked.contains(&name.as_str()));
         for (name, field) in unknown {
             let error = field.key_place().error(format!("unknown field `{}`", shown(name)));
-            let guess = suggest::nearest(name, &self.asked).filter(|guess| !self.given(guess));
+            // Guessing is the dear part, and nobody sees it once the list of errors is full.
+            let guess = match field.file.log.is_full() {
+                true => None,
+                false => suggest::nearest(name, &self.asked).filter(|guess| !self.given(guess)),
+            };
             meant.extend(guess);
             field.report(match guess {
                 Some(guess) => error.with_hint(format!("did you mean `{guess}`?")),

@@ -12,6 +12,7 @@ mod document;
 mod duration;
 mod jobs;
 mod load;
+mod patterns;
 mod scalar;
 mod source;
 mod suggest;

@@ -1,5 +1,6 @@
 //! Finding and reading files: where the configuration is, and what it includes.
 
+use std::cell::Cell;
 use std::fs::{self, File as OsFile, FileType};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -9,14 +10,16 @@ use crate::decode::{File, Log, Place};
 use crate::diagnostic::{Diagnostic, Errors};
 use crate::document::{self, Document};
 use crate::jobs::Claims;
+use crate::patterns::Patterns;
 use crate::source::Source;
 use crate::types::{Config, Job};
 use crate::{Loaded, check};
 
 /// Where the configuration is if nobody says otherwise; the first that exists.
 const DEFAULT_PATHS: [&str; 2] = ["/etc/zrepl/zrepl.yml", "/usr/local/etc/zrepl/zrepl.yml"];
-/// A file of some thousand jobs is below 1 MiB; larger ones are something else.
-const MAX_FILE_BYTES: u64 = 16 << 20;
+/// All files together. Some thousand jobs are below 1 MiB, and the tree of a file takes a hundred
+/// times its size.
+const MAX_BYTES: u64 = 4 << 20;
 /// How many files `include` may bring in.
 const MAX_INCLUDED_FILES: usize = 1000;
 
@@ -56,8 +59,9 @@ fn find_default(candidates: &[&Path]) -> Result<PathBuf, Errors> {
 /// All mistakes of all files at once, with the warnings that there were.
 pub fn load(path: Option<&Path>) -> Result<Loaded, Errors> {
     let path = find(path)?;
-    let text = read(&path).map_err(|problem| Errors::one(Diagnostic::error(problem.message())))?;
-    Reading::default().whole(&Arc::new(Source::new(path.display().to_string(), text)), Some(&path))
+    let reading = Reading::default();
+    let text = reading.read(&path).map_err(|problem| Errors::one(Diagnostic::error(problem.message())))?;
+    reading.whole(&Arc::new(Source::new(path.display().to_string(), text)), Some(&path))
 }
 
 /// Reads a configuration from memory; `source_name` stands for the file's name in messages. There
@@ -74,6 +78,8 @@ pub fn parse(source_name: &str, text: &str) -> Result<Loaded, Errors> {
 struct Reading {
     log: Log,
     claims: Claims,
+    patterns: Patterns,
+    bytes_read: Cell<u64>,
 }
 
 impl Reading {
@@ -97,7 +103,23 @@ impl Reading {
     }
 
     fn document(&self, source: &Arc<Source>) -> Document {
-        document::read(File { source, log: &self.log }, &self.claims)
+        document::read(File { source, log: &self.log, patterns: &self.patterns }, &self.claims)
+    }
+
+    fn read(&self, path: &Path) -> Result<String, Problem> {
+        let failed = |error: io::Error| Problem::of(path, &reason(&error));
+        let mut bytes = Vec::new();
+        let file = OsFile::open(path).map_err(failed)?;
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+        self.bytes_read.set(self.bytes_read.get().saturating_add(bytes.len() as u64));
+        if self.bytes_read.get() > MAX_BYTES {
+            return Err(Problem::of(path, &format!("the configuration is larger than {} MiB", MAX_BYTES >> 20)));
+        }
+        String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let line = 1 + error.as_bytes().iter().take(valid).filter(|byte| **byte == b'\n').count();
+            Problem::of(path, &format!("not UTF-8 in line {line}"))
+        })
     }
 
     fn include(&self, include: &[(String, Place)], main: &Path) -> Vec<Job> {
@@ -116,7 +138,7 @@ impl Reading {
     }
 
     fn included_file(&self, path: &Path, place: &Place) -> Vec<Job> {
-        let text = match read(path) {
+        let text = match self.read(path) {
             Ok(text) => text,
             Err(problem) => {
                 self.log.report(problem.at(place));
@@ -211,21 +233,6 @@ impl Problem {
 
 fn kind_of(path: &Path) -> Result<FileType, Problem> {
     fs::metadata(path).map(|found| found.file_type()).map_err(|error| Problem::of(path, &reason(&error)))
-}
-
-fn read(path: &Path) -> Result<String, Problem> {
-    let failed = |error: io::Error| Problem::of(path, &reason(&error));
-    let mut bytes = Vec::new();
-    let file = OsFile::open(path).map_err(failed)?;
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(Problem::of(path, &format!("larger than {} MiB", MAX_FILE_BYTES >> 20)));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let line = 1 + error.as_bytes().iter().take(valid).filter(|byte| **byte == b'\n').count();
-        Problem::of(path, &format!("not UTF-8 in line {line}"))
-    })
 }
 
 /// An I/O error in words, without the number that the system gives it.

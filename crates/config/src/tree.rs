@@ -17,6 +17,9 @@ const MAX_DEPTH: usize = 64;
 /// How many nodes aliases may stand for, all in all. Without a limit a few lines of nested aliases
 /// stand for more nodes than can be looked at.
 const MAX_ALIASED_NODES: usize = 100_000;
+/// How many nodes a file may have: more than its size limit allows for ordinary text. A node may be
+/// written in two bytes and takes a hundred times as much.
+const MAX_NODES: usize = 500_000;
 
 /// A value with its place.
 #[derive(Debug)]
@@ -80,7 +83,7 @@ pub(crate) fn read_first_document(file: &File<'_>) -> Option<Rc<Node>> {
     let mut options = granit_parser::Options::default();
     options.emit_comments = false;
     let parser = Parser::new_from_str_with_options(&file.source.text, options);
-    let mut builder = Builder { file, parser, anchors: HashMap::new(), aliased: 0 };
+    let mut builder = Builder { file, parser, anchors: HashMap::new(), nodes: 0, aliased: 0 };
     match builder.document() {
         Ok(node) => node.filter(|node| !node.is_null()),
         Err(Stop(error)) => {
@@ -98,6 +101,7 @@ struct Builder<'a> {
     parser: Parser<'a, StrInput<'a>>,
     /// By the parser's number; none while the anchored node is still being read.
     anchors: HashMap<usize, Option<Rc<Node>>>,
+    nodes: usize,
     aliased: usize,
 }
 
@@ -134,6 +138,10 @@ impl<'a> Builder<'a> {
     fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Rc<Node>, Stop> {
         if depth > MAX_DEPTH {
             return Err(self.stop(format!("nested deeper than {MAX_DEPTH} levels"), span));
+        }
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err(self.stop(format!("more than {MAX_NODES} values in one file"), span));
         }
         match event {
             Event::Scalar(text, style, anchor, tag) => {

@@ -6,14 +6,11 @@ use std::time::Duration;
 use model::filter::{Pattern, PatternError};
 use model::plan::prune::KeepRule;
 use model::{ClientIdentity, DatasetName, FilesystemFilter, NameError};
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use crate::decode::{Field, all, shown};
 use crate::scalar::{as_bool, as_integer};
 use crate::{duration, tree::Scalar};
-
-/// A compiled pattern may take this much memory: names are short, and so are the patterns for them.
-const MAX_REGEX_BYTES: usize = 1 << 20;
 
 /// Any scalar, as it was written: `yes`, `010` and `1.50` stay what they are.
 pub(crate) fn text(field: &Field<'_>) -> Option<String> {
@@ -140,16 +137,10 @@ fn property_problem(name: &str) -> Option<String> {
 /// A pattern for names, searched for anywhere in them.
 pub(crate) fn regex(field: &Field<'_>) -> Option<Regex> {
     let text = &field.scalar("a regular expression")?.text;
-    let built = RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build();
-    built.map_or_else(
-        |error| {
-            let error = error.to_string();
-            // The library's own excerpt of the pattern would only repeat ours.
-            let cause = error.rsplit("error: ").next().unwrap_or(&error).trim();
-            field.fail(format!("bad regular expression: {cause}"), None)
-        },
-        Some,
-    )
+    match field.file.patterns.compile(text) {
+        Ok(regex) => Some(regex),
+        Err(cause) => field.fail(format!("bad regular expression: {cause}"), None),
+    }
 }
 
 pub(crate) fn filesystems(field: &Field<'_>) -> Option<FilesystemFilter> {

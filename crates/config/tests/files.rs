@@ -1,6 +1,8 @@
 //! The files of `tests/configs` are the tests: what each says, or why it cannot be used, is in the
 //! `.txt` beside it. `UPDATE_EXPECT=1` writes those anew.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test ends when its ground is missing")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! No bytes whatsoever make the reader panic, loop, or point outside the file.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test ends when its ground is missing")]
+
 use std::fs;
 
 use config::{Errors, Loaded, Style};
@@ -117,7 +119,7 @@ proptest! {
     }
 
     #[test]
-    fn random_yaml_is_an_error_or_a_configuration(text in "([a-c:{}\\[\\]&*!|>\"'#%@~<, \n\t-]|type|jobs: |- |\n  |é){0,80}") {
+    fn random_yaml_is_an_error_or_a_configuration(text in "([a-c:{}\\[\\]&*!|>\"'#%@~<, \n\t-]|type|jobs: |- |\n  |é){0,40}") {
         probe(&text)?;
     }
 
@@ -147,6 +149,7 @@ fn nesting_and_aliases_are_bounded() {
         "{a: ".repeat(100_000),
         "- ".repeat(100_000),
         (0..20_000).map(|depth| format!("{}a:\n", " ".repeat(depth % 2000))).collect(),
+        format!("[{}]", "a,".repeat(510_000)),
         format!("a: &a [{}]\nb: [{}]\n", "x,".repeat(5_000), "*a,".repeat(5_000)),
     ] {
         let errors = config::parse("x.yml", &text).expect_err("too much");

@@ -1,5 +1,7 @@
 //! Files that cannot be read, and where relative paths of `include` lead.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test ends when its ground is missing")]
+
 use std::fs;
 use std::path::Path;
 
@@ -17,8 +19,21 @@ fn a_file_that_cannot_be_read_is_named() {
     assert_eq!(refusal(dir.path()), format!("error: cannot read {folder}: is a directory"));
     fs::write(&path, b"jobs: []\n# \xff\n").expect("write");
     assert_eq!(refusal(&path), format!("error: cannot read {shown}: not UTF-8 in line 2"));
-    fs::write(&path, "#".repeat((16 << 20) + 1)).expect("write");
-    assert_eq!(refusal(&path), format!("error: cannot read {shown}: larger than 16 MiB"));
+    fs::write(&path, "#".repeat((4 << 20) + 1)).expect("write");
+    assert_eq!(refusal(&path), format!("error: cannot read {shown}: the configuration is larger than 4 MiB"));
+}
+
+#[test]
+fn the_limit_is_for_all_files_together() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let main = dir.path().join("main.yml");
+    fs::write(&main, "include: [a.yml, b.yml]\n").expect("write");
+    for name in ["a.yml", "b.yml"] {
+        fs::write(dir.path().join(name), "#".repeat(3 << 20)).expect("write");
+    }
+    let errors = config::load(Some(&main)).expect_err("too much");
+    let message = format!("cannot read {}: the configuration is larger than 4 MiB", dir.path().join("b.yml").display());
+    assert_eq!(errors.errors.iter().map(|error| error.message()).collect::<Vec<_>>(), [message]);
 }
 
 #[test]
