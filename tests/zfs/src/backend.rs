@@ -35,6 +35,8 @@ pub(crate) trait World {
     fn set_property(&self, dataset: &DatasetName, property: &str, value: &str) -> Result<()>;
     /// A user property and whether it is `local`, `received` or `inherited`.
     fn property(&self, dataset: &DatasetName, property: &str) -> Result<Option<(String, &'static str)>>;
+    /// The same of many, in one go; without those that do not have it.
+    fn properties(&self, datasets: &[DatasetName], property: &str) -> Result<BTreeMap<DatasetName, String>>;
     fn clone_snapshot(&self, snapshot: &Snapshot, clone: &DatasetName) -> Result<()>;
     fn rollback(&self, snapshot: &Snapshot) -> Result<()>;
     /// The pool must be one of [`World::pools`].
@@ -115,6 +117,14 @@ impl World for FakeWorld {
         }))
     }
 
+    fn properties(&self, datasets: &[DatasetName], property: &str) -> Result<BTreeMap<DatasetName, String>> {
+        let found = |name: &DatasetName| {
+            let property = self.property(name, property).transpose()?;
+            Some(property.map(|(value, source)| (name.clone(), format!("{value} {source}"))))
+        };
+        datasets.iter().filter_map(found).collect()
+    }
+
     fn clone_snapshot(&self, snapshot: &Snapshot, clone: &DatasetName) -> Result<()> {
         Ok(self.host.clone_snapshot(snapshot, clone)?)
     }
@@ -142,7 +152,16 @@ pub(crate) struct RealWorld<'a> {
 
 impl<'a> RealWorld<'a> {
     pub(crate) fn new(bench: &'a Bench) -> Result<Self> {
-        let pools = [bench.pool("src")?, bench.pool("dst")?];
+        Self::on(bench, "src", "dst")
+    }
+
+    /// One of several worlds on one bench, whose pools are gone when the bench is.
+    pub(crate) fn numbered(bench: &'a Bench, number: u32) -> Result<Self> {
+        Self::on(bench, &format!("src{number}"), &format!("dst{number}"))
+    }
+
+    fn on(bench: &'a Bench, src: &str, dst: &str) -> Result<Self> {
+        let pools = [bench.pool(src)?, bench.pool(dst)?];
         for pool in &pools {
             // Reading a file must not count as a modification.
             command("zfs", &["set", "atime=off", pool])?;
@@ -163,6 +182,12 @@ impl<'a> RealWorld<'a> {
 }
 
 const PASSPHRASE: &str = "conformance";
+
+/// Whether a filesystem is mounted, as the kernel says.
+fn mounted(dataset: &DatasetName) -> Result<bool> {
+    let device = dataset.as_str().replace(' ', r"\040");
+    Ok(std::fs::read_to_string("/proc/self/mounts")?.lines().any(|line| line.split(' ').next() == Some(&device)))
+}
 
 impl World for RealWorld<'_> {
     fn zfs(&self) -> Arc<dyn Zfs> {
@@ -199,7 +224,7 @@ impl World for RealWorld<'_> {
             command("zfs", &["load-key", "-L", &location, name.as_str()])?;
             return command("zfs", &["mount", name.as_str()]).map(drop);
         }
-        if command("zfs", &["get", "-Ho", "value", "mounted", name.as_str()])?.trim() == "yes" {
+        if mounted(name)? {
             command("zfs", &["unmount", name.as_str()])?;
         }
         command("zfs", &["unload-key", name.as_str()]).map(drop)
@@ -221,7 +246,7 @@ impl World for RealWorld<'_> {
     }
 
     fn files(&self, dataset: &DatasetName) -> Result<Files> {
-        if command("zfs", &["get", "-Ho", "value", "mounted", dataset.as_str()])?.trim() != "yes" {
+        if !mounted(dataset)? {
             bail!("{dataset} is not mounted");
         }
         let folder = self.path(dataset, "");
@@ -252,6 +277,22 @@ impl World for RealWorld<'_> {
         })
     }
 
+    fn properties(&self, datasets: &[DatasetName], property: &str) -> Result<BTreeMap<DatasetName, String>> {
+        let names: Vec<&str> = datasets.iter().map(DatasetName::as_str).collect();
+        let lines = command("zfs", &[&["get", "-Hp", "-o", "name,source,value", property], &names[..]].concat())?;
+        let mut found = BTreeMap::new();
+        for line in lines.lines() {
+            let mut columns = line.splitn(3, '\t');
+            let mut column = || columns.next().context("three columns");
+            let (name, source, value) = (column()?, column()?, column()?);
+            let source = source.split(' ').next().unwrap_or_default();
+            if source != "-" {
+                found.insert(DatasetName::parse(name)?, format!("{value} {source}"));
+            }
+        }
+        Ok(found)
+    }
+
     fn clone_snapshot(&self, snapshot: &Snapshot, clone: &DatasetName) -> Result<()> {
         command("zfs", &["clone", &snapshot.to_string(), clone.as_str()]).map(drop)
     }
@@ -280,5 +321,15 @@ impl World for RealWorld<'_> {
         let reserved = free.trim().parse::<u64>()?.saturating_sub(free_mib << 20);
         let option = format!("reservation={reserved}");
         command("zfs", &["create", "-o", &option, &format!("{pool}/filler")]).map(drop)
+    }
+}
+
+/// A shrinking history makes many worlds; their pools would slow each other down. What cannot be
+/// destroyed here is the bench's to clear.
+impl Drop for RealWorld<'_> {
+    fn drop(&mut self) {
+        for pool in &self.pools {
+            let _ = command("zpool", &["destroy", "-f", pool.as_str()]);
+        }
     }
 }

@@ -6,6 +6,7 @@ mod backend;
 mod case;
 mod children;
 mod conformance;
+mod differential;
 mod lab;
 mod machine;
 
@@ -43,7 +44,7 @@ fn parse_shard(text: &str) -> Result<(usize, usize), String> {
 
 /// Every case of every module, in the order they are shown.
 fn cases() -> Vec<Case> {
-    [machine::cases(), conformance::cases(), children::cases()].into_iter().flatten().collect()
+    [machine::cases(), conformance::cases(), children::cases(), differential::cases()].into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {
