@@ -43,6 +43,8 @@ pub(crate) trait World {
     fn set_pool_state(&self, pool: &DatasetName, state: PoolState) -> Result<()>;
     /// Leaves only some MiB free in a pool.
     fn fill(&self, pool: &DatasetName, free_mib: u64) -> Result<()>;
+    /// Takes back what [`World::fill`] did.
+    fn empty(&self, pool: &DatasetName) -> Result<()>;
 }
 
 /// [`World`] on the model.
@@ -61,6 +63,16 @@ impl FakeWorld {
         }
         let zfs = host.zfs();
         Ok(Self { host, zfs })
+    }
+
+    /// The machine itself.
+    pub(crate) fn host(&self) -> &FakeHost {
+        &self.host
+    }
+
+    /// What goes wrong with the operations.
+    pub(crate) fn faults(&self) -> &zfs::fake::Faults {
+        self.zfs.faults()
     }
 }
 
@@ -139,6 +151,10 @@ impl World for FakeWorld {
 
     fn fill(&self, pool: &DatasetName, free_mib: u64) -> Result<()> {
         Ok(self.host.set_capacity(pool.as_str(), Some(self.host.used(pool) + (free_mib << 20)))?)
+    }
+
+    fn empty(&self, pool: &DatasetName) -> Result<()> {
+        Ok(self.host.set_capacity(pool.as_str(), None)?)
     }
 }
 
@@ -321,6 +337,10 @@ impl World for RealWorld<'_> {
         let reserved = free.trim().parse::<u64>()?.saturating_sub(free_mib << 20);
         let option = format!("reservation={reserved}");
         command("zfs", &["create", "-o", &option, &format!("{pool}/filler")]).map(drop)
+    }
+
+    fn empty(&self, pool: &DatasetName) -> Result<()> {
+        command("zfs", &["destroy", &format!("{pool}/filler")]).map(drop)
     }
 }
 

@@ -7,8 +7,13 @@ mod case;
 mod children;
 mod conformance;
 mod differential;
+mod endpoint;
+mod errors;
+mod kill;
 mod lab;
 mod machine;
+mod pruning;
+mod replication;
 
 use anyhow::{Result, bail};
 use case::{Backend, Case, Run};
@@ -44,7 +49,17 @@ fn parse_shard(text: &str) -> Result<(usize, usize), String> {
 
 /// Every case of every module, in the order they are shown.
 fn cases() -> Vec<Case> {
-    [machine::cases(), conformance::cases(), children::cases(), differential::cases()].into_iter().flatten().collect()
+    let areas = [
+        machine::cases(),
+        conformance::cases(),
+        children::cases(),
+        differential::cases(),
+        replication::cases(),
+        endpoint::cases(),
+        pruning::cases(),
+        errors::cases(),
+    ];
+    areas.into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {

@@ -4,6 +4,7 @@
 //! under that name only when it is complete.
 
 use super::apt::{GuestApt, HostApt, file_name};
+use super::emulator;
 use super::kernel::{self, Kernel};
 use super::progress::Progress;
 use super::tools::{self, Tools};
@@ -33,6 +34,8 @@ pub(crate) struct Site<'a> {
 pub(crate) enum Part {
     Kernel(Kernel),
     Userland,
+    /// QEMU itself.
+    Emulator,
 }
 
 impl Part {
@@ -40,6 +43,7 @@ impl Part {
         match self {
             Part::Kernel(kernel) => kernel.file(),
             Part::Userland => "root.sqfs",
+            Part::Emulator => emulator::PROGRAM,
         }
     }
 
@@ -48,6 +52,7 @@ impl Part {
         let part = match self {
             Part::Kernel(kernel) => kernel.file(),
             Part::Userland => "root",
+            Part::Emulator => "qemu",
         };
         format!("{}-{part}-", version.id)
     }
@@ -63,9 +68,13 @@ impl Part {
         match self {
             Part::Kernel(kernel) => {
                 add(&kernel.fragment());
-                add(include_str!("kernel.rs"));
+                add(&recipe(include_str!("kernel.rs")));
             }
-            Part::Userland => userland::inputs().into_iter().for_each(add),
+            Part::Userland => {
+                userland::inputs().into_iter().for_each(&mut add);
+                add(&recipe(include_str!("userland.rs")));
+            }
+            Part::Emulator => add(&recipe(include_str!("emulator.rs"))),
         }
         hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
@@ -74,8 +83,16 @@ impl Part {
         match self {
             Part::Kernel(kernel) => kernel::build(site, kernel, out),
             Part::Userland => userland::build(site, out),
+            Part::Emulator => emulator::build(site, out),
         }
     }
+}
+
+/// What the build steps in a source file depend on: not its layout or comments, as a formatter
+/// may change where it breaks lines and puts commas, and nobody should wait for a kernel then.
+fn recipe(source: &str) -> String {
+    let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(str::chars).filter(|letter| !letter.is_whitespace() && *letter != ',').collect()
 }
 
 /// The folder that test machines are kept in.
@@ -89,23 +106,28 @@ pub(crate) fn cache() -> Result<PathBuf> {
 
 /// The file of `part`, built if it is not there.
 pub(crate) fn ensure(version: &OpenZfs, part: Part) -> Result<PathBuf> {
+    Ok(ensure_folder(version, part)?.join(part.file()))
+}
+
+/// The folder of `part`, built if it is not there.
+pub(crate) fn ensure_folder(version: &OpenZfs, part: Part) -> Result<PathBuf> {
     let cache = cache()?;
     let name = part.prefix(version) + &part.key(version);
-    let (folder, file) = (cache.join(&name), cache.join(&name).join(part.file()));
-    if file.exists() {
-        return Ok(file);
+    let folder = cache.join(&name);
+    if folder.exists() {
+        return Ok(folder);
     }
     fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;
     let _lock = lock(&cache)?;
-    if file.exists() {
-        return Ok(file); // Somebody else built it while we waited.
+    if folder.exists() {
+        return Ok(folder); // Somebody else built it while we waited.
     }
     let built = build_in(&cache.join("work"), version, part, &folder);
     let swept = sweep(&cache.join("work"));
     built.with_context(|| format!("building the test machine (OpenZFS {}, {})", version.id, part.file()))?;
     swept?;
     prune(&cache, &part.prefix(version), &name)?;
-    Ok(file)
+    Ok(folder)
 }
 
 /// One build at a time, on the whole machine: a second would only make both slower.
@@ -179,10 +201,17 @@ mod tests {
 
     #[test]
     fn parts_have_keys_of_their_own() {
-        let parts = [Part::Kernel(Kernel::UserMode), Part::Kernel(Kernel::Qemu), Part::Userland];
+        let parts = [Part::Kernel(Kernel::UserMode), Part::Kernel(Kernel::Qemu), Part::Userland, Part::Emulator];
         let keys: std::collections::BTreeSet<_> = parts.iter().map(|part| part.key(&VERSIONS[0])).collect();
-        assert_eq!(keys.len(), 3);
+        assert_eq!(keys.len(), 4);
         assert!(keys.iter().all(|key| key.len() == 16));
+    }
+
+    #[test]
+    fn layout_and_comments_do_not_change_a_recipe() {
+        let (one, other) = ("f(a, b);", "// why\nf(\n    a,\n    b,\n);\n");
+        assert_eq!(recipe(one), recipe(other));
+        assert_ne!(recipe("f(a)"), recipe("f(b)"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Running one command in a freshly booted test machine.
 
-use super::build::{Part, ensure};
+use super::build::{Part, ensure, ensure_folder};
 use super::kernel::Kernel;
 use super::version::OpenZfs;
 use super::{memory, qemu, terminal, uml};
@@ -17,18 +17,20 @@ use std::time::Duration;
 pub(crate) struct Machine {
     pub(crate) kernel: PathBuf,
     pub(crate) root: PathBuf,
-    pub(crate) platform: Kernel,
+    /// The folder of the QEMU to boot on; without it the kernel is a program of its own.
+    pub(crate) emulator: Option<PathBuf>,
 }
 
 impl Machine {
     /// The machine for `version`, built first if need be.
     pub(crate) fn ensure(version: &OpenZfs, platform: Kernel) -> Result<Self> {
-        if platform == Kernel::Qemu {
-            qemu::require()?;
-        }
         let root = ensure(version, Part::Userland)?;
         let kernel = ensure(version, Part::Kernel(platform))?;
-        Ok(Self { kernel, root, platform })
+        let emulator = match platform {
+            Kernel::UserMode => None,
+            Kernel::Qemu => Some(ensure_folder(version, Part::Emulator)?),
+        };
+        Ok(Self { kernel, root, emulator })
     }
 }
 
@@ -119,9 +121,9 @@ impl<'a> Guest<'a> {
         let folder = Scratch::new(&std::env::temp_dir(), "zrepl-guest-")?;
         let boot = Boot::prepare(self, folder.path(), &streams)?;
         fs::write(boot.control.join("command"), self.script(argv)?).context("guest command")?;
-        let command = match self.machine.platform {
-            Kernel::UserMode => uml::command(self, &boot)?,
-            Kernel::Qemu => qemu::command(self, &boot)?,
+        let command = match &self.machine.emulator {
+            None => uml::command(self, &boot)?,
+            Some(emulator) => qemu::command(emulator, self, &boot),
         };
         let ended = attend(with_descriptors(&command, &boot.log), streams, self.timeout)?;
         self.status(&boot, ended)

@@ -3,6 +3,7 @@
 
 mod apt;
 mod build;
+mod emulator;
 mod guest;
 mod kernel;
 mod linkage;

@@ -1,8 +1,7 @@
 //! The command that boots a guest under QEMU, without hardware help.
 
+use super::emulator;
 use super::guest::{Access, Boot, Guest};
-use super::tools;
-use anyhow::Result;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,13 +9,8 @@ const KERNEL_COMMAND_LINE: &str = "console=ttyS0 root=/dev/vda ro rootfstype=squ
     init=/sbin/guest-init guest.out=/dev/hvc0 panic=-1 quiet mitigations=off tsc=reliable \
     random.trust_cpu=on";
 
-/// Sees to it that there is a QEMU.
-pub(super) fn require() -> Result<()> {
-    tools::require(&[("qemu-system-x86_64", "qemu-system-x86")])
-}
-
-pub(super) fn command(guest: &Guest<'_>, boot: &Boot) -> Result<Command> {
-    let mut command = Command::new("qemu-system-x86_64");
+pub(super) fn command(unpacked: &Path, guest: &Guest<'_>, boot: &Boot) -> Command {
+    let mut command = emulator::command(unpacked);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     command.args(["-machine", "q35,usb=off,vmport=off,hpet=off", "-accel", "tcg,thread=multi"]);
     command.args(["-cpu", "max", "-smp", "2", "-m", &guest.memory_mib.to_string()]);
@@ -37,7 +31,7 @@ pub(super) fn command(guest: &Guest<'_>, boot: &Boot) -> Result<Command> {
     for (tag, share) in &boot.shares {
         folder(&mut command, tag, &share.path, share.access);
     }
-    Ok(command)
+    command
 }
 
 fn console(command: &mut Command, id: &str, path: &str) {

@@ -116,14 +116,10 @@ fn program_path(program: &str) -> PathBuf {
     find(program).unwrap_or_else(|| program.into())
 }
 
-/// Sees to it that everything is there that must be installed.
+/// Sees to it that everything is there that must be installed: root gets it installed, others are
+/// told how.
 pub(crate) fn require_installed() -> Result<()> {
-    require(&INSTALLED)
-}
-
-/// Sees to it that each command is there: root gets its package installed, others are told how.
-pub(crate) fn require(commands: &[(&str, &str)]) -> Result<()> {
-    let missing: Vec<_> = commands.iter().filter(|(command, _)| find(command).is_none()).collect();
+    let missing: Vec<_> = INSTALLED.iter().filter(|(command, _)| find(command).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -144,7 +140,8 @@ pub(crate) fn require(commands: &[(&str, &str)]) -> Result<()> {
 }
 
 fn install(packages: &[&str]) -> Result<()> {
-    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
+    // Making room by removing what somebody else installed is not ours to decide.
+    let mut arguments = vec!["install", "--yes", "--no-remove", "--no-install-recommends"];
     arguments.extend(packages);
     apt_get(&arguments)
 }

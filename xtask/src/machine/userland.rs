@@ -182,9 +182,9 @@ fn replace_link(target: &str, link: &Path) -> Result<()> {
     Ok(symlink(target, link)?)
 }
 
-/// Everything that the result depends on besides the packages' content.
+/// Everything that the result depends on besides this file and the packages' content.
 pub(crate) fn inputs() -> Vec<&'static str> {
-    let mut inputs = vec![INIT, include_str!("userland.rs")];
+    let mut inputs = vec![INIT];
     inputs.extend(PACKAGES);
     inputs
 }
