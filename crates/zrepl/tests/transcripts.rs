@@ -1,6 +1,12 @@
 //! The program as a person runs it: words in, lines and exit codes out.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -126,7 +126,7 @@ impl Lab {
     }
 
     pub(crate) fn start(&self, yaml: &str) -> Daemon {
-        let config = config::parse("zrepl.yml", yaml).unwrap_or_else(|errors| panic!("{errors}")).config;
+        let config = config::parse("zrepl.yml", yaml).unwrap().config;
         Daemon::start(config, self.world.clone()).unwrap()
     }
 }
