@@ -32,9 +32,9 @@ pub const DESTROYS: usize = 8;
 /// Stale bookmarks that are destroyed at a time, for the same reason.
 pub const CLEANUPS: usize = 8;
 
-/// Up to so many filesystems are looked at one by one before snapshots are destroyed; more are worth
-/// one listing.
-pub const SINGLE_LOOKS: usize = 4;
+/// Up to so many filesystems are looked at one by one before snapshots are destroyed, each with two
+/// processes; more share the two of one listing, which reads versions of their descendants as well.
+pub const SINGLE_LOOKS: usize = 1;
 
 /// A stream in which no byte moves for so long is given up. `zfs send` can be silent for minutes
 /// while it searches what changed, and `zfs receive` while it frees what is gone.

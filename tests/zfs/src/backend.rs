@@ -35,6 +35,8 @@ pub(crate) trait World {
     fn set_property(&self, dataset: &DatasetName, property: &str, value: &str) -> Result<()>;
     /// A user property and whether it is `local`, `received` or `inherited`.
     fn property(&self, dataset: &DatasetName, property: &str) -> Result<Option<(String, &'static str)>>;
+    /// The same of many, in one go; without those that do not have it.
+    fn properties(&self, datasets: &[DatasetName], property: &str) -> Result<BTreeMap<DatasetName, String>>;
     fn clone_snapshot(&self, snapshot: &Snapshot, clone: &DatasetName) -> Result<()>;
     fn rollback(&self, snapshot: &Snapshot) -> Result<()>;
     /// The pool must be one of [`World::pools`].
@@ -127,6 +129,14 @@ impl World for FakeWorld {
         }))
     }
 
+    fn properties(&self, datasets: &[DatasetName], property: &str) -> Result<BTreeMap<DatasetName, String>> {
+        let found = |name: &DatasetName| {
+            let property = self.property(name, property).transpose()?;
+            Some(property.map(|(value, source)| (name.clone(), format!("{value} {source}"))))
+        };
+        datasets.iter().filter_map(found).collect()
+    }
+
     fn clone_snapshot(&self, snapshot: &Snapshot, clone: &DatasetName) -> Result<()> {
         Ok(self.host.clone_snapshot(snapshot, clone)?)
     }
@@ -189,6 +199,12 @@ impl<'a> RealWorld<'a> {
 
 const PASSPHRASE: &str = "conformance";
 
+/// Whether a filesystem is mounted, as the kernel says.
+fn mounted(dataset: &DatasetName) -> Result<bool> {
+    let device = dataset.as_str().replace(' ', r"\040");
+    Ok(std::fs::read_to_string("/proc/self/mounts")?.lines().any(|line| line.split(' ').next() == Some(&device)))
+}
+
 impl World for RealWorld<'_> {
     fn zfs(&self) -> Arc<dyn Zfs> {
         Arc::new(self.zfs.clone())
@@ -224,7 +240,7 @@ impl World for RealWorld<'_> {
             command("zfs", &["load-key", "-L", &location, name.as_str()])?;
             return command("zfs", &["mount", name.as_str()]).map(drop);
         }
-        if command("zfs", &["get", "-Ho", "value", "mounted", name.as_str()])?.trim() == "yes" {
+        if mounted(name)? {
             command("zfs", &["unmount", name.as_str()])?;
         }
         command("zfs", &["unload-key", name.as_str()]).map(drop)
@@ -246,7 +262,7 @@ impl World for RealWorld<'_> {
     }
 
     fn files(&self, dataset: &DatasetName) -> Result<Files> {
-        if command("zfs", &["get", "-Ho", "value", "mounted", dataset.as_str()])?.trim() != "yes" {
+        if !mounted(dataset)? {
             bail!("{dataset} is not mounted");
         }
         let folder = self.path(dataset, "");
@@ -275,6 +291,22 @@ impl World for RealWorld<'_> {
             _ if source.starts_with("inherited") => Some((value.to_owned(), "inherited")),
             _ => None,
         })
+    }
+
+    fn properties(&self, datasets: &[DatasetName], property: &str) -> Result<BTreeMap<DatasetName, String>> {
+        let names: Vec<&str> = datasets.iter().map(DatasetName::as_str).collect();
+        let lines = command("zfs", &[&["get", "-Hp", "-o", "name,source,value", property], &names[..]].concat())?;
+        let mut found = BTreeMap::new();
+        for line in lines.lines() {
+            let mut columns = line.splitn(3, '\t');
+            let mut column = || columns.next().context("three columns");
+            let (name, source, value) = (column()?, column()?, column()?);
+            let source = source.split(' ').next().unwrap_or_default();
+            if source != "-" {
+                found.insert(DatasetName::parse(name)?, format!("{value} {source}"));
+            }
+        }
+        Ok(found)
     }
 
     fn clone_snapshot(&self, snapshot: &Snapshot, clone: &DatasetName) -> Result<()> {
@@ -309,5 +341,15 @@ impl World for RealWorld<'_> {
 
     fn empty(&self, pool: &DatasetName) -> Result<()> {
         command("zfs", &["destroy", &format!("{pool}/filler")]).map(drop)
+    }
+}
+
+/// A shrinking history makes many worlds; their pools would slow each other down. What cannot be
+/// destroyed here is the bench's to clear.
+impl Drop for RealWorld<'_> {
+    fn drop(&mut self) {
+        for pool in &self.pools {
+            let _ = command("zpool", &["destroy", "-f", pool.as_str()]);
+        }
     }
 }

@@ -131,7 +131,10 @@ fn reason(reason: &str, object: &str) -> Option<ErrorKind> {
         "pool is read-only" | "Read-only file system" => K::ReadOnly,
         "permission denied" | "Permission denied" => K::PermissionDenied,
         "pool I/O is currently suspended" => K::PoolSuspended { pool: pool() },
-        "dataset key must be loaded" | "inherited key must be loaded" | "encryption key not loaded" => K::KeyNotLoaded,
+        "dataset key must be loaded"
+        | "inherited key must be loaded"
+        | "encryption key not loaded"
+        | "encryption root's key is not loaded or provided" => K::KeyNotLoaded,
         _ if reason.starts_with("no such pool '") => K::PoolMissing { pool: pool() },
         _ if reason.starts_with("it's being held. Run 'zfs holds -r ") => K::Held,
         _ if reason.starts_with("incremental source (") && reason.ends_with(") does not exist") => K::NotFound,
@@ -156,9 +159,9 @@ fn receive(message: Message<'_>, stderr: &str) -> Option<ErrorKind> {
         "zfs receive -F cannot be used to destroy an encrypted filesystem or overwrite an unencrypted one with an encrypted one" => {
             K::EncryptionBoundary
         }
-        // The state that the token stands for is gone.
+        // The state that the token stands for is gone, or the target has snapshots that came after it.
         "kernel modules must be upgraded to receive this stream." if message.verb == "receive resume stream" => {
-            K::BadResumeToken("the target has no state of an interrupted receive".to_owned())
+            K::BadResumeToken("the target has no state that it continues".to_owned())
         }
         "kernel modules must be upgraded to receive this stream."
         | "pool must be upgraded to receive this stream."

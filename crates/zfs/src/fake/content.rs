@@ -11,8 +11,11 @@ use sha2::{Digest, Sha256};
 /// Bytes of a block, the default record size of ZFS.
 pub(super) const BLOCK: usize = 128 * 1024;
 
-/// The object that every filesystem has; full streams begin with it.
+/// The object that every filesystem has, and with which streams begin. What ZFS keeps there besides the
+/// files is nothing but bytes here, as many as a real stream has.
 pub(super) const MASTER: u64 = 1;
+const MASTER_OF_FULL: usize = 44_016;
+const MASTER_OF_INCREMENTAL: usize = 2048;
 
 /// The files of a dataset. A volume has one, with an empty name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,7 +99,7 @@ impl Content {
     /// Applies one change.
     pub(super) fn apply(&mut self, change: Change) {
         match change {
-            Change::Object { object: MASTER, .. } => {}
+            Change::Object { object: MASTER, .. } | Change::Write { object: MASTER, .. } => {}
             Change::Object { object, name, size } => {
                 let file = Arc::make_mut(self.files.entry(object).or_default());
                 file.name = name;
@@ -129,8 +132,10 @@ impl Content {
         if changes.is_empty() && from.is_some() {
             return changes;
         }
-        let master = Change::Object { object: MASTER, name: String::new(), size: 0 };
-        std::iter::once(master).chain(changes).collect()
+        let len = if from.is_none() { MASTER_OF_FULL } else { MASTER_OF_INCREMENTAL };
+        let master = Change::Object { object: MASTER, name: String::new(), size: len as u64 };
+        let data = Change::Write { object: MASTER, offset: 0, data: vec![0; len].into() };
+        [master, data].into_iter().chain(changes).collect()
     }
 
     /// The size of all blocks, shared or not.

@@ -73,19 +73,28 @@ pub(super) enum Step {
         force: bool,
         resumable: bool,
         properties: bool,
-        /// The stream ends after so many bytes.
-        cut: Option<u64>,
+        /// The stream ends early.
+        cut: Option<Cut>,
     },
     Resume {
         target: usize,
         into: usize,
         name: u8,
         force: bool,
-        cut: Option<u64>,
+        cut: Option<Cut>,
     },
     Abort {
         dataset: usize,
     },
+}
+
+/// Where a stream ends. Streams of the same content are not equally long on both sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// After so many bytes: around the first records, where nothing or little is kept.
+    Bytes(u64),
+    /// After so many thousandths of it.
+    Share(u64),
 }
 
 pub(super) const DATASETS: usize = 6;
@@ -117,14 +126,11 @@ impl Rng {
         self.below(100) < percent
     }
 
-    fn cut(&mut self) -> Option<u64> {
-        // Around the first records, where nothing or little is kept, and within the data.
-        let near = self.below(2000);
-        let far = self.below(400_000);
+    fn cut(&mut self) -> Option<Cut> {
         match self.below(10) {
             0..4 => None,
-            4 => Some(near),
-            _ => Some(far),
+            4 => Some(Cut::Bytes(self.below(2000))),
+            _ => Some(Cut::Share(self.below(950))),
         }
     }
 }

@@ -12,7 +12,7 @@ use zfs::{
     Dataset, Error, Hold, ItemResult, ReceiveArgs, ReceiveTarget, Scope, SendArgs, SendFlags, SendSource, Snapshot,
 };
 
-use super::history::{DATASETS, Step};
+use super::history::{Cut, DATASETS, Step};
 use crate::backend::World;
 use crate::conformance::{decode, noise, outcome, variant};
 
@@ -46,8 +46,7 @@ impl<'a> Side<'a> {
 
     /// Whether the dataset's files can be touched: it is there, and not the state of a receive.
     async fn is_usable(&self, name: &DatasetName) -> bool {
-        let Some(dataset) = self.dataset(name).await else { return false };
-        dataset.resume_token.is_none() || !dataset.versions.is_empty()
+        self.dataset(name).await.is_some_and(|dataset| is_whole(&dataset))
     }
 
     /// Does a step; a short text says how it ended.
@@ -152,13 +151,17 @@ impl<'a> Side<'a> {
         Ok(self.transfer(&send, &receive, cut).await)
     }
 
-    async fn transfer(&self, send: &SendArgs, receive: &ReceiveArgs, cut: Option<u64>) -> String {
+    async fn transfer(&self, send: &SendArgs, receive: &ReceiveArgs, cut: Option<Cut>) -> String {
         let stream = match self.world.zfs().send(send).await {
             Ok(stream) => stream,
             Err(error) => return format!("send: {}", variant(&error.kind)),
         };
         let bytes: zfs::ByteStream = match cut {
-            Some(cut) => Box::pin(stream.bytes.take(cut)),
+            Some(Cut::Bytes(bytes)) => Box::pin(stream.bytes.take(bytes)),
+            Some(Cut::Share(thousandths)) => match share(stream.bytes, thousandths).await {
+                Ok(part) => Box::pin(std::io::Cursor::new(part)),
+                Err(problem) => return format!("send: {problem}"),
+            },
             None => stream.bytes,
         };
         let result = self.world.zfs().receive(receive, bytes).await;
@@ -175,22 +178,27 @@ impl<'a> Side<'a> {
         datasets.sort_by(|a, b| a.name.cmp(&b.name));
         // Pools are named differently on both sides, but sorted by role.
         datasets.sort_by_key(|dataset| pools.iter().position(|pool| dataset.name.is_within(pool)));
+        let names: Vec<DatasetName> = datasets.iter().map(|dataset| dataset.name.clone()).collect();
+        let seen = Seen {
+            properties: self.world.properties(&names, "t:property")?,
+            holds: self.world.zfs().holds(&held(&datasets)).await?,
+        };
         let mut text = String::new();
         for dataset in &datasets {
             let role = pools.iter().position(|pool| dataset.name.is_within(pool)).unwrap_or_default();
             let path: Vec<&str> = dataset.name.components().skip(1).collect();
             writeln!(text, "{role}/{} {:?} {:?}", path.join("/"), dataset.kind, dataset.placeholder)?;
-            self.describe(dataset, &mut text).await?;
+            self.describe(dataset, &seen, &mut text)?;
         }
         Ok(text)
     }
 
-    async fn describe(&mut self, dataset: &Dataset, text: &mut String) -> Result<()> {
+    fn describe(&mut self, dataset: &Dataset, seen: &Seen, text: &mut String) -> Result<()> {
         let mut versions: Vec<&Version> = dataset.versions.iter().collect();
         // Versions of one transaction group have no order among them but by kind.
         versions.sort_by(|a, b| a.order().cmp(&b.order()).then(a.name.cmp(&b.name)));
         for version in &versions {
-            let holds = self.holds(&dataset.name, version).await?;
+            let holds = seen.tags(&dataset.name, version);
             let guid = self.number(version.guid);
             writeln!(text, "  {version} guid {guid} holds {holds:?} refs {}", version.userrefs)?;
         }
@@ -199,9 +207,8 @@ impl<'a> Side<'a> {
             let from = contents.from.map(|guid| self.number(guid));
             writeln!(text, "  partial {from:?} to {} {:?}", self.number(contents.to), contents.flags)?;
         }
-        let property = self.world.property(&dataset.name, "t:property")?;
-        writeln!(text, "  property {property:?}")?;
-        if self.is_usable(&dataset.name).await {
+        writeln!(text, "  property {:?}", seen.properties.get(&dataset.name))?;
+        if is_whole(dataset) {
             for (name, bytes) in self.world.files(&dataset.name)? {
                 writeln!(text, "  {name} {} bytes {}", bytes.len(), sum(&bytes))?;
             }
@@ -209,21 +216,46 @@ impl<'a> Side<'a> {
         Ok(())
     }
 
-    async fn holds(&self, dataset: &DatasetName, version: &Version) -> Result<Vec<String>> {
-        if version.userrefs == 0 {
-            return Ok(Vec::new());
-        }
-        let snapshot = Snapshot { dataset: dataset.clone(), name: version.name.clone() };
-        let holds: Vec<Hold> = self.world.zfs().holds(&[snapshot]).await?;
-        let mut tags: Vec<String> = holds.iter().map(|hold| hold.tag.to_string()).collect();
-        tags.sort_unstable();
-        Ok(tags)
-    }
-
     fn number(&mut self, guid: Guid) -> usize {
         let next = self.guids.len();
         *self.guids.entry(guid).or_insert(next)
     }
+}
+
+/// The first part of a stream.
+async fn share(mut stream: zfs::ByteStream, thousandths: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await?;
+    bytes.truncate(usize::try_from(bytes.len() as u64 * thousandths / 1000).unwrap_or(usize::MAX));
+    Ok(bytes)
+}
+
+/// What is asked for all datasets at once.
+struct Seen {
+    properties: BTreeMap<DatasetName, String>,
+    holds: Vec<Hold>,
+}
+
+impl Seen {
+    fn tags(&self, dataset: &DatasetName, version: &Version) -> Vec<&str> {
+        let here = self.holds.iter().filter(|hold| hold.dataset == *dataset && hold.snapshot == version.name);
+        let mut tags: Vec<&str> = here.filter(|_| version.is_snapshot()).map(|hold| hold.tag.as_str()).collect();
+        tags.sort_unstable();
+        tags
+    }
+}
+
+fn held(datasets: &[Dataset]) -> Vec<Snapshot> {
+    let of = |dataset: &Dataset| {
+        let held = dataset.versions.iter().filter(|version| version.userrefs > 0);
+        held.map(|version| Snapshot { dataset: dataset.name.clone(), name: version.name.clone() }).collect::<Vec<_>>()
+    };
+    datasets.iter().flat_map(of).collect()
+}
+
+/// Whether a dataset has files of its own: it is not only the state of a receive.
+fn is_whole(dataset: &Dataset) -> bool {
+    dataset.resume_token.is_none() || !dataset.versions.is_empty()
 }
 
 fn worked<T>(result: &Result<T>) -> String {
