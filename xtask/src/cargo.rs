@@ -24,14 +24,9 @@ pub(crate) fn target_directory() -> Result<PathBuf> {
         .stderr(Stdio::inherit())
         .output()
         .context("cargo metadata")?;
-    let metadata: serde_json::Value =
-        serde_json::from_slice(&output.stdout).context("output of cargo metadata")?;
-    let path = metadata
-        .get("target_directory")
-        .and_then(serde_json::Value::as_str);
-    Ok(path
-        .context("cargo metadata names no target directory")?
-        .into())
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).context("output of cargo metadata")?;
+    let path = metadata.get("target_directory").and_then(serde_json::Value::as_str);
+    Ok(path.context("cargo metadata names no target directory")?.into())
 }
 
 /// How a program finds the C library.

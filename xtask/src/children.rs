@@ -21,10 +21,7 @@ struct Registry {
     scratch: BTreeSet<PathBuf>,
 }
 
-static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
-    groups: BTreeSet::new(),
-    scratch: BTreeSet::new(),
-});
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { groups: BTreeSet::new(), scratch: BTreeSet::new() });
 
 fn registry() -> MutexGuard<'static, Registry> {
     REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
@@ -32,8 +29,8 @@ fn registry() -> MutexGuard<'static, Registry> {
 
 /// Arranges that a signal that ends us ends our children first.
 pub(crate) fn end_with_us() -> Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
-        .context("installing signal handlers")?;
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).context("installing signal handlers")?;
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             // The lock is kept until the end: nobody starts another child meanwhile.
@@ -99,13 +96,10 @@ impl Running {
         let group = self.child.id();
         std::thread::scope(|scope| {
             let watchdog = scope.spawn(move || {
-                let timed_out = wait_ended.recv_timeout(limit)
-                    == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+                let timed_out = wait_ended.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
                 if timed_out {
                     signal_group(group, Signal::TERM);
-                    if wait_ended.recv_timeout(GRACE)
-                        == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
-                    {
+                    if wait_ended.recv_timeout(GRACE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
                         signal_group(group, Signal::KILL);
                     }
                 }
@@ -138,9 +132,7 @@ pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
 
 /// Runs `command` to its end and returns what it wrote.
 pub(crate) fn output(command: &mut Command) -> Result<Output> {
-    command
-        .output()
-        .with_context(|| format!("starting {}", command.get_program().display()))
+    command.output().with_context(|| format!("starting {}", command.get_program().display()))
 }
 
 /// A temporary folder that is removed when dropped, and when a signal ends us.

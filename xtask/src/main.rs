@@ -14,11 +14,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    about = "Tasks of the zrepl project"
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Tasks of the zrepl project")]
 struct Cli {
     #[command(subcommand)]
     task: Task,

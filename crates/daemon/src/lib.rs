@@ -6,6 +6,20 @@
 
 pub mod act;
 pub mod clock;
+pub mod control;
+mod daemon;
+mod dispatch;
 pub mod endpoint;
 pub mod events;
+mod job;
 pub mod limits;
+pub mod report;
+pub mod signals;
+mod tasks;
+pub mod tuning;
+
+pub use daemon::{Daemon, StartError, StillRunning, World, WrapConnector, WrapZfs};
+pub use dispatch::{Operation, SignalError};
+
+/// The program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -32,9 +32,9 @@ pub const DESTROYS: usize = 8;
 /// Stale bookmarks that are destroyed at a time, for the same reason.
 pub const CLEANUPS: usize = 8;
 
-/// Up to so many filesystems are looked at one by one before snapshots are destroyed; more are worth
-/// one listing.
-pub const SINGLE_LOOKS: usize = 4;
+/// Up to so many filesystems are looked at one by one before snapshots are destroyed, each with two
+/// processes; more share the two of one listing, which reads versions of their descendants as well.
+pub const SINGLE_LOOKS: usize = 1;
 
 /// A stream in which no byte moves for so long is given up. `zfs send` can be silent for minutes
 /// while it searches what changed, and `zfs receive` while it frees what is gone.
@@ -46,3 +46,38 @@ pub const FILESYSTEM_LOCK: Duration = Duration::from_secs(60);
 
 /// Time between two progress reports of a step. A person sees no more than four numbers per second.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a stopping daemon waits for its tasks. They end within moments once cancelled; what takes
+/// longer is a child process that the kernel does not let die, which may be never.
+pub const STOP: Duration = Duration::from_secs(30);
+
+/// Messages that may wait for the dispatcher. Who sends one waits while it is full: a client no
+/// longer than its connection may last, a job until the daemon stops.
+pub const DISPATCH_QUEUE: usize = 64;
+
+/// Clients of the control socket served at once; further ones wait in the listener's queue. Each may
+/// cost a report's worth of work.
+pub const CONTROL_CONNECTIONS: usize = 32;
+
+/// Largest request on the control socket, in bytes. A signal is a job name and a verb.
+pub const CONTROL_REQUEST_BYTES: usize = 64 * 1024;
+
+/// How long a client of the control socket may take to send its request.
+pub const CONTROL_REQUEST: Duration = Duration::from_secs(5);
+
+/// How long a connection to the control socket may last: a report of a large host is tens of
+/// megabytes, and a client that does not read it must not hold it for ever.
+pub const CONTROL_CONNECTION: Duration = Duration::from_secs(60);
+
+/// Pause after a failed accept. The reason is a lack of file descriptors as a rule, and passes.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Log lines that may wait to be written, in bytes: enough for the bursts of a host with tens of
+/// thousands of filesystems.
+pub const LOG_QUEUE_BYTES: usize = 4 << 20;
+
+/// The part of that queue that only warnings and errors may use.
+pub const LOG_QUEUE_RESERVED_BYTES: usize = 1 << 20;
+
+/// Longest log line in bytes. Texts of peers and children end up in lines; what is longer is cut.
+pub const LOG_LINE_BYTES: usize = 64 * 1024;

@@ -1,2 +1,61 @@
-//! The zrepl program.
-fn main() {}
+//! The zrepl program: its command line. What the commands do is in the other crates.
+
+mod client;
+mod command;
+mod command_line;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use command_line::{Command, CommandLine};
+
+fn main() -> ExitCode {
+    allocate_from_one_heap();
+    let CommandLine { config, command } = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => return explain(&error),
+    };
+    let config = config.as_deref();
+    let result = match command {
+        Command::Daemon => command::daemon::run(config),
+        Command::Configcheck => command::configcheck::run(config),
+        Command::Status { mode } => command::status::run(config, mode),
+        Command::Signal { operation, job } => command::signal::run(config, operation, &job),
+        Command::Version { show } => command::version::run(config, show),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The C library keeps a heap per thread and gives little of them back, and the listings of a large
+/// host are made on several threads: with 5,000 filesystems of 100 snapshots on two sides the daemon
+/// held 136 MiB at its peak, with one heap 75 MiB.
+fn allocate_from_one_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code, reason = "a call that takes two numbers, made before there are other threads")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Help was asked for, or the words make no command. zrepl knows the exit codes 0 and 1 only.
+fn explain(error: &clap::Error) -> ExitCode {
+    let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
+    let text = error.render();
+    match help {
+        true => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        false => {
+            eprint!("{text}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -22,7 +22,6 @@ pub(crate) struct Case {
 
 /// What a case does; an error fails it.
 pub(crate) enum Run {
-    #[expect(dead_code, reason = "no case of this kind yet")]
     Fake(OnFake),
     /// The bench is the case's alone: whatever pools it makes there are destroyed afterwards.
     Real(OnReal),
@@ -35,14 +34,13 @@ pub(crate) type OnFake = Box<dyn FnOnce() -> Result<()> + Send>;
 pub(crate) type OnReal = Box<dyn FnOnce(&Bench) -> Result<()> + Send>;
 
 impl Case {
+    /// A case on the model of ZFS.
+    pub(crate) fn fake(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
+        Self { name: name.into(), run: Run::Fake(Box::new(run)) }
+    }
+
     /// A case that needs real ZFS.
-    pub(crate) fn real(
-        name: impl Into<String>,
-        run: impl FnOnce(&Bench) -> Result<()> + Send + 'static,
-    ) -> Self {
-        Self {
-            name: name.into(),
-            run: Run::Real(Box::new(run)),
-        }
+    pub(crate) fn real(name: impl Into<String>, run: impl FnOnce(&Bench) -> Result<()> + Send + 'static) -> Self {
+        Self { name: name.into(), run: Run::Real(Box::new(run)) }
     }
 }

@@ -28,10 +28,7 @@ impl Lab {
         let work = std::path::absolute(work.context("real ZFS needs a work folder")?)?;
         fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
         command("zpool", &["list"]).context("no working ZFS on this system")?;
-        Ok(Self {
-            work,
-            next: AtomicU32::new(1),
-        })
+        Ok(Self { work, next: AtomicU32::new(1) })
     }
 
     /// Runs a case on a bench of its own, and clears that away whatever comes of it.
@@ -40,11 +37,7 @@ impl Lab {
         let name = format!("zsuite-{}-{number}", std::process::id());
         let folder = self.work.join(&name);
         fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
-        let bench = Bench {
-            name,
-            folder,
-            pools: RefCell::default(),
-        };
+        let bench = Bench { name, folder, pools: RefCell::default() };
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&bench)));
         let cleared = bench.clear();
         match outcome {
@@ -82,24 +75,9 @@ impl Bench {
             .and_then(|file| file.set_len(POOL_MIB << 20))
             .with_context(|| format!("making {}", image.display()))?;
         let mountpoint = format!("mountpoint={}", self.mountpoint(&name).display());
-        self.pools.borrow_mut().push(Pool {
-            name: name.clone(),
-            image: image.clone(),
-        });
+        self.pools.borrow_mut().push(Pool { name: name.clone(), image: image.clone() });
         let image = image.to_string_lossy();
-        command(
-            "zpool",
-            &[
-                "create",
-                "-f",
-                "-o",
-                "cachefile=none",
-                "-O",
-                &mountpoint,
-                &name,
-                &image,
-            ],
-        )?;
+        command("zpool", &["create", "-f", "-o", "cachefile=none", "-O", &mountpoint, &name, &image])?;
         Ok(name)
     }
 
@@ -112,9 +90,7 @@ impl Bench {
     /// It is an error if any of its commands fails.
     pub(crate) fn bash(&self, script: &str) -> Result<String> {
         let mut command = Command::new("bash");
-        command
-            .args(["-euo", "pipefail", "-c", script])
-            .current_dir(&self.folder);
+        command.args(["-euo", "pipefail", "-c", script]).current_dir(&self.folder);
         checked(&mut command)
     }
 
@@ -135,9 +111,7 @@ fn destroy(pool: &str) -> Result<()> {
             Ok(_) => return Ok(()),
             Err(error) if format!("{error}").contains("no such pool") => return Ok(()),
             Err(error) if Instant::now() > deadline => {
-                return command("zpool", &["destroy", "-f", pool])
-                    .map(drop)
-                    .context(error);
+                return command("zpool", &["destroy", "-f", pool]).map(drop).context(error);
             }
             Err(_) => sleep(BUSY_POLL),
         }
@@ -151,17 +125,10 @@ pub(crate) fn command(program: &str, arguments: &[&str]) -> Result<String> {
 
 fn checked(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_owned();
-    let output = command
-        .env("LC_ALL", "C")
-        .output()
-        .with_context(|| format!("starting {}", program.display()))?;
+    let output = command.env("LC_ALL", "C").output().with_context(|| format!("starting {}", program.display()))?;
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "{command:?} ended with {}: {}",
-            output.status,
-            errors.trim()
-        );
+        bail!("{command:?} ended with {}: {}", output.status, errors.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -7,37 +7,21 @@ use anyhow::{Context as _, Result, ensure};
 /// The cases of this module.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = vec![
-        Case::real(
-            "machine::snapshot_keeps_old_content",
-            snapshot_keeps_old_content,
-        ),
-        Case::real(
-            "machine::cut_receive_resumes_by_token",
-            cut_receive_resumes_by_token,
-        ),
-        Case::real(
-            "machine::raw_send_stays_encrypted",
-            raw_send_stays_encrypted,
-        ),
+        Case::real("machine::snapshot_keeps_old_content", snapshot_keeps_old_content),
+        Case::real("machine::cut_receive_resumes_by_token", cut_receive_resumes_by_token),
+        Case::real("machine::raw_send_stays_encrypted", raw_send_stays_encrypted),
         Case::real("machine::volume_is_replicated", volume_is_replicated),
-        Case::real(
-            "machine::bench_is_cleared_while_in_use",
-            bench_is_cleared_while_in_use,
-        ),
+        Case::real("machine::bench_is_cleared_while_in_use", bench_is_cleared_while_in_use),
     ];
     if clock_is_ours() {
-        cases.push(Case::real(
-            "machine::clock_can_be_set_forward",
-            clock_can_be_set_forward,
-        ));
+        cases.push(Case::real("machine::clock_can_be_set_forward", clock_can_be_set_forward));
     }
     cases
 }
 
 /// Whether this is the test machine, whose clock is nobody else's.
 fn clock_is_ours() -> bool {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .is_ok_and(|name| name.trim() == "zrepl-machine")
+    std::fs::read_to_string("/proc/sys/kernel/hostname").is_ok_and(|name| name.trim() == "zrepl-machine")
 }
 
 fn snapshot_keeps_old_content(bench: &Bench) -> Result<()> {
@@ -62,18 +46,12 @@ fn cut_receive_resumes_by_token(bench: &Bench) -> Result<()> {
          ! (zfs send {source}@one | head -c 12000000 | zfs receive -s {target}) 2>cut.txt",
         file.display()
     ))?;
-    let token = command(
-        "zfs",
-        &["get", "-H", "-o", "value", "receive_resume_token", &target],
-    )?;
+    let token = command("zfs", &["get", "-H", "-o", "value", "receive_resume_token", &target])?;
     let token = token.trim();
     ensure!(token.starts_with("1-"), "no resume token: {token:?}");
     let whole = stream_size(bench, &format!("zfs send -nP {source}@one"))?;
     let rest = stream_size(bench, &format!("zfs send -nP -t {token}"))?;
-    ensure!(
-        rest < whole - 8_000_000,
-        "resuming would send {rest} of {whole} bytes"
-    );
+    ensure!(rest < whole - 8_000_000, "resuming would send {rest} of {whole} bytes");
     let received = bench.mountpoint(&target).join("file");
     bench.bash(&format!(
         "zfs send -t {token} | zfs receive -s {target}; cmp {} {}",
@@ -88,9 +66,7 @@ fn stream_size(bench: &Bench, dry_send: &str) -> Result<u64> {
     let output = bench.bash(&format!("{dry_send} 2>&1"))?;
     let size = output.lines().find_map(|line| line.strip_prefix("size"));
     let size = size.with_context(|| format!("no size in {output:?}"))?;
-    size.trim()
-        .parse()
-        .with_context(|| format!("size {size:?}"))
+    size.trim().parse().with_context(|| format!("size {size:?}"))
 }
 
 fn raw_send_stays_encrypted(bench: &Bench) -> Result<()> {
@@ -119,10 +95,7 @@ fn clock_can_be_set_forward(bench: &Bench) -> Result<()> {
     let pool = bench.pool("a")?;
     let creation = |name: &str| -> Result<u64> {
         let value = command("zfs", &["get", "-Hp", "-o", "value", "creation", name])?;
-        value
-            .trim()
-            .parse()
-            .with_context(|| format!("creation {value:?}"))
+        value.trim().parse().with_context(|| format!("creation {value:?}"))
     };
     let (before, after) = (format!("{pool}@before"), format!("{pool}@after"));
     command("zfs", &["snapshot", &before])?;
@@ -148,9 +121,6 @@ fn volume_is_replicated(bench: &Bench) -> Result<()> {
 fn bench_is_cleared_while_in_use(bench: &Bench) -> Result<()> {
     let pool = bench.pool("a")?;
     let folder = bench.mountpoint(&pool);
-    bench.bash(&format!(
-        "cd {} && (sleep 0.3 >/dev/null 2>&1 &)",
-        folder.display()
-    ))?;
+    bench.bash(&format!("cd {} && (sleep 0.3 >/dev/null 2>&1 &)", folder.display()))?;
     Ok(())
 }

@@ -2,9 +2,18 @@
 //!
 //! `cargo xtask test zfs` runs it in the test machine, `cargo xtask test fake` on this host.
 
+mod backend;
 mod case;
+mod children;
+mod conformance;
+mod differential;
+mod endpoint;
+mod errors;
+mod kill;
 mod lab;
 mod machine;
+mod pruning;
+mod replication;
 
 use anyhow::{Result, bail};
 use case::{Backend, Case, Run};
@@ -31,9 +40,7 @@ struct Cli {
 }
 
 fn parse_shard(text: &str) -> Result<(usize, usize), String> {
-    let parts = text
-        .split_once('/')
-        .and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    let parts = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
     match parts {
         Some((k, n)) if (1..=n).contains(&k) => Ok((k, n)),
         _ => Err("expected K/N with 1 <= K <= N".to_owned()),
@@ -42,7 +49,17 @@ fn parse_shard(text: &str) -> Result<(usize, usize), String> {
 
 /// Every case of every module, in the order they are shown.
 fn cases() -> Vec<Case> {
-    [machine::cases()].into_iter().flatten().collect()
+    let areas = [
+        machine::cases(),
+        conformance::cases(),
+        children::cases(),
+        differential::cases(),
+        replication::cases(),
+        endpoint::cases(),
+        pruning::cases(),
+        errors::cases(),
+    ];
+    areas.into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {
@@ -64,10 +81,7 @@ fn trials(arguments: &Cli) -> Result<Vec<Trial>> {
     };
     let (first, step) = arguments.shard;
     let mut trials = Vec::new();
-    for case in cases()
-        .into_iter()
-        .filter(|case| selected(&case.name, &arguments.harness))
-    {
+    for case in cases().into_iter().filter(|case| selected(&case.name, &arguments.harness)) {
         match (case.run, &lab) {
             (Run::Fake(run), None) => trials.push(Trial::test(case.name, move || report(run()))),
             (Run::Real(run), Some(lab)) => {
@@ -95,10 +109,7 @@ fn selected(name: &str, harness: &libtest_mimic::Arguments) -> bool {
 
 fn first_duplicate(trials: &[Trial]) -> Option<String> {
     let mut names = std::collections::BTreeSet::new();
-    trials
-        .iter()
-        .find(|trial| !names.insert(trial.name()))
-        .map(|trial| trial.name().to_owned())
+    trials.iter().find(|trial| !names.insert(trial.name())).map(|trial| trial.name().to_owned())
 }
 
 fn report(outcome: Result<()>) -> Result<(), Failed> {

@@ -16,11 +16,7 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     let guest = Guest::new(&machine);
     let start = Instant::now();
     guest.run(&["true"], Streams::inherited())?;
-    println!(
-        "{:<28} {:>7.2} s",
-        "boot, true, power off",
-        start.elapsed().as_secs_f64()
-    );
+    println!("{:<28} {:>7.2} s", "boot, true, power off", start.elapsed().as_secs_f64());
     match guest.run(&["bash", "-c", STEPS], Streams::inherited())? {
         0 => Ok(()),
         status => bail!("the measurement ended with status {status}"),

@@ -1,6 +1,9 @@
 //! `cargo xtask bench`: measurements. Adding one is a module and an entry in [`BENCHMARKS`].
 
+mod idle;
 mod machine;
+mod plan;
+mod stand_in;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -14,11 +17,19 @@ struct Benchmark {
     run: fn(&[String]) -> Result<()>,
 }
 
-const BENCHMARKS: &[Benchmark] = &[Benchmark {
-    name: "machine",
-    about: "how fast the test machine is: boot, processes, snapshots, send and receive",
-    run: machine::run,
-}];
+const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
+        name: "idle",
+        about: "a cycle in which nothing changed, 5,000 filesystems with 100 snapshots: time, processes, memory",
+        run: idle::run,
+    },
+    Benchmark {
+        name: "machine",
+        about: "how fast the test machine is: boot, processes, snapshots, send and receive",
+        run: machine::run,
+    },
+    Benchmark { name: "plan", about: "the planners over 10,000 filesystems with 100 versions each", run: plan::run },
+];
 
 /// Measure something; without a name, list what there is
 #[derive(Args)]

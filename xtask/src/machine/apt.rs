@@ -11,10 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Keys that Debian signs its archives with, as `debian-archive-keyring` installs them.
-const KEYRINGS: [&str; 2] = [
-    "/usr/share/keyrings/debian-archive-keyring.pgp",
-    "/usr/share/keyrings/debian-archive-keyring.gpg",
-];
+const KEYRINGS: [&str; 2] =
+    ["/usr/share/keyrings/debian-archive-keyring.pgp", "/usr/share/keyrings/debian-archive-keyring.gpg"];
 
 /// This machine's own package sources, for what the build needs to run here.
 pub(crate) struct HostApt {
@@ -24,24 +22,16 @@ pub(crate) struct HostApt {
 impl HostApt {
     /// Uses the lists apt already has, or fetches them privately into `work`.
     pub(crate) fn new(work: &Path, progress: &Progress) -> Result<Self> {
-        let mut host = Self {
-            options: vec![format!("APT::Sandbox::User={}", user()?)],
-        };
+        let mut host = Self { options: vec![format!("APT::Sandbox::User={}", user()?)] };
         if host.archives()?.is_empty() {
             progress.step("apt has no package lists yet: fetching them");
             let lists = work.join("host-lists");
             std::fs::create_dir_all(lists.join("partial")).context("making the apt lists")?;
-            host.options
-                .push(format!("Dir::State::Lists={}", lists.display()));
+            host.options.push(format!("Dir::State::Lists={}", lists.display()));
             host.options.push("Debug::NoLocking=1".into());
             host.options.push(format!("Dir::Cache={}", work.display()));
-            checked(
-                host.apt_get().args(["-qq", "update"]),
-                &work.join("apt.log"),
-            )
-            .context(
-                "apt cannot fetch this machine's package lists; see what `apt-get update` says",
-            )?;
+            checked(host.apt_get().args(["-qq", "update"]), &work.join("apt.log"))
+                .context("apt cannot fetch this machine's package lists; see what `apt-get update` says")?;
         }
         Ok(host)
     }
@@ -64,19 +54,14 @@ impl HostApt {
         ]))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let pairs = text.lines().filter_map(|line| line.split_once('\t'));
-        Ok(pairs
-            .map(|(label, address)| (label.to_owned(), address.to_owned()))
-            .collect())
+        Ok(pairs.map(|(label, address)| (label.to_owned(), address.to_owned())).collect())
     }
 
     /// Fetches packages of this machine's own release and unpacks them into `into`.
     pub(crate) fn unpack(&self, packages: &[&str], downloads: &Path, into: &Path) -> Result<()> {
         std::fs::create_dir_all(downloads).context("making a folder for packages")?;
         let mut command = self.apt_get();
-        command
-            .args(["-qq", "download"])
-            .args(packages)
-            .current_dir(downloads);
+        command.args(["-qq", "download"]).args(packages).current_dir(downloads);
         checked(&mut command, &downloads.join("apt.log"))
             .with_context(|| format!("fetching {}", packages.join(", ")))?;
         for package in packages {
@@ -99,12 +84,7 @@ pub(crate) struct GuestApt {
 
 impl GuestApt {
     /// Sets it up below `work` and fetches the package lists.
-    pub(crate) fn new(
-        version: &OpenZfs,
-        host: &HostApt,
-        work: &Path,
-        progress: &Progress,
-    ) -> Result<Self> {
+    pub(crate) fn new(version: &OpenZfs, host: &HostApt, work: &Path, progress: &Progress) -> Result<Self> {
         let state = work.join("apt");
         let archives = state.join("archives");
         for folder in [archives.join("partial"), state.join("lists/partial")] {
@@ -116,15 +96,9 @@ impl GuestApt {
         write(&state.join("sources.list"), &sources)?;
         write(&configuration, &apt_configuration(&state, &user()?))?;
         let log = work.join("apt.log");
-        let apt = Self {
-            configuration,
-            archives,
-            prefer: version.prefer,
-            log,
-        };
+        let apt = Self { configuration, archives, prefer: version.prefer, log };
         progress.step("fetching package lists");
-        checked(&mut apt.apt_get(&["update"]), &apt.log)
-            .map_err(|error| explain(error, version))?;
+        checked(&mut apt.apt_get(&["update"]), &apt.log).map_err(|error| explain(error, version))?;
         Ok(apt)
     }
 
@@ -142,8 +116,7 @@ impl GuestApt {
     /// Fetches one package and returns its file.
     pub(crate) fn download(&self, package: &str) -> Result<PathBuf> {
         let mut command = self.apt_get(&["download", package]);
-        checked(command.current_dir(&self.archives), &self.log)
-            .with_context(|| format!("fetching {package}"))?;
+        checked(command.current_dir(&self.archives), &self.log).with_context(|| format!("fetching {package}"))?;
         package_file(&self.archives, package)
     }
 
@@ -160,18 +133,10 @@ impl GuestApt {
 /// The one-line sources of `version`, at the addresses where this machine's apt finds Debian.
 fn source_list(version: &OpenZfs, archives: &[(String, String)], keyring: &str) -> Result<String> {
     let mut text = String::new();
-    for Source {
-        archive,
-        suite,
-        optional,
-    } in version.sources
-    {
+    for Source { archive, suite, optional } in version.sources {
         match archives.iter().find(|(label, _)| label == archive.label()) {
             Some((_, address)) => {
-                let _ = writeln!(
-                    text,
-                    "deb [signed-by={keyring}] {address} {suite} main contrib"
-                );
+                let _ = writeln!(text, "deb [signed-by={keyring}] {address} {suite} main contrib");
             }
             None if *optional => {}
             None => bail!(
@@ -211,9 +176,10 @@ APT::Sandbox::User "{user}";
 }
 
 fn keyring() -> Result<&'static str> {
-    KEYRINGS.into_iter().find(|path| Path::new(path).exists()).context(
-        "no Debian archive keyring on this machine: run `sudo apt-get install debian-archive-keyring`",
-    )
+    KEYRINGS
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .context("no Debian archive keyring on this machine: run `sudo apt-get install debian-archive-keyring`")
 }
 
 /// Turns apt's complaint about an unknown key into what to do about it.
@@ -237,9 +203,7 @@ fn user() -> Result<String> {
 /// The file of `package` in `folder`: `NAME_VERSION_ARCH.deb`.
 fn package_file(folder: &Path, package: &str) -> Result<PathBuf> {
     let prefix = format!("{package}_");
-    let found = deb_files(folder)?
-        .into_iter()
-        .find(|file| file_name(file).starts_with(&prefix));
+    let found = deb_files(folder)?.into_iter().find(|file| file_name(file).starts_with(&prefix));
     found.with_context(|| format!("apt fetched no file for {package}"))
 }
 
@@ -257,10 +221,7 @@ fn deb_files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// The last component of `path`, as text.
 pub(crate) fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Writes a file, naming it if that fails.
@@ -274,10 +235,7 @@ mod tests {
     use crate::machine::version::{VERSIONS, version};
 
     fn archives(labels: &[&str]) -> Vec<(String, String)> {
-        labels
-            .iter()
-            .map(|l| ((*l).to_owned(), format!("http://{l}.example/")))
-            .collect()
+        labels.iter().map(|l| ((*l).to_owned(), format!("http://{l}.example/"))).collect()
     }
 
     #[test]
@@ -303,10 +261,6 @@ mod tests {
     #[test]
     fn a_missing_key_names_the_command() {
         let error = anyhow::anyhow!("GPG error: … NO_PUBKEY 0123");
-        assert!(
-            explain(error, &VERSIONS[0])
-                .to_string()
-                .contains("debian-archive-keyring")
-        );
+        assert!(explain(error, &VERSIONS[0]).to_string().contains("debian-archive-keyring"));
     }
 }

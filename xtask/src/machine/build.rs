@@ -4,6 +4,7 @@
 //! under that name only when it is complete.
 
 use super::apt::{GuestApt, HostApt, file_name};
+use super::emulator;
 use super::kernel::{self, Kernel};
 use super::progress::Progress;
 use super::tools::{self, Tools};
@@ -33,6 +34,8 @@ pub(crate) struct Site<'a> {
 pub(crate) enum Part {
     Kernel(Kernel),
     Userland,
+    /// QEMU itself.
+    Emulator,
 }
 
 impl Part {
@@ -40,6 +43,7 @@ impl Part {
         match self {
             Part::Kernel(kernel) => kernel.file(),
             Part::Userland => "root.sqfs",
+            Part::Emulator => emulator::PROGRAM,
         }
     }
 
@@ -48,6 +52,7 @@ impl Part {
         let part = match self {
             Part::Kernel(kernel) => kernel.file(),
             Part::Userland => "root",
+            Part::Emulator => "qemu",
         };
         format!("{}-{part}-", version.id)
     }
@@ -63,61 +68,66 @@ impl Part {
         match self {
             Part::Kernel(kernel) => {
                 add(&kernel.fragment());
-                add(include_str!("kernel.rs"));
+                add(&recipe(include_str!("kernel.rs")));
             }
-            Part::Userland => userland::inputs().into_iter().for_each(add),
+            Part::Userland => {
+                userland::inputs().into_iter().for_each(&mut add);
+                add(&recipe(include_str!("userland.rs")));
+            }
+            Part::Emulator => add(&recipe(include_str!("emulator.rs"))),
         }
-        hash.finalize()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn build(self, site: &Site<'_>, out: &Path) -> Result<()> {
         match self {
             Part::Kernel(kernel) => kernel::build(site, kernel, out),
             Part::Userland => userland::build(site, out),
+            Part::Emulator => emulator::build(site, out),
         }
     }
+}
+
+/// What the build steps in a source file depend on: not its layout or comments, as a formatter
+/// may change where it breaks lines and puts commas, and nobody should wait for a kernel then.
+fn recipe(source: &str) -> String {
+    let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(str::chars).filter(|letter| !letter.is_whitespace() && *letter != ',').collect()
 }
 
 /// The folder that test machines are kept in.
 pub(crate) fn cache() -> Result<PathBuf> {
     let folder = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
         Some(cache) => PathBuf::from(cache),
-        None => std::env::home_dir()
-            .context("no home folder: set HOME or XDG_CACHE_HOME")?
-            .join(".cache"),
+        None => std::env::home_dir().context("no home folder: set HOME or XDG_CACHE_HOME")?.join(".cache"),
     };
     Ok(std::path::absolute(folder)?.join("zrepl-dev/machine"))
 }
 
 /// The file of `part`, built if it is not there.
 pub(crate) fn ensure(version: &OpenZfs, part: Part) -> Result<PathBuf> {
+    Ok(ensure_folder(version, part)?.join(part.file()))
+}
+
+/// The folder of `part`, built if it is not there.
+pub(crate) fn ensure_folder(version: &OpenZfs, part: Part) -> Result<PathBuf> {
     let cache = cache()?;
     let name = part.prefix(version) + &part.key(version);
-    let (folder, file) = (cache.join(&name), cache.join(&name).join(part.file()));
-    if file.exists() {
-        return Ok(file);
+    let folder = cache.join(&name);
+    if folder.exists() {
+        return Ok(folder);
     }
     fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;
     let _lock = lock(&cache)?;
-    if file.exists() {
-        return Ok(file); // Somebody else built it while we waited.
+    if folder.exists() {
+        return Ok(folder); // Somebody else built it while we waited.
     }
     let built = build_in(&cache.join("work"), version, part, &folder);
     let swept = sweep(&cache.join("work"));
-    built.with_context(|| {
-        format!(
-            "building the test machine (OpenZFS {}, {})",
-            version.id,
-            part.file()
-        )
-    })?;
+    built.with_context(|| format!("building the test machine (OpenZFS {}, {})", version.id, part.file()))?;
     swept?;
     prune(&cache, &part.prefix(version), &name)?;
-    Ok(file)
+    Ok(folder)
 }
 
 /// One build at a time, on the whole machine: a second would only make both slower.
@@ -148,14 +158,7 @@ fn build_in(work: &Path, version: &OpenZfs, part: Part, folder: &Path) -> Result
         tools.add_objtool(&host, work)?;
     }
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    let site = Site {
-        version,
-        work: work.to_owned(),
-        apt,
-        tools,
-        progress,
-        jobs,
-    };
+    let site = Site { version, work: work.to_owned(), apt, tools, progress, jobs };
     part.build(&site, &work.join("out"))?;
     fs::rename(work.join("out"), folder).with_context(|| format!("making {}", folder.display()))?;
     site.progress.step("done");
@@ -198,34 +201,30 @@ mod tests {
 
     #[test]
     fn parts_have_keys_of_their_own() {
-        let parts = [
-            Part::Kernel(Kernel::UserMode),
-            Part::Kernel(Kernel::Qemu),
-            Part::Userland,
-        ];
-        let keys: std::collections::BTreeSet<_> =
-            parts.iter().map(|part| part.key(&VERSIONS[0])).collect();
-        assert_eq!(keys.len(), 3);
+        let parts = [Part::Kernel(Kernel::UserMode), Part::Kernel(Kernel::Qemu), Part::Userland, Part::Emulator];
+        let keys: std::collections::BTreeSet<_> = parts.iter().map(|part| part.key(&VERSIONS[0])).collect();
+        assert_eq!(keys.len(), 4);
         assert!(keys.iter().all(|key| key.len() == 16));
+    }
+
+    #[test]
+    fn layout_and_comments_do_not_change_a_recipe() {
+        let (one, other) = ("f(a, b);", "// why\nf(\n    a,\n    b,\n);\n");
+        assert_eq!(recipe(one), recipe(other));
+        assert_ne!(recipe("f(a)"), recipe("f(b)"));
     }
 
     #[test]
     fn old_builds_go_but_the_newest() {
         let cache = tempfile::tempdir().unwrap();
-        for (age, name) in ["9-root-a", "9-root-b", "9-root-c", "9-linux-a"]
-            .iter()
-            .enumerate()
-        {
+        for (age, name) in ["9-root-a", "9-root-b", "9-root-c", "9-linux-a"].iter().enumerate() {
             let folder = cache.path().join(name);
             fs::create_dir(&folder).unwrap();
             let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(age as u64 * 60);
             File::open(&folder).unwrap().set_modified(time).unwrap();
         }
         prune(cache.path(), "9-root-", "9-root-c").unwrap();
-        let mut left: Vec<_> = fs::read_dir(cache.path())
-            .unwrap()
-            .map(|e| file_name(&e.unwrap().path()))
-            .collect();
+        let mut left: Vec<_> = fs::read_dir(cache.path()).unwrap().map(|e| file_name(&e.unwrap().path())).collect();
         left.sort();
         assert_eq!(left, ["9-linux-a", "9-root-b", "9-root-c"]);
     }

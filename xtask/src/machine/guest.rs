@@ -1,6 +1,6 @@
 //! Running one command in a freshly booted test machine.
 
-use super::build::{Part, ensure};
+use super::build::{Part, ensure, ensure_folder};
 use super::kernel::Kernel;
 use super::version::OpenZfs;
 use super::{memory, qemu, terminal, uml};
@@ -17,22 +17,20 @@ use std::time::Duration;
 pub(crate) struct Machine {
     pub(crate) kernel: PathBuf,
     pub(crate) root: PathBuf,
-    pub(crate) platform: Kernel,
+    /// The folder of the QEMU to boot on; without it the kernel is a program of its own.
+    pub(crate) emulator: Option<PathBuf>,
 }
 
 impl Machine {
     /// The machine for `version`, built first if need be.
     pub(crate) fn ensure(version: &OpenZfs, platform: Kernel) -> Result<Self> {
-        if platform == Kernel::Qemu {
-            qemu::require()?;
-        }
         let root = ensure(version, Part::Userland)?;
         let kernel = ensure(version, Part::Kernel(platform))?;
-        Ok(Self {
-            kernel,
-            root,
-            platform,
-        })
+        let emulator = match platform {
+            Kernel::UserMode => None,
+            Kernel::Qemu => Some(ensure_folder(version, Part::Emulator)?),
+        };
+        Ok(Self { kernel, root, emulator })
     }
 }
 
@@ -54,18 +52,12 @@ pub(crate) enum Access {
 impl Share {
     /// A share that the guest can only read.
     pub(crate) fn read(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            access: Access::Read,
-        }
+        Self { path: path.into(), access: Access::Read }
     }
 
     /// A share that the guest can write to.
     pub(crate) fn write(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            access: Access::Write,
-        }
+        Self { path: path.into(), access: Access::Write }
     }
 }
 
@@ -81,10 +73,7 @@ pub(crate) enum Disk {
 /// Where the command's input and outputs are.
 pub(crate) enum Streams {
     /// No input; outputs go to these, each as it comes.
-    Separate {
-        stdout: Box<dyn Write + Send>,
-        stderr: Box<dyn Write + Send>,
-    },
+    Separate { stdout: Box<dyn Write + Send>, stderr: Box<dyn Write + Send> },
     /// The command has a terminal of its own, connected to our stdin and stdout.
     Terminal,
 }
@@ -92,10 +81,7 @@ pub(crate) enum Streams {
 impl Streams {
     /// Outputs go where ours go.
     pub(crate) fn inherited() -> Self {
-        Self::Separate {
-            stdout: Box::new(io::stdout()),
-            stderr: Box::new(io::stderr()),
-        }
+        Self::Separate { stdout: Box::new(io::stdout()), stderr: Box::new(io::stderr()) }
     }
 }
 
@@ -135,9 +121,9 @@ impl<'a> Guest<'a> {
         let folder = Scratch::new(&std::env::temp_dir(), "zrepl-guest-")?;
         let boot = Boot::prepare(self, folder.path(), &streams)?;
         fs::write(boot.control.join("command"), self.script(argv)?).context("guest command")?;
-        let command = match self.machine.platform {
-            Kernel::UserMode => uml::command(self, &boot)?,
-            Kernel::Qemu => qemu::command(self, &boot)?,
+        let command = match &self.machine.emulator {
+            None => uml::command(self, &boot)?,
+            Some(emulator) => qemu::command(emulator, self, &boot),
         };
         let ended = attend(with_descriptors(&command, &boot.log), streams, self.timeout)?;
         self.status(&boot, ended)
@@ -152,16 +138,10 @@ impl<'a> Guest<'a> {
         let log = fs::read(&boot.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log).into_owned();
         let lines: Vec<&str> = log.lines().collect();
-        let end = lines
-            .get(lines.len().saturating_sub(30)..)
-            .unwrap_or_default()
-            .join("\n");
+        let end = lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n");
         match ended {
             Ended::TimedOut => {
-                bail!(
-                    "the guest did not end within {} s\n{end}",
-                    self.timeout.as_secs()
-                )
+                bail!("the guest did not end within {} s\n{end}", self.timeout.as_secs())
             }
             Ended::Status(status) => bail!("the guest ended without a result ({status})\n{end}"),
         }
@@ -174,10 +154,7 @@ impl<'a> Guest<'a> {
             script += &format!("export {name}={}\n", quoted(OsStr::new(value))?);
         }
         let here = std::env::current_dir().unwrap_or_default();
-        let shared = self
-            .shares
-            .iter()
-            .any(|share| here.starts_with(&share.path));
+        let shared = self.shares.iter().any(|share| here.starts_with(&share.path));
         let folder = if shared { here } else { PathBuf::from("/root") };
         script += &format!("cd {} || exit 125\nexec", quoted(folder.as_os_str())?);
         for argument in argv {
@@ -190,9 +167,7 @@ impl<'a> Guest<'a> {
 
 /// `text` as one word of a shell script.
 fn quoted(text: &OsStr) -> Result<String> {
-    let text = text
-        .to_str()
-        .with_context(|| format!("not UTF-8: {}", text.display()))?;
+    let text = text.to_str().with_context(|| format!("not UTF-8: {}", text.display()))?;
     Ok(format!("'{}'", text.replace('\'', r"'\''")))
 }
 
@@ -245,22 +220,10 @@ fn tagged(shares: &[Share]) -> Result<Vec<(String, Share)>> {
     for (number, share) in shares.iter().enumerate() {
         let path = share.path.canonicalize();
         let path = path.with_context(|| format!("cannot share {}", share.path.display()))?;
-        if path
-            .to_str()
-            .is_none_or(|text| text.contains([',', '\n', '\\']))
-        {
-            bail!(
-                "cannot share {}: a comma, backslash or newline in its name",
-                path.display()
-            );
+        if path.to_str().is_none_or(|text| text.contains([',', '\n', '\\'])) {
+            bail!("cannot share {}: a comma, backslash or newline in its name", path.display());
         }
-        tagged.push((
-            format!("share{number}"),
-            Share {
-                path,
-                access: share.access,
-            },
-        ));
+        tagged.push((format!("share{number}"), Share { path, access: share.access }));
     }
     Ok(tagged)
 }
@@ -280,14 +243,10 @@ fn disk_files(disks: &[Disk], folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for (number, disk) in disks.iter().enumerate() {
         files.push(match disk {
-            Disk::Image(path) => path
-                .canonicalize()
-                .with_context(|| format!("disk {}", path.display()))?,
+            Disk::Image(path) => path.canonicalize().with_context(|| format!("disk {}", path.display()))?,
             Disk::Scratch { mib } => {
                 let path = folder.join(format!("disk{number}"));
-                File::create(&path)
-                    .and_then(|file| file.set_len(mib << 20))
-                    .context("disk")?;
+                File::create(&path).and_then(|file| file.set_len(mib << 20)).context("disk")?;
                 path
             }
         });
@@ -301,10 +260,7 @@ fn with_descriptors(command: &Command, log: &Path) -> Command {
     let mut wrapped = Command::new("setpriv");
     wrapped.args(["--pdeathsig", "KILL", "sh", "-c"]);
     wrapped.arg(r#"exec "$@" 3>&1 4>&2 6<&0 5>>"$GUEST_LOG" >>"$GUEST_LOG" 2>&1 </dev/null"#);
-    wrapped
-        .arg("guest")
-        .arg(command.get_program())
-        .args(command.get_args());
+    wrapped.arg("guest").arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => wrapped.env(name, value),
@@ -382,10 +338,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().canonicalize().unwrap();
         let shares = tagged(&[Share::read(&path), Share::write("/")]).unwrap();
-        assert_eq!(
-            share_table(&shares),
-            format!("share0 ro {}\nshare1 rw /\n", path.display())
-        );
+        assert_eq!(share_table(&shares), format!("share0 ro {}\nshare1 rw /\n", path.display()));
     }
 
     #[test]

@@ -60,18 +60,14 @@ pub(crate) fn build(site: &Site<'_>, kernel: Kernel, out: &Path) -> Result<()> {
     tree.configure()?;
     site.progress.step("configuring OpenZFS (about a minute)");
     tree.add_openzfs()?;
-    site.progress
-        .step("compiling (about ten processor minutes)");
+    site.progress.step("compiling (about ten processor minutes)");
     tree.make(&[kernel.file()])?;
     let file = out.join(kernel.file());
     fs::copy(tree.linux.join(kernel.built()), &file).context("copying the kernel")?;
     if kernel == Kernel::UserMode {
         checked(Command::new("strip").arg(&file), &tree.log)?;
     }
-    write(
-        &out.join("versions"),
-        &format!("{}\n{}\n", tree.linux_package, tree.openzfs_package),
-    )
+    write(&out.join("versions"), &format!("{}\n{}\n", tree.linux_package, tree.openzfs_package))
 }
 
 /// Unpacked sources.
@@ -101,14 +97,8 @@ impl<'a> Tree<'a> {
         }
         let sources = unpacked.join("usr/src");
         let mut untar = Command::new("tar");
-        untar
-            .arg("--extract")
-            .arg("--file")
-            .arg(sources.join(format!("{}.tar.xz", version.linux)));
-        untar
-            .arg("--directory")
-            .arg(&linux)
-            .arg("--strip-components=1");
+        untar.arg("--extract").arg("--file").arg(sources.join(format!("{}.tar.xz", version.linux)));
+        untar.arg("--directory").arg(&linux).arg("--strip-components=1");
         checked(&mut untar, &log)?;
         Ok(Self {
             site,
@@ -155,22 +145,15 @@ impl<'a> Tree<'a> {
         self.choose_options()?;
         let chosen = fs::read_to_string(self.linux.join(".config")).context("kernel .config")?;
         if !chosen.lines().any(|line| line == "CONFIG_ZFS=y") {
-            bail!(
-                "{} has no place for OpenZFS in this configuration",
-                self.linux_package
-            );
+            bail!("{} has no place for OpenZFS in this configuration", self.linux_package);
         }
         Ok(())
     }
 
     fn make(&self, targets: &[&str]) -> Result<()> {
         let mut command = self.command("make");
-        command
-            .arg("--directory")
-            .arg(&self.linux)
-            .arg(format!("--jobs={}", self.site.jobs));
-        checked(command.args(targets), &self.log)
-            .with_context(|| format!("make {}", targets.join(" ")))
+        command.arg("--directory").arg(&self.linux).arg(format!("--jobs={}", self.site.jobs));
+        checked(command.args(targets), &self.log).with_context(|| format!("make {}", targets.join(" ")))
     }
 
     /// A command that makes the same kernel from the same sources, wherever and whenever.

@@ -8,11 +8,8 @@ use std::process::Command;
 /// How to link programs for `machine`: as shipped if its C library is as new as ours.
 pub(crate) fn linkage_for(machine: &Machine) -> Result<Linkage> {
     let versions = machine.root.with_file_name("versions");
-    let packages = std::fs::read_to_string(&versions)
-        .with_context(|| format!("reading {}", versions.display()))?;
-    let guest = packages
-        .lines()
-        .find_map(|line| release(line.strip_prefix("libc6_")?));
+    let packages = std::fs::read_to_string(&versions).with_context(|| format!("reading {}", versions.display()))?;
+    let guest = packages.lines().find_map(|line| release(line.strip_prefix("libc6_")?));
     let guest = guest.with_context(|| format!("no libc6 in {}", versions.display()))?;
     let output = crate::children::output(Command::new("getconf").arg("GNU_LIBC_VERSION"))?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -22,11 +19,7 @@ pub(crate) fn linkage_for(machine: &Machine) -> Result<Linkage> {
 
 /// Without a glibc of our own (musl), programs are static anyway.
 fn choose(host: Option<(u32, u32)>, guest: (u32, u32)) -> Linkage {
-    if host.is_some_and(|host| host > guest) {
-        Linkage::Static
-    } else {
-        Linkage::Dynamic
-    }
+    if host.is_some_and(|host| host > guest) { Linkage::Static } else { Linkage::Dynamic }
 }
 
 /// `2.41` of `2.41-12_amd64.deb`.

@@ -7,11 +7,7 @@ use std::path::{Path, PathBuf};
 /// A folder with room for so much memory: RAM if possible. Containers often have a /dev/shm of
 /// 64 MiB only.
 pub(super) fn place(mib: u64) -> Result<PathBuf> {
-    let candidates = [
-        PathBuf::from("/dev/shm"),
-        std::env::temp_dir(),
-        PathBuf::from("/var/tmp"),
-    ];
+    let candidates = [PathBuf::from("/dev/shm"), std::env::temp_dir(), PathBuf::from("/var/tmp")];
     match candidates.iter().find(|folder| has_room(folder, mib)) {
         Some(folder) => Ok(folder.clone()),
         None => bail!(

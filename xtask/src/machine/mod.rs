@@ -3,6 +3,7 @@
 
 mod apt;
 mod build;
+mod emulator;
 mod guest;
 mod kernel;
 mod linkage;
@@ -51,11 +52,7 @@ struct Which {
 
 impl Which {
     fn machine(&self) -> Result<Machine> {
-        let platform = if self.qemu {
-            Kernel::Qemu
-        } else {
-            Kernel::UserMode
-        };
+        let platform = if self.qemu { Kernel::Qemu } else { Kernel::UserMode };
         Machine::ensure(version(self.openzfs.as_deref())?, platform)
     }
 }
@@ -66,9 +63,7 @@ enum Action {
     #[command(after_help = "Example: cargo xtask machine build --qemu")]
     Build(Which),
     /// Boot, run a command as root, and exit with its status
-    #[command(
-        after_help = "Example: cargo xtask machine run --share target -- target/debug/zrepl version"
-    )]
+    #[command(after_help = "Example: cargo xtask machine run --share target -- target/debug/zrepl version")]
     Run(RunArguments),
     /// Print the files the machine boots from, one per line
     #[command(after_help = "Example: ls -l $(cargo xtask machine path)")]
@@ -97,9 +92,7 @@ struct Hardware {
 }
 
 fn parse_disk(text: &str) -> Result<Disk, std::convert::Infallible> {
-    Ok(text
-        .parse()
-        .map_or_else(|_| Disk::Image(text.into()), |mib| Disk::Scratch { mib }))
+    Ok(text.parse().map_or_else(|_| Disk::Image(text.into()), |mib| Disk::Scratch { mib }))
 }
 
 #[derive(Args)]
@@ -148,9 +141,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             let mut guest = run.hardware.guest(&machine);
             guest.timeout = Duration::from_secs(run.timeout);
             guest.environment = run.env;
-            guest
-                .run(&run.command, Streams::inherited())
-                .map(ExitCode::from)
+            guest.run(&run.command, Streams::inherited()).map(ExitCode::from)
         }
         Action::Shell(shell) => {
             let machine = shell.hardware.which.machine()?;

@@ -16,19 +16,12 @@ pub(crate) struct Progress {
 impl Progress {
     /// Starts the clock.
     pub(crate) fn start(what: String) -> Self {
-        Self {
-            what,
-            start: Instant::now(),
-        }
+        Self { what, start: Instant::now() }
     }
 
     /// Says what is being done now.
     pub(crate) fn step(&self, doing: &str) {
-        eprintln!(
-            "{} [{:>4}s] {doing}",
-            self.what,
-            self.start.elapsed().as_secs()
-        );
+        eprintln!("{} [{:>4}s] {doing}", self.what, self.start.elapsed().as_secs());
     }
 }
 
@@ -43,45 +36,28 @@ pub(crate) fn checked(command: &mut Command, log: &Path) -> Result<()> {
         .with_context(|| format!("opening {}", log.display()))?;
     let start = file.metadata().map(|metadata| metadata.len()).unwrap_or(0);
     let duplicate = || file.try_clone().context("duplicating a log file");
-    command
-        .stdin(Stdio::null())
-        .stdout(duplicate()?)
-        .stderr(duplicate()?);
+    command.stdin(Stdio::null()).stdout(duplicate()?).stderr(duplicate()?);
     let status = crate::children::run(command)?;
     if status.success() {
         return Ok(());
     }
     let mut output = Vec::new();
-    file.seek(SeekFrom::Start(start))
-        .and_then(|_| file.read_to_end(&mut output))?;
-    bail!(
-        "{} ended with {status}\n{}",
-        command.get_program().display(),
-        excerpt(&String::from_utf8_lossy(&output))
-    );
+    file.seek(SeekFrom::Start(start)).and_then(|_| file.read_to_end(&mut output))?;
+    bail!("{} ended with {status}\n{}", command.get_program().display(), excerpt(&String::from_utf8_lossy(&output)));
 }
 
 /// The lines that most likely say what went wrong: errors, else the end.
 fn excerpt(output: &str) -> String {
     const LINES: usize = 20;
     let lines: Vec<&str> = output.lines().collect();
-    let is_error =
-        |line: &&&str| line.contains("error") || line.contains("Error") || line.starts_with("E:");
+    let is_error = |line: &&&str| line.contains("error") || line.contains("Error") || line.starts_with("E:");
     let errors: Vec<&str> = lines.iter().filter(is_error).take(LINES).copied().collect();
     let shown = if errors.is_empty() {
-        lines
-            .iter()
-            .skip(lines.len().saturating_sub(LINES))
-            .copied()
-            .collect()
+        lines.iter().skip(lines.len().saturating_sub(LINES)).copied().collect()
     } else {
         errors
     };
-    shown
-        .iter()
-        .map(|line| format!("    {line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    shown.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -102,9 +78,6 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo broken; exit 3"]);
         let error = checked(&mut command, &log).unwrap_err().to_string();
-        assert!(
-            error.contains("status: 3") && error.contains("broken"),
-            "{error}"
-        );
+        assert!(error.contains("status: 3") && error.contains("broken"), "{error}");
     }
 }

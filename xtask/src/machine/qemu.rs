@@ -1,8 +1,7 @@
 //! The command that boots a guest under QEMU, without hardware help.
 
+use super::emulator;
 use super::guest::{Access, Boot, Guest};
-use super::tools;
-use anyhow::Result;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,65 +9,29 @@ const KERNEL_COMMAND_LINE: &str = "console=ttyS0 root=/dev/vda ro rootfstype=squ
     init=/sbin/guest-init guest.out=/dev/hvc0 panic=-1 quiet mitigations=off tsc=reliable \
     random.trust_cpu=on";
 
-/// Sees to it that there is a QEMU.
-pub(super) fn require() -> Result<()> {
-    tools::require(&[("qemu-system-x86_64", "qemu-system-x86")])
-}
-
-pub(super) fn command(guest: &Guest<'_>, boot: &Boot) -> Result<Command> {
-    let mut command = Command::new("qemu-system-x86_64");
-    command.args([
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-no-reboot",
-    ]);
-    command.args([
-        "-machine",
-        "q35,usb=off,vmport=off,hpet=off",
-        "-accel",
-        "tcg,thread=multi",
-    ]);
-    command.args([
-        "-cpu",
-        "max",
-        "-smp",
-        "2",
-        "-m",
-        &guest.memory_mib.to_string(),
-    ]);
+pub(super) fn command(unpacked: &Path, guest: &Guest<'_>, boot: &Boot) -> Command {
+    let mut command = emulator::command(unpacked);
+    command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    command.args(["-machine", "q35,usb=off,vmport=off,hpet=off", "-accel", "tcg,thread=multi"]);
+    command.args(["-cpu", "max", "-smp", "2", "-m", &guest.memory_mib.to_string()]);
     command.arg("-kernel").arg(&guest.machine.kernel);
-    let errors = if boot.interactive {
-        ""
-    } else {
-        " guest.err=/dev/hvc1"
-    };
+    let errors = if boot.interactive { "" } else { " guest.err=/dev/hvc1" };
     command.args(["-append", &format!("{KERNEL_COMMAND_LINE}{errors}")]);
     command.args(["-device", "virtio-serial-pci", "-device", "virtio-rng-pci"]);
-    let input = if boot.interactive {
-        ",input-path=/proc/self/fd/6"
-    } else {
-        ""
-    };
+    let input = if boot.interactive { ",input-path=/proc/self/fd/6" } else { "" };
     console(&mut command, "out", &format!("/proc/self/fd/3{input}"));
     console(&mut command, "err", "/proc/self/fd/4");
     let log = format!("file,id=log,append=on,path={}", boot.log.display());
     command.args(["-chardev", &log, "-serial", "chardev:log"]);
     drive(&mut command, "root", &guest.machine.root, ",readonly=on");
     for (number, file) in boot.disks.iter().enumerate() {
-        drive(
-            &mut command,
-            &format!("disk{number}"),
-            file,
-            ",discard=unmap",
-        );
+        drive(&mut command, &format!("disk{number}"), file, ",discard=unmap");
     }
     folder(&mut command, "ctl", &boot.control, Access::Write);
     for (tag, share) in &boot.shares {
         folder(&mut command, tag, &share.path, share.access);
     }
-    Ok(command)
+    command
 }
 
 fn console(command: &mut Command, id: &str, path: &str) {
@@ -78,10 +41,7 @@ fn console(command: &mut Command, id: &str, path: &str) {
 
 fn drive(command: &mut Command, id: &str, file: &Path, options: &str) {
     let file = file.display();
-    command.args([
-        "-drive",
-        &format!("if=none,id={id},format=raw,file={file}{options}"),
-    ]);
+    command.args(["-drive", &format!("if=none,id={id},format=raw,file={file}{options}")]);
     command.args(["-device", &format!("virtio-blk-pci,drive={id}")]);
 }
 
@@ -92,8 +52,5 @@ fn folder(command: &mut Command, tag: &str, path: &Path, access: Access) {
     };
     let path = path.display();
     let options = "security_model=none,multidevs=remap";
-    command.args([
-        "-virtfs",
-        &format!("local,path={path},mount_tag={tag},{options}{readonly}"),
-    ]);
+    command.args(["-virtfs", &format!("local,path={path},mount_tag={tag},{options}{readonly}")]);
 }

@@ -59,14 +59,7 @@ impl Tools {
         let bin = prefix.join("usr/bin");
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut environment = vec![
-            (
-                "PATH",
-                joined(
-                    [bin.clone()]
-                        .into_iter()
-                        .chain(std::env::split_paths(&path)),
-                ),
-            ),
+            ("PATH", joined([bin.clone()].into_iter().chain(std::env::split_paths(&path)))),
             ("LD_LIBRARY_PATH", library_path(&prefix)),
         ];
         if bin.join("m4").exists() {
@@ -75,10 +68,7 @@ impl Tools {
         if bin.join("bison").exists() {
             environment.push(("BISON_PKGDATADIR", prefix.join("usr/share/bison").into()));
         }
-        Ok(Self {
-            environment,
-            prefix,
-        })
+        Ok(Self { environment, prefix })
     }
 
     /// Adds what objtool is compiled against, if this machine lacks it.
@@ -88,21 +78,15 @@ impl Tools {
         }
         let packages: Vec<&str> = OBJTOOL.into_iter().collect();
         host.unpack(&packages, &work.join("tool-packages"), &self.prefix)?;
-        self.environment
-            .push(("C_INCLUDE_PATH", self.prefix.join("usr/include").into()));
-        self.environment
-            .push(("LIBRARY_PATH", library_path(&self.prefix)));
+        self.environment.push(("C_INCLUDE_PATH", self.prefix.join("usr/include").into()));
+        self.environment.push(("LIBRARY_PATH", library_path(&self.prefix)));
         Ok(())
     }
 
     /// A command that finds the tools.
     pub(crate) fn command(&self, program: &str) -> Command {
         let own = self.prefix.join("usr/bin").join(program);
-        let mut command = if own.exists() {
-            Command::new(own)
-        } else {
-            Command::new(program_path(program))
-        };
+        let mut command = if own.exists() { Command::new(own) } else { Command::new(program_path(program)) };
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -112,10 +96,7 @@ fn library_path(prefix: &Path) -> OsString {
     let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
     let present = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let own = ["usr/lib", "lib"].map(|folder| prefix.join(folder).join(&triple));
-    joined(
-        own.into_iter()
-            .chain(std::env::split_paths(&present).filter(|path| path != "")),
-    )
+    joined(own.into_iter().chain(std::env::split_paths(&present).filter(|path| path != "")))
 }
 
 fn joined(paths: impl Iterator<Item = PathBuf>) -> OsString {
@@ -128,26 +109,17 @@ fn joined(paths: impl Iterator<Item = PathBuf>) -> OsString {
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    folders
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 fn program_path(program: &str) -> PathBuf {
     find(program).unwrap_or_else(|| program.into())
 }
 
-/// Sees to it that everything is there that must be installed.
+/// Sees to it that everything is there that must be installed: root gets it installed, others are
+/// told how.
 pub(crate) fn require_installed() -> Result<()> {
-    require(&INSTALLED)
-}
-
-/// Sees to it that each command is there: root gets its package installed, others are told how.
-pub(crate) fn require(commands: &[(&str, &str)]) -> Result<()> {
-    let missing: Vec<_> = commands
-        .iter()
-        .filter(|(command, _)| find(command).is_none())
-        .collect();
+    let missing: Vec<_> = INSTALLED.iter().filter(|(command, _)| find(command).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -168,17 +140,15 @@ pub(crate) fn require(commands: &[(&str, &str)]) -> Result<()> {
 }
 
 fn install(packages: &[&str]) -> Result<()> {
-    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
+    // Making room by removing what somebody else installed is not ours to decide.
+    let mut arguments = vec!["install", "--yes", "--no-remove", "--no-install-recommends"];
     arguments.extend(packages);
     apt_get(&arguments)
 }
 
 fn apt_get(arguments: &[&str]) -> Result<()> {
     let mut command = Command::new("apt-get");
-    command
-        .arg("-qq")
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive");
+    command.arg("-qq").args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
     let status = crate::children::run(&mut command)?;
     if !status.success() {
         bail!("apt-get {} ended with {status}", arguments.join(" "));

@@ -12,31 +12,17 @@ pub(super) fn command(guest: &Guest<'_>, boot: &Boot) -> Result<Command> {
     let mut command = Command::new("taskset");
     // Kernel and processes of a guest alternate; waking each other across processors makes it
     // more than twice as slow.
-    command
-        .args(["--cpu-list", &processor()?.to_string()])
-        .arg(&guest.machine.kernel);
+    command.args(["--cpu-list", &processor()?.to_string()]).arg(&guest.machine.kernel);
     command.arg(format!("mem={}M", guest.memory_mib));
-    command
-        .arg(format!("uml_dir={}/", boot.folder.display()))
-        .arg("umid=guest");
+    command.arg(format!("uml_dir={}/", boot.folder.display())).arg("umid=guest");
     command.arg(format!("ubd0r={}", guest.machine.root.display()));
-    command.args([
-        "root=/dev/ubda",
-        "ro",
-        "rootfstype=squashfs",
-        "init=/sbin/guest-init",
-    ]);
+    command.args(["root=/dev/ubda", "ro", "rootfstype=squashfs", "init=/sbin/guest-init"]);
     command.arg(format!("guest.ctl={}", boot.control.display()));
     command.arg("guest.out=/dev/tty1");
     if boot.interactive {
         command.args(["con0=null,fd:5", "con1=fd:6,fd:3"]);
     } else {
-        command.args([
-            "guest.err=/dev/tty2",
-            "con0=null,fd:5",
-            "con1=null,fd:3",
-            "con2=null,fd:4",
-        ]);
+        command.args(["guest.err=/dev/tty2", "con0=null,fd:5", "con1=null,fd:3", "con2=null,fd:4"]);
     }
     command.args(["con=null", "ssl=null", "console=tty0", "panic=-1"]);
     for (letter, file) in LETTERS.zip(&boot.disks) {
@@ -57,15 +43,9 @@ pub(super) fn command(guest: &Guest<'_>, boot: &Boot) -> Result<Command> {
 fn processor() -> Result<usize> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let set = rustix::thread::sched_getaffinity(None).context("asking for our processors")?;
-    let allowed: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU)
-        .filter(|cpu| set.is_set(*cpu))
-        .collect();
-    let number = NEXT
-        .fetch_add(1, Ordering::Relaxed)
-        .wrapping_add(std::process::id() as usize);
-    let chosen = number
-        .checked_rem(allowed.len())
-        .and_then(|index| allowed.get(index));
+    let allowed: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect();
+    let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id() as usize);
+    let chosen = number.checked_rem(allowed.len()).and_then(|index| allowed.get(index));
     chosen.copied().context("no processor to run on")
 }
 

@@ -72,16 +72,7 @@ const UNWANTED: &[&str] = &[
 ];
 
 /// Parts of packages that nothing here reads.
-const UNREAD: &[&str] = &[
-    "doc",
-    "man",
-    "locale",
-    "info",
-    "lintian",
-    "bash-completion",
-    "i18n",
-    "zoneinfo",
-];
+const UNREAD: &[&str] = &["doc", "man", "locale", "info", "lintian", "bash-completion", "i18n", "zoneinfo"];
 
 /// Programs that busybox stands in for.
 const BUSYBOX: &[&str] = &["cut", "vi", "less", "wget", "nc", "ping", "ps"];
@@ -90,11 +81,7 @@ const BUSYBOX: &[&str] = &["cut", "vi", "less", "wget", "nc", "ping", "ps"];
 pub(crate) fn build(site: &Site<'_>, out: &Path) -> Result<()> {
     site.progress.step("fetching the userland");
     let mut packages = site.apt.download_with_dependencies(PACKAGES)?;
-    packages.retain(|file| {
-        !UNWANTED
-            .iter()
-            .any(|start| file_name(file).starts_with(start))
-    });
+    packages.retain(|file| !UNWANTED.iter().any(|start| file_name(file).starts_with(start)));
     site.progress.step("unpacking the userland");
     let root = site.work.join("root");
     make_folders(&root)?;
@@ -106,14 +93,7 @@ pub(crate) fn build(site: &Site<'_>, out: &Path) -> Result<()> {
     checked(site.tools.command("ldconfig").arg("-r").arg(&root), &log)?;
     let mut squash = site.tools.command("mksquashfs");
     squash.arg(&root).arg(out.join("root.sqfs"));
-    squash.args([
-        "-all-root",
-        "-comp",
-        "zstd",
-        "-Xcompression-level",
-        "15",
-        "-noappend",
-    ]);
+    squash.args(["-all-root", "-comp", "zstd", "-Xcompression-level", "15", "-noappend"]);
     checked(squash.args(["-no-progress", "-quiet"]), &log)?;
     let versions: Vec<String> = packages.iter().map(|file| file_name(file)).collect();
     write(&out.join("versions"), &(versions.join("\n") + "\n"))
@@ -130,28 +110,13 @@ fn make_folders(root: &Path) -> Result<()> {
 
 fn unpack(package: &Path, root: &Path) -> Result<()> {
     let mut contents = Command::new("dpkg-deb");
-    contents
-        .arg("--fsys-tarfile")
-        .arg(package)
-        .stdout(Stdio::piped());
+    contents.arg("--fsys-tarfile").arg(package).stdout(Stdio::piped());
     let mut contents = contents.spawn().context("starting dpkg-deb")?;
     let pipe = contents.stdout.take().context("output of dpkg-deb")?;
     let mut extract = Command::new("tar");
-    extract.args([
-        "--extract",
-        "--keep-directory-symlink",
-        "--no-same-owner",
-        "--directory",
-    ]);
-    extract.arg(root).args(
-        UNREAD
-            .iter()
-            .map(|name| format!("--exclude=./usr/share/{name}")),
-    );
-    extract.args([
-        "--exclude=./usr/lib/x86_64-linux-gnu/gconv",
-        "--exclude=./usr/lib/systemd",
-    ]);
+    extract.args(["--extract", "--keep-directory-symlink", "--no-same-owner", "--directory"]);
+    extract.arg(root).args(UNREAD.iter().map(|name| format!("--exclude=./usr/share/{name}")));
+    extract.args(["--exclude=./usr/lib/x86_64-linux-gnu/gconv", "--exclude=./usr/lib/systemd"]);
     let extracted = extract.stdin(pipe).status().context("starting tar")?;
     let read = contents.wait().context("waiting for dpkg-deb")?;
     if !(extracted.success() && read.success()) {
@@ -168,36 +133,20 @@ fn configure(root: &Path) -> Result<()> {
         + "sshd:x:101:65534::/run/sshd:/usr/sbin/nologin\n\
            tester:x:1000:1000::/home/tester:/bin/bash\n";
     fs::write(etc.join("passwd"), passwd)?;
-    fs::write(
-        etc.join("group"),
-        master("group.master")? + "tester:x:1000:\n",
-    )?;
+    fs::write(etc.join("group"), master("group.master")? + "tester:x:1000:\n")?;
     fs::write(etc.join("hosts"), "127.0.0.1 localhost zrepl-machine\n")?;
     // For tests over ssh: make host keys in the guest with "ssh-keygen -A".
     let sshd = "PermitRootLogin yes\nUsePAM no\nUseDNS no\nStrictModes no\n\
                 Subsystem sftp internal-sftp\n";
     fs::write(etc.join("ssh/sshd_config"), sshd)?;
-    for name in [
-        "auth",
-        "account",
-        "password",
-        "session",
-        "session-noninteractive",
-    ] {
+    for name in ["auth", "account", "password", "session", "session-noninteractive"] {
         let kind = name.split('-').next().unwrap_or(name);
-        fs::write(
-            etc.join(format!("pam.d/common-{name}")),
-            format!("{kind} required pam_permit.so\n"),
-        )?;
+        fs::write(etc.join(format!("pam.d/common-{name}")), format!("{kind} required pam_permit.so\n"))?;
     }
     replace_link("/proc/self/mounts", &etc.join("mtab"))?;
     let bin = root.join("usr/bin");
     replace_link("mawk", &bin.join("awk"))?;
-    for (name, target) in BUSYBOX
-        .iter()
-        .map(|name| (*name, "busybox"))
-        .chain([("sh", "bash")])
-    {
+    for (name, target) in BUSYBOX.iter().map(|name| (*name, "busybox")).chain([("sh", "bash")]) {
         if fs::symlink_metadata(bin.join(name)).is_err() {
             symlink(target, bin.join(name))?;
         }
@@ -223,10 +172,7 @@ fn configure(root: &Path) -> Result<()> {
     }
     let init = root.join("usr/sbin/guest-init");
     fs::write(&init, INIT)?;
-    Ok(fs::set_permissions(
-        &init,
-        fs::Permissions::from_mode(0o755),
-    )?)
+    Ok(fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?)
 }
 
 fn replace_link(target: &str, link: &Path) -> Result<()> {
@@ -236,9 +182,9 @@ fn replace_link(target: &str, link: &Path) -> Result<()> {
     Ok(symlink(target, link)?)
 }
 
-/// Everything that the result depends on besides the packages' content.
+/// Everything that the result depends on besides this file and the packages' content.
 pub(crate) fn inputs() -> Vec<&'static str> {
-    let mut inputs = vec![INIT, include_str!("userland.rs")];
+    let mut inputs = vec![INIT];
     inputs.extend(PACKAGES);
     inputs
 }

@@ -31,19 +31,11 @@ pub(crate) struct Source {
 }
 
 const fn debian(suite: &'static str) -> Source {
-    Source {
-        archive: Archive::Debian,
-        suite,
-        optional: false,
-    }
+    Source { archive: Archive::Debian, suite, optional: false }
 }
 
 const fn security(suite: &'static str) -> Source {
-    Source {
-        archive: Archive::Security,
-        suite,
-        optional: true,
-    }
+    Source { archive: Archive::Security, suite, optional: true }
 }
 
 /// A test machine: a Debian suite's kernel sources, OpenZFS and userland.
@@ -65,11 +57,7 @@ pub(crate) struct OpenZfs {
 /// Every version; the first is the default.
 pub(crate) const VERSIONS: &[OpenZfs] = &[OpenZfs {
     id: "2.3",
-    sources: &[
-        debian("trixie"),
-        debian("trixie-updates"),
-        security("trixie-security"),
-    ],
+    sources: &[debian("trixie"), debian("trixie-updates"), security("trixie-security")],
     prefer: None,
     linux: "linux-source-6.12",
     module: "zfs-dkms",
@@ -83,11 +71,7 @@ pub(crate) fn version(id: Option<&str>) -> Result<&'static OpenZfs> {
     };
     let Some(found) = found else {
         let known: Vec<_> = VERSIONS.iter().map(|version| version.id).collect();
-        bail!(
-            "no test machine for OpenZFS {}; known: {}",
-            id.unwrap_or("-"),
-            known.join(", ")
-        );
+        bail!("no test machine for OpenZFS {}; known: {}", id.unwrap_or("-"), known.join(", "));
     };
     Ok(found)
 }

@@ -27,9 +27,7 @@ fn pages(folder: &Path) -> Result<Vec<PathBuf>> {
         let entry = entry.with_context(|| folder.display().to_string())?;
         let (path, name) = (entry.path(), entry.file_name());
         let name = name.to_string_lossy();
-        let kind = entry
-            .file_type()
-            .with_context(|| path.display().to_string())?;
+        let kind = entry.file_type().with_context(|| path.display().to_string())?;
         if kind.is_dir() && !name.starts_with('.') && name != "target" {
             pages.extend(self::pages(&path)?);
         } else if kind.is_file() && name.ends_with(".md") {
@@ -52,14 +50,8 @@ fn targets(text: &str) -> Vec<(usize, String)> {
             continue;
         }
         let prose: String = line.split('`').step_by(2).collect();
-        let inline = prose
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next());
-        let reference = line
-            .strip_prefix('[')
-            .and_then(|rest| rest.split_once("]: "))
-            .map(|(_, to)| to);
+        let inline = prose.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let reference = line.strip_prefix('[').and_then(|rest| rest.split_once("]: ")).map(|(_, to)| to);
         let files = inline.chain(reference).filter_map(file_of);
         targets.extend(files.map(|file| (index + 1, file.to_owned())));
     }
@@ -82,10 +74,7 @@ mod tests {
     fn only_relative_links_outside_code_count() {
         let text = "See [a](docs/a.md#part \"title\") and [w](https://example.org/x).\n\
                     `[no](code.md)` [top](#top)\n```\n[no](fence.md)\n```\n[ref]: b.md\n";
-        assert_eq!(
-            targets(text),
-            [(1, "docs/a.md".to_owned()), (6, "b.md".to_owned())]
-        );
+        assert_eq!(targets(text), [(1, "docs/a.md".to_owned()), (6, "b.md".to_owned())]);
     }
 
     #[test]

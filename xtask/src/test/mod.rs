@@ -14,10 +14,8 @@ use tally::Tally;
 ///
 /// Goes on after a stage that failed, and ends with a table and the number of tests.
 #[derive(Args)]
-#[command(
-    after_help = "Examples:\n  cargo xtask test\n  cargo xtask test fmt clippy\n  \
-                        cargo xtask test zfs -- resume\n  cargo xtask test --zfs qemu zfs"
-)]
+#[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test fmt clippy\n  \
+                        cargo xtask test zfs -- resume\n  cargo xtask test --zfs qemu zfs")]
 pub(crate) struct Arguments {
     /// Stages to run
     #[arg(value_enum, value_name = "NAME")]
@@ -86,19 +84,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     print_summary(&reports);
     let good = reports.iter().all(|report| report.problem.is_none());
-    Ok(if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn run_stage(stage: Stage, arguments: &Arguments) -> Report {
     let start = Instant::now();
     let mut tests = Tally::default();
-    let mut problem = stages::run(stage, arguments, &mut tests)
-        .err()
-        .map(|error| format!("{error:#}"));
+    let mut problem = stages::run(stage, arguments, &mut tests).err().map(|error| format!("{error:#}"));
     if problem.is_some() && stage.is_tests() && tests.failed == 0 {
         // A test program that ended early failed, although no result line says so.
         tests.failed += 1;
@@ -106,19 +98,13 @@ fn run_stage(stage: Stage, arguments: &Arguments) -> Report {
     if problem.is_none() && stage.is_tests() && tests.passed == 0 {
         problem = Some("no test ran".to_owned());
     }
-    Report {
-        stage,
-        took: start.elapsed(),
-        tests,
-        problem,
-    }
+    Report { stage, took: start.elapsed(), tests, problem }
 }
 
 impl Stage {
     /// Its name on the command line.
     fn name(self) -> String {
-        self.to_possible_value()
-            .map_or_else(String::new, |value| value.get_name().to_owned())
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
     /// Whether it runs test programs, which it then must do.
@@ -136,27 +122,17 @@ fn closing_line(report: &Report) -> String {
 }
 
 fn print_summary(reports: &[Report]) {
-    println!(
-        "\n{:<8} {:<7} {:>9} {:>7} {:>7}",
-        "stage", "result", "time", "passed", "failed"
-    );
+    println!("\n{:<8} {:<7} {:>9} {:>7} {:>7}", "stage", "result", "time", "passed", "failed");
     let mut total = Tally::default();
     for report in reports {
-        let result = if report.problem.is_none() {
-            "ok"
-        } else {
-            "FAILED"
-        };
+        let result = if report.problem.is_none() { "ok" } else { "FAILED" };
         let counts = if report.stage.is_tests() {
             format!(" {:>7} {:>7}", report.tests.passed, report.tests.failed)
         } else {
             String::new()
         };
         let seconds = report.took.as_secs_f64();
-        println!(
-            "{:<8} {result:<7} {seconds:>7.1} s{counts}",
-            report.stage.name()
-        );
+        println!("{:<8} {result:<7} {seconds:>7.1} s{counts}", report.stage.name());
         total += report.tests;
     }
     println!("\n{} passed, {} failed", total.passed, total.failed);

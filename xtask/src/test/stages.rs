@@ -26,24 +26,11 @@ pub(super) fn run(stage: Stage, arguments: &Arguments, tests: &mut Tally) -> Res
     match stage {
         Stage::Fmt => silent(&mut cargo(["fmt", "--all", "--check"]), "run `cargo fmt`"),
         Stage::Clippy => silent(
-            &mut cargo([
-                "clippy",
-                "--quiet",
-                "--workspace",
-                "--all-targets",
-                "--",
-                "-Dwarnings",
-            ]),
+            &mut cargo(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-Dwarnings"]),
             "see its messages above",
         ),
         Stage::Unit => {
-            let command = cargo([
-                "test",
-                "--quiet",
-                "--workspace",
-                "--exclude=sim",
-                "--no-fail-fast",
-            ]);
+            let command = cargo(["test", "--quiet", "--workspace", "--exclude=sim", "--no-fail-fast"]);
             counted(filtered(command, pattern), tests)
         }
         Stage::Sim => {
@@ -90,10 +77,7 @@ fn counted(mut command: Command, tests: &mut Tally) -> Result<()> {
 
 fn documentation() -> Result<()> {
     let mut command = cargo(["doc", "--quiet", "--no-deps", "--workspace"]);
-    silent(
-        command.env("RUSTDOCFLAGS", "-Dwarnings"),
-        "see the messages of rustdoc above",
-    )?;
+    silent(command.env("RUSTDOCFLAGS", "-Dwarnings"), "see the messages of rustdoc above")?;
     let broken = links::broken(cargo::workspace())?;
     for link in &broken {
         eprintln!("{link}");
@@ -146,15 +130,9 @@ fn in_guests(platform: Kernel, arguments: &Arguments, tests: &mut Tally) -> Resu
     let ends: Vec<Result<u8>> = std::thread::scope(|scope| {
         let guests: Vec<_> = (1..=GUESTS)
             .map(|number| {
-                let streams = Streams::Separate {
-                    stdout: Box::new(output.clone()),
-                    stderr: Box::new(std::io::stderr()),
-                };
-                let mut argv = suite(
-                    &programs,
-                    Path::new("/tmp/suite"),
-                    arguments.pattern.as_deref(),
-                );
+                let streams =
+                    Streams::Separate { stdout: Box::new(output.clone()), stderr: Box::new(std::io::stderr()) };
+                let mut argv = suite(&programs, Path::new("/tmp/suite"), arguments.pattern.as_deref());
                 argv.push(format!("--shard={number}/{GUESTS}").into());
                 let guest = Guest {
                     memory_mib: GUEST_MEMORY_MIB,

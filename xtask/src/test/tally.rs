@@ -22,10 +22,7 @@ impl AddAssign for Tally {
 fn parse(line: &str) -> Option<Tally> {
     let counts = line.trim().strip_prefix("test result: ")?;
     let count = |word: &str| {
-        let mut words = counts
-            .split([' ', ';', '.'])
-            .filter(|found| !found.is_empty())
-            .peekable();
+        let mut words = counts.split([' ', ';', '.']).filter(|found| !found.is_empty()).peekable();
         while let Some(number) = words.next() {
             if words.peek() == Some(&word) {
                 return number.parse().ok();
@@ -33,10 +30,7 @@ fn parse(line: &str) -> Option<Tally> {
         }
         None
     };
-    Some(Tally {
-        passed: count("passed")?,
-        failed: count("failed")?,
-    })
+    Some(Tally { passed: count("passed")?, failed: count("failed")? })
 }
 
 /// A test program's output: shown line by line, and counted. Clones count together.
@@ -96,21 +90,9 @@ mod tests {
     #[test]
     fn result_lines_are_understood() {
         let ok = "test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s";
-        assert_eq!(
-            parse(ok),
-            Some(Tally {
-                passed: 5,
-                failed: 0
-            })
-        );
+        assert_eq!(parse(ok), Some(Tally { passed: 5, failed: 0 }));
         let bad = "test result: FAILED. 11 passed; 2 failed; 0 ignored; 0 measured; 1 filtered out";
-        assert_eq!(
-            parse(bad),
-            Some(Tally {
-                passed: 11,
-                failed: 2
-            })
-        );
+        assert_eq!(parse(bad), Some(Tally { passed: 11, failed: 2 }));
         assert_eq!(parse("test a ... ok"), None);
         assert_eq!(parse("test result: ok."), None);
     }
@@ -120,15 +102,8 @@ mod tests {
         let mut one = Counted::default();
         let mut two = one.clone();
         one.write_all(b"test result: ok. 1 pas").unwrap();
-        two.write_all(b"test result: FAILED. 2 passed; 3 failed; x\n")
-            .unwrap();
+        two.write_all(b"test result: FAILED. 2 passed; 3 failed; x\n").unwrap();
         one.write_all(b"sed; 0 failed;\n").unwrap();
-        assert_eq!(
-            one.tally(),
-            Tally {
-                passed: 3,
-                failed: 3
-            }
-        );
+        assert_eq!(one.tally(), Tally { passed: 3, failed: 3 });
     }
 }

@@ -238,6 +238,23 @@ impl Receiver {
         self.side.zfs.receive(&args, stream).await.map_err(|error| refused(&error))
     }
 
+    /// Receives a stream whose head fits the request.
+    async fn receive_checked(
+        &self,
+        target: &DatasetName,
+        request: &ReceiveRequest,
+        stream: ByteStream,
+    ) -> Result<(), CallError> {
+        let facts = self.side.facts(target).await?;
+        let plan = self.plan(target, request, facts.as_ref())?;
+        if facts.is_none() {
+            self.make_ancestors(&request.filesystem, target).await?;
+        }
+        self.receive_stream(target, request, &plan, stream).await?;
+        let received = Facts::received(facts, plan.replaces_placeholder);
+        self.protect(target, request, received).await
+    }
+
     async fn can_resume(&self, target: &DatasetName) -> Result<bool, CallError> {
         if self.resumable.initialized() {
             return Ok(true);
@@ -290,15 +307,10 @@ impl Endpoint for Receiver {
         let _guard = self.side.lock(&target).await?;
         let head = Head::read(&mut stream).await?;
         head.check(request)?;
-
-        let facts = self.side.facts(&target).await?;
-        let plan = self.plan(&target, request, facts.as_ref())?;
-        if facts.is_none() {
-            self.make_ancestors(&request.filesystem, &target).await?;
+        match self.receive_checked(&target, request, head.followed_by(stream)).await {
+            Err(refusal) => Err(self.side.or_pool_missing(&target, refusal).await),
+            Ok(()) => Ok(()),
         }
-        self.receive_stream(&target, request, &plan, head.followed_by(stream)).await?;
-        let received = Facts::received(facts, plan.replaces_placeholder);
-        self.protect(&target, request, received).await
     }
 
     async fn send_completed(&self, _: &SendRequest) -> Result<(), CallError> {

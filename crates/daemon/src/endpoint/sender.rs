@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use model::event::What;
+use model::name::MAX_NAME_LEN;
 use model::plan::protection::{after_completion, protect_before_send};
-use model::protection::{Protection, ProtectionKind, cursor_name};
+use model::protection::{Protection, ProtectionKind, ProtectionStrategy, cursor_name, tentative_cursor_name};
 use model::view::{Encryption, View};
 use model::{DatasetName, FilesystemFilter, JobName, VersionKind, VersionRef};
 use wire::{CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
@@ -97,6 +98,24 @@ impl Sender {
         if self.send.flags.raw && encrypted && !self.send.encrypted {
             return Err(needs_person(format!(
                 "policy mandates raw+unencrypted sends, but filesystem {name:?} is encrypted"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether the bookmarks that the step needs, now and when it has arrived, can have their names: a
+    /// step that cannot be completed is not worth its bytes.
+    fn check_names(&self, request: &SendRequest, strategy: ProtectionStrategy) -> Result<(), CallError> {
+        let longest = match strategy {
+            ProtectionStrategy::Nothing => return Ok(()),
+            ProtectionStrategy::Resumability => cursor_name(request.to.guid, &self.side.job),
+            ProtectionStrategy::Incremental => tentative_cursor_name(request.to.guid, &self.side.job),
+        };
+        let filesystem = request.filesystem.as_str();
+        let length = filesystem.len() + 1 + longest.map_err(CallError::permanent)?.as_str().len();
+        if length > MAX_NAME_LEN {
+            return Err(needs_person(format!(
+                "cannot protect a step of filesystem {filesystem:?}: the name of its replication cursor would be {length} bytes long, ZFS allows {MAX_NAME_LEN} (use a shorter job name)"
             )));
         }
         Ok(())
@@ -226,19 +245,9 @@ impl Sender {
             }
         }
     }
-}
 
-#[async_trait]
-impl Endpoint for Sender {
-    async fn list(&self) -> Result<View, CallError> {
-        let seen = self.scan().await?;
-        let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
-        Ok(View { sends_encrypted: Some(self.send.encrypted), ..View::new(views.collect()) })
-    }
-
-    async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {
+    async fn protect_and_start(&self, request: &SendRequest) -> Result<SendReply, CallError> {
         let filesystem = &request.filesystem;
-        self.check_access(filesystem)?;
         if request.to.kind != VersionKind::Snapshot {
             return Err(CallError::permanent(format!("cannot send {filesystem}{}: it is not a snapshot", request.to)));
         }
@@ -247,6 +256,7 @@ impl Endpoint for Sender {
         self.check_policy(filesystem, facts.encryption)?;
 
         let strategy = request.protection.for_step(request.from.as_ref());
+        self.check_names(request, strategy)?;
         let changes =
             protect_before_send(&self.side.job, request.from.as_ref(), &request.to, strategy, &facts.protections)
                 .map_err(CallError::permanent)?;
@@ -264,6 +274,24 @@ impl Endpoint for Sender {
             expected: stream.expected.shared(),
             stream: Box::pin(Sending::new(stream.bytes, STALL, guard)),
         })
+    }
+}
+
+#[async_trait]
+impl Endpoint for Sender {
+    async fn list(&self) -> Result<View, CallError> {
+        let seen = self.scan().await?;
+        let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
+        Ok(View { sends_encrypted: Some(self.send.encrypted), ..View::new(views.collect()) })
+    }
+
+    async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {
+        let filesystem = &request.filesystem;
+        self.check_access(filesystem)?;
+        match self.protect_and_start(request).await {
+            Err(refusal) => Err(self.side.or_pool_missing(filesystem, refusal).await),
+            started => started,
+        }
     }
 
     async fn receive(&self, _: &ReceiveRequest, _: wire::ByteStream) -> Result<(), CallError> {

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use model::event::What;
 use model::protection::{Protection, bookmark_protection, hold_protection};
 use model::view::{FilesystemView, PartialReceive};
-use model::{DatasetName, JobName};
+use model::{DatasetName, JobName, RetryClass};
 use wire::CallError;
-use zfs::{Dataset, Hold, Listing, Scope, Snapshot, Zfs};
+use zfs::{Dataset, ErrorKind, Hold, Listing, Scope, Snapshot, Zfs};
 
 use super::locks::{Guard, Locks};
-use super::refused;
 use super::table::{Facts, Known, Table};
 use super::transient;
+use super::{needs_person, refused};
 use crate::events::Events;
 
 /// What a sender and a receiver have in common. Names are those of this side's pools.
@@ -97,6 +97,22 @@ impl Side {
             .lock(name)
             .await
             .ok_or_else(|| transient(format!("another step of filesystem {:?} is still under way", name.as_str())))
+    }
+
+    /// The refusal of a request about a dataset, or, if its pool is not there, that: a dataset of such a
+    /// pool merely does not exist for ZFS.
+    pub(super) async fn or_pool_missing(&self, name: &DatasetName, refusal: CallError) -> CallError {
+        let Ok(pool) = DatasetName::parse(name.pool()) else { return refusal };
+        if refusal.class() != RetryClass::Permanent {
+            return refusal;
+        }
+        match self.zfs.dataset(&pool).await {
+            Err(error) if error.is_not_found() || matches!(error.kind, ErrorKind::PoolMissing { .. }) => {
+                let pool = pool.to_string();
+                needs_person(format!("{refusal}: {}", ErrorKind::PoolMissing { pool }))
+            }
+            _ => refusal,
+        }
     }
 
     async fn with_protections(&self, datasets: Vec<Dataset>) -> Result<Vec<Seen>, CallError> {

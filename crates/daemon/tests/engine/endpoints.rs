@@ -217,11 +217,15 @@ async fn stale_protections_are_removed_and_told() {
     let others = HoldTag::parse("zrepl_STEP_J_other").unwrap();
     zfs.hold(&others, &snapshots[..1]).await;
     world.events();
-    assert_eq!(world.daemons.sender.clean_stale_protections().await.unwrap(), 3);
+    assert_eq!(world.daemons.sender.clean_stale_protections().await.unwrap(), 2);
     let told = world.events().into_iter().filter(|what| matches!(what, What::Protection { .. })).count();
-    assert_eq!(told, 3);
+    assert_eq!(told, 2);
     assert_eq!(world.source_versions("src/b").await, ["@1", "#zrepl_CURSOR_G_GUID_J_push", "@2"]);
-    assert_eq!(world.source_versions("src/a").await, ["@1 zrepl_STEP_J_other", "#zrepl_CURSOR_G_GUID_J_push", "@2"]);
+    // An older cursor may be all that is left of the base; only what knows the receiver removes it.
+    assert_eq!(
+        world.source_versions("src/a").await,
+        ["#zrepl_CURSOR_G_GUID_J_push", "@1 zrepl_STEP_J_other", "#zrepl_CURSOR_G_GUID_J_push", "@2"]
+    );
     assert_eq!(world.daemons.sender.clean_stale_protections().await.unwrap(), 0);
     assert_eq!(receiver(&world).await.clean_stale_protections().await.unwrap(), 0);
 }

@@ -110,6 +110,12 @@ fn protect(fs: &mut FilesystemView, marks: &[(ProtectionKind, usize)]) {
     set_held(fs);
 }
 
+/// Destroys snapshots of which a cursor may remain.
+fn lose_unheld(fs: &mut FilesystemView, lost: &[bool]) {
+    let is_lost = |v: &&Version| v.is_snapshot() && v.userrefs == 0 && lost[v.guid.0 as usize - 1];
+    fs.versions = fs.versions.iter().filter(|version| !is_lost(version)).cloned().collect();
+}
+
 prop_compose! {
     fn any_sides(name: &'static str)(
         sender_have in prop::collection::vec(0u8..4, 6),
@@ -123,6 +129,7 @@ prop_compose! {
         sender_marks in prop::collection::vec((prop::sample::select(vec![
             ProtectionKind::Cursor, ProtectionKind::TentativeCursor, ProtectionKind::StepHold,
         ]), 0usize..6), 0..4),
+        sender_lost in prop::collection::vec(prop::bool::weighted(0.3), 6),
         receiver_marks in prop::collection::vec((Just(ProtectionKind::LastReceivedHold), 0usize..6), 0..3),
     ) -> (FilesystemView, Option<FilesystemView>) {
         let order: Vec<u64> = (1..7).collect();
@@ -130,6 +137,7 @@ prop_compose! {
         let mut sender = blank(if sender_mark { Placeholder::On } else { Placeholder::Unset });
         sender.versions = Version::sorted(side_versions(&sender_have, &order, false));
         protect(&mut sender, &sender_marks);
+        lose_unheld(&mut sender, &sender_lost);
         let mut receiver = blank(match receiver_mark { 0 => Placeholder::On, 1 => Placeholder::Off, _ => Placeholder::Unset });
         let mut list = side_versions(&receiver_have, &receiver_order, true);
         if foreign {
@@ -454,13 +462,12 @@ proptest! {
         world.left = cut;
         let _ = world.apply(&plan);
         world.left = usize::MAX;
-        for fs in world.sender.filesystems.values_mut() {
-            let stale = stale_protections(&fs.protections);
+        for name in NAMES.map(dataset) {
+            let base = world.common(&name);
+            let stale = stale_protections(&world.sender.filesystems[&name].protections);
             prop_assert!(!stale.creates());
-            fs.protections.retain(|existing| !stale.release.contains(existing));
-            for bookmark in &stale.destroy_bookmarks {
-                drop_bookmark(fs, bookmark);
-            }
+            prop_assert!(world.sender_changes(&name, &stale).is_ok());
+            prop_assert_eq!(world.common(&name), base);
         }
         let plan = world.plan();
         prop_assert_eq!(names_in_conflict(&plan), conflicts.iter().collect::<Vec<_>>());

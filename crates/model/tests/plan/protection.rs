@@ -102,16 +102,17 @@ fn after_a_receive_only_its_snapshot_is_held() {
 }
 
 #[test]
-fn stale_is_what_no_step_can_need() {
+fn stale_is_what_no_step_and_no_base_can_need() {
     let table = [
         ("", ""),
         ("cursor:c30", ""),
-        ("cursor:a10 cursor:c30 cursor:b20", "-cursor:a -cursor:b"),
+        // if the receiver lost c and b, the cursor on a is all that is left of the base
+        ("cursor:a10 cursor:c30 cursor:b20", ""),
         ("received:a10 received:b20", "-hold @a"),
         ("cursor:b20 step:a10 step:b20 step:c30", "-hold @a -hold @b"),
         ("step:a10 step:b20", "-hold @a"),
         ("step:a10", ""),
-        ("cursor:b20 tentative:a10 tentative:b20 tentative:c30", "-tentative:a -tentative:b"),
+        ("cursor:b20 tentative:a10 tentative:b20 tentative:c30", "-tentative:b"),
         ("tentative:a10 tentative:b20", ""),
         // a step from b to c was interrupted: what it needs stays
         ("cursor:b20 step:c30 tentative:c30 received:a10", ""),

@@ -115,10 +115,14 @@ fn reason(reason: &str, object: &str) -> Option<ErrorKind> {
     Some(match reason {
         _ if is_absence(reason) => K::NotFound,
         "parent does not exist" | "no such tag on this dataset" => K::NotFound,
+        // ESRCH of a send: the bookmark from which it is to start.
+        "No such process" => K::NotFound,
         "no such pool" | "no such pool available." => K::PoolMissing { pool: pool() },
-        "dataset already exists" | "bookmark exists" | "snapshot exists" | "tag already exists on this dataset" => {
-            K::Exists
-        }
+        "dataset already exists"
+        | "destination already exists"
+        | "bookmark exists"
+        | "snapshot exists"
+        | "tag already exists on this dataset" => K::Exists,
         "dataset is busy" | "pool or dataset is busy" | "target is busy" | "Device busy" => K::Busy,
         "snapshot has dependent clones" | "snapshot is cloned" => K::HasClones,
         "filesystem has children" | "volume has children" | "filesystem has dependent clones" => K::HasChildren,
@@ -127,7 +131,10 @@ fn reason(reason: &str, object: &str) -> Option<ErrorKind> {
         "pool is read-only" | "Read-only file system" => K::ReadOnly,
         "permission denied" | "Permission denied" => K::PermissionDenied,
         "pool I/O is currently suspended" => K::PoolSuspended { pool: pool() },
-        "dataset key must be loaded" | "inherited key must be loaded" | "encryption key not loaded" => K::KeyNotLoaded,
+        "dataset key must be loaded"
+        | "inherited key must be loaded"
+        | "encryption key not loaded"
+        | "encryption root's key is not loaded or provided" => K::KeyNotLoaded,
         _ if reason.starts_with("no such pool '") => K::PoolMissing { pool: pool() },
         _ if reason.starts_with("it's being held. Run 'zfs holds -r ") => K::Held,
         _ if reason.starts_with("incremental source (") && reason.ends_with(") does not exist") => K::NotFound,
@@ -152,9 +159,9 @@ fn receive(message: Message<'_>, stderr: &str) -> Option<ErrorKind> {
         "zfs receive -F cannot be used to destroy an encrypted filesystem or overwrite an unencrypted one with an encrypted one" => {
             K::EncryptionBoundary
         }
-        // The state that the token stands for is gone.
+        // The state that the token stands for is gone, or the target has snapshots that came after it.
         "kernel modules must be upgraded to receive this stream." if message.verb == "receive resume stream" => {
-            K::BadResumeToken("the target has no state of an interrupted receive".to_owned())
+            K::BadResumeToken("the target has no state that it continues".to_owned())
         }
         "kernel modules must be upgraded to receive this stream."
         | "pool must be upgraded to receive this stream."
@@ -166,6 +173,7 @@ fn receive(message: Message<'_>, stderr: &str) -> Option<ErrorKind> {
         _ if between("destination '", "' does not exist") => K::NotFound,
         _ if between("destination '", "' exists") => K::TargetExists,
         _ if between("Resuming recv on existing destination '", "'") => K::TargetExists,
+        _ if between("destination has children (eg. ", ")") => K::HasChildren,
         _ if between("destination has snapshots (eg. ", ")") => K::TargetHasSnapshots,
         _ if between("destination ", " has been modified") => K::TargetModified,
         _ if between("most recent snapshot of ", " does not") => K::SourceMismatch,

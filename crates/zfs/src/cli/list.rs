@@ -1,13 +1,12 @@
 //! Listings: one process for the datasets, one for their versions, side by side.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashSet;
 
-use model::{DatasetName, Version};
+use model::DatasetName;
 
 use super::argv::{self, Argv, Depth};
 use super::classify;
-use super::parse::{DatasetRows, VersionRows};
+use super::parse::{DatasetRows, VersionRows, Versions};
 use super::run::{Failure, Runner};
 use crate::error::{Error, ErrorKind};
 use crate::listing::{Dataset, Listing, Scope};
@@ -98,8 +97,6 @@ async fn read_datasets(
         Error::new("list", object(roots), ErrorKind::Output { command: "zfs get".to_owned(), problem })
     })
 }
-
-type Versions = HashMap<String, Arc<[Version]>>;
 
 async fn read_versions(runner: &Runner, depth: Depth, roots: &[DatasetName]) -> Result<(Versions, Vec<String>), Error> {
     let mut rows = VersionRows::default();

@@ -84,6 +84,9 @@ fn each_line<E>(bytes: &[u8], line: &mut impl FnMut(&str) -> Result<(), E>) -> R
     text.strip_suffix('\n').unwrap_or(&text).split('\n').try_for_each(line)
 }
 
+/// Versions by the name of their dataset, in order and with exact capacity.
+pub(crate) type Versions = HashMap<String, Arc<[Version]>>;
+
 /// Rows of [`super::argv::list_versions`], sorted into datasets.
 #[derive(Debug, Default)]
 pub(crate) struct VersionRows {
@@ -145,8 +148,8 @@ impl VersionRows {
         &mut self.datasets[self.current.1]
     }
 
-    /// The versions of each dataset in order, with exact capacity, and what was left out.
-    pub(crate) fn finish(mut self) -> (HashMap<String, Arc<[Version]>>, Vec<String>) {
+    /// The versions, and what was left out.
+    pub(crate) fn finish(mut self) -> (Versions, Vec<String>) {
         let versions = self
             .by_name
             .into_iter()

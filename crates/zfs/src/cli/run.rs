@@ -382,6 +382,15 @@ impl Stderr {
         .await;
     }
 
+    /// Reads what is known to be there, without waiting for more.
+    pub(crate) async fn read_available(&mut self) {
+        std::future::poll_fn(|cx| {
+            self.poll_drain(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     async fn read_all(&mut self) {
         while std::future::poll_fn(|cx| self.poll_read(cx)).await {}
     }

@@ -68,7 +68,11 @@ async fn read_head(process: &mut Process, object: &str) -> Result<(BeginRecord, 
     let mut chunk = vec![0; HEAD_CHUNK];
     loop {
         match parse_begin(&head) {
-            Ok(Parsed::Done(begin)) => return Ok((begin, head)),
+            Ok(Parsed::Done(begin)) => {
+                // The size was printed before the first byte.
+                process.stderr.read_available().await;
+                return Ok((begin, head));
+            }
             Ok(Parsed::NeedMore(_)) => {}
             Err(problem) => {
                 let command = process.command.clone();
@@ -124,19 +128,21 @@ struct SendReader {
 }
 
 enum State {
-    Streaming {
-        process: Process,
-        /// What was read already, and how much of it was passed on.
-        head: Vec<u8>,
-        passed: usize,
-    },
+    Streaming(Box<Streaming>),
     Ending(Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>),
     Ended(Result<(), Error>),
 }
 
+struct Streaming {
+    process: Process,
+    /// What was read already, and how much of it was passed on.
+    head: Vec<u8>,
+    passed: usize,
+}
+
 impl SendReader {
     fn new(process: Process, head: Vec<u8>, object: String) -> Self {
-        Self { state: State::Streaming { process, head, passed: 0 }, object }
+        Self { state: State::Streaming(Box::new(Streaming { process, head, passed: 0 })), object }
     }
 }
 
@@ -148,7 +154,8 @@ impl AsyncRead for SendReader {
         let this = &mut *self;
         loop {
             match &mut this.state {
-                State::Streaming { process, head, passed } => {
+                State::Streaming(streaming) => {
+                    let Streaming { process, head, passed } = &mut **streaming;
                     if let Some(rest) = head.get(*passed..).filter(|rest| !rest.is_empty()) {
                         let n = rest.len().min(buffer.remaining());
                         buffer.put_slice(rest.get(..n).unwrap_or_default());
@@ -180,7 +187,8 @@ impl SendReader {
     fn end(&mut self) {
         let object = self.object.clone();
         let streaming = std::mem::replace(&mut self.state, State::Ended(Ok(())));
-        if let State::Streaming { mut process, .. } = streaming {
+        if let State::Streaming(streaming) = streaming {
+            let mut process = streaming.process;
             self.state = State::Ending(Box::pin(async move {
                 process.stdout = None;
                 process.finish().await;

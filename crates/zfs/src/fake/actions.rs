@@ -204,7 +204,7 @@ impl Host {
     }
 
     pub(super) fn abort_receive(&mut self, name: &DatasetName) -> Result<(), ErrorKind> {
-        let node = self.node(name)?;
+        let Ok(node) = self.node(name) else { return Ok(()) };
         let Some(partial) = &node.partial else { return Ok(()) };
         if partial.receiving {
             return Err(ErrorKind::Busy);

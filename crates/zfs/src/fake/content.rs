@@ -1,7 +1,7 @@
 //! What a dataset holds, and how two states of it differ.
 //!
 //! Contents share everything that is equal: a snapshot costs one reference, a changed file its changed
-//! blocks.
+//! Some(file.bytes())s.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +11,11 @@ use sha2::{Digest, Sha256};
 /// Bytes of a block, the default record size of ZFS.
 pub(super) const BLOCK: usize = 128 * 1024;
 
-/// The object that every filesystem has; full streams begin with it.
+/// The object that every filesystem has, and with which streams begin. What ZFS keeps there besides the
+/// files is nothing but bytes here, as many as a real stream has.
 pub(super) const MASTER: u64 = 1;
+const MASTER_OF_FULL: usize = 44_016;
+const MASTER_OF_INCREMENTAL: usize = 2048;
 
 /// The files of a dataset. A volume has one, with an empty name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +28,12 @@ struct File {
     name: String,
     size: u64,
     blocks: BTreeMap<u64, Arc<[u8]>>,
+}
+
+impl File {
+    fn bytes(&self) -> Vec<u8> {
+        self.blocks.values().map(|block| &**block).collect::<Vec<_>>().concat()
+    }
 }
 
 /// One step from a content to another, as one record of a stream carries it.
@@ -74,6 +83,11 @@ impl Content {
         Some(file.blocks.values().flat_map(|block| block.iter().copied()).collect())
     }
 
+    /// All files with their bytes.
+    pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        self.files.values().map(|file| (file.name.clone(), file.bytes())).collect()
+    }
+
     fn object_of(&self, name: &str) -> Option<u64> {
         self.files.iter().find(|(_, file)| file.name == name).map(|(object, _)| *object)
     }
@@ -85,7 +99,7 @@ impl Content {
     /// Applies one change.
     pub(super) fn apply(&mut self, change: Change) {
         match change {
-            Change::Object { object: MASTER, .. } => {}
+            Change::Object { object: MASTER, .. } | Change::Write { object: MASTER, .. } => {}
             Change::Object { object, name, size } => {
                 let file = Arc::make_mut(self.files.entry(object).or_default());
                 file.name = name;
@@ -118,8 +132,10 @@ impl Content {
         if changes.is_empty() && from.is_some() {
             return changes;
         }
-        let master = Change::Object { object: MASTER, name: String::new(), size: 0 };
-        std::iter::once(master).chain(changes).collect()
+        let len = if from.is_none() { MASTER_OF_FULL } else { MASTER_OF_INCREMENTAL };
+        let master = Change::Object { object: MASTER, name: String::new(), size: len as u64 };
+        let data = Change::Write { object: MASTER, offset: 0, data: vec![0; len].into() };
+        [master, data].into_iter().chain(changes).collect()
     }
 
     /// The size of all blocks, shared or not.

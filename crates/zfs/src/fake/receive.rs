@@ -50,8 +50,11 @@ impl Partial {
     fn apply(&mut self, change: Change, record_len: u64) {
         self.started = true;
         self.bytes += record_len;
-        if !matches!(change, Change::Free { .. }) {
-            self.position = change.position();
+        match change {
+            // A resumed stream describes its object once more, without going back to its start.
+            Change::Object { object, .. } if object == self.position.0 => {}
+            Change::Free { .. } => {}
+            _ => self.position = change.position(),
         }
         self.content.apply(change);
     }
@@ -63,10 +66,13 @@ pub(super) struct Session {
     dataset: DatasetName,
     snapshot: VersionName,
     force: bool,
+    resumed: bool,
+    /// The newest snapshot when the receive began.
+    newest: Option<Guid>,
     /// What the properties were, to be restored if an existing dataset's receive fails.
     old_properties: Option<Properties>,
-    /// Room for this many bytes was found at the start.
-    room: u64,
+    /// How many bytes fit, as found at the start, and what more of them run into.
+    room: Option<(u64, ErrorKind)>,
     written: u64,
 }
 
@@ -91,6 +97,7 @@ impl Host {
         match self.node(name) {
             Err(_) if incremental || resumed => return Err(ErrorKind::NotFound),
             Err(_) => self.check_new(name)?,
+            Ok(_) if resumed && incremental => {}
             Ok(node) if incremental => {
                 if let Some(snap) = node.snap(&args.snapshot) {
                     let same = snap.guid == head.begin.to;
@@ -154,13 +161,11 @@ impl Host {
             _ => {}
         }
         let base = node.snap_by_guid(from).ok_or(ErrorKind::SourceMismatch)?;
-        if force {
+        // The target of a resumed stream is looked at when all of it has arrived, see `check_end`.
+        if force || resumed {
             return Ok(());
         }
         let is_newest = node.snapshots.last().is_some_and(|snap| snap.guid == from);
-        if resumed && !is_newest {
-            return Err(no_state());
-        }
         // Snapshots without changes in between are in the way of raw streams only.
         if node.modified > base.txg || (is_raw(head) && !is_newest) { Err(ErrorKind::TargetModified) } else { Ok(()) }
     }
@@ -174,6 +179,7 @@ impl Host {
             self.next_txg(name.pool());
         }
         let node = self.datasets.get_mut(name).ok_or(ErrorKind::NotFound)?;
+        let newest = node.snapshots.last().map(|snap| snap.guid);
         let old_properties = (!is_new && !node.incomplete).then(|| node.properties.clone());
         apply_properties(node, args, head);
         match &mut node.partial {
@@ -187,6 +193,8 @@ impl Host {
             dataset: name.clone(),
             snapshot: args.snapshot.clone(),
             force: args.target == ReceiveTarget::Replace,
+            resumed,
+            newest,
             old_properties,
             room: self.room(name),
             written: 0,
@@ -206,18 +214,19 @@ impl Host {
         Ok(node)
     }
 
-    /// Bytes that fit below `name`, found by doubling and halving the question.
-    fn room(&self, name: &DatasetName) -> u64 {
+    /// Bytes that fit below `name`, found by halving the question; none if there is no limit.
+    fn room(&self, name: &DatasetName) -> Option<(u64, ErrorKind)> {
         const LARGEST: u64 = 1 << 50;
-        if self.no_room(name, LARGEST).is_none() {
-            return u64::MAX;
-        }
+        let mut reason = self.no_room(name, LARGEST)?;
         let (mut fits, mut too_much) = (0, LARGEST);
         while fits + 1 < too_much {
             let middle = fits.midpoint(too_much);
-            if self.no_room(name, middle).is_none() { fits = middle } else { too_much = middle }
+            match self.no_room(name, middle) {
+                None => fits = middle,
+                Some(found) => (too_much, reason) = (middle, found),
+            }
         }
-        fits
+        Some((fits, reason))
     }
 
     /// Takes one record. An error ends the receive; what arrived before stays.
@@ -232,9 +241,10 @@ impl Host {
         }
         self.writable(session.dataset.pool())?;
         session.written += payload;
-        if session.written > session.room {
-            let kind = self.no_room(&session.dataset, payload).unwrap_or(ErrorKind::NoSpace);
-            return Err(kind);
+        if let Some((room, reason)) = &session.room
+            && session.written > *room
+        {
+            return Err(reason.clone());
         }
         let partial = self.datasets.get_mut(&session.dataset).and_then(|node| node.partial.as_mut());
         partial.ok_or(ErrorKind::NotFound)?.apply(change, len);
@@ -250,8 +260,10 @@ impl Host {
         if partial.content.hash() != expected {
             return Err(failed("recv", "the received content is not that of the sent snapshot"));
         }
-        let newer = newer_than_base(node, partial.from);
-        if newer.iter().any(|snap| !session.force || self.undestroyable(name, node, snap).is_some()) {
+        check_end(node, partial, session)?;
+        // Without -F they are without changes, and stay.
+        let newer = if session.force { newer_than_base(node, partial.from) } else { &[] };
+        if newer.iter().any(|snap| self.undestroyable(name, node, snap).is_some()) {
             return Err(ErrorKind::Busy);
         }
         let newer: Vec<Guid> = newer.iter().map(|snap| snap.guid).collect();
@@ -294,6 +306,27 @@ impl Host {
         }
         None
     }
+}
+
+/// Why a stream that has arrived whole cannot become a snapshot: what changed at the target meanwhile,
+/// or, of a resumed stream, since its beginning.
+fn check_end(node: &Node, partial: &Partial, session: &Session) -> Result<(), ErrorKind> {
+    if node.snap(&session.snapshot).is_some() {
+        return Err(ErrorKind::Exists);
+    }
+    if session.force || node.incomplete {
+        return Ok(());
+    }
+    let newest = node.snapshots.last();
+    let base = node.snapshots.iter().find(|snap| Some(snap.guid) == partial.from);
+    if session.resumed && newest.map(|snap| snap.guid) != partial.from {
+        return Err(no_state());
+    }
+    if newest.map(|snap| snap.guid) != session.newest {
+        // In the words of ZFS, the stream is invalid.
+        return Err(ErrorKind::Truncated);
+    }
+    if node.modified > base.map_or(0, |base| base.txg) { Err(ErrorKind::TargetModified) } else { Ok(()) }
 }
 
 fn check_partial(node: &Node, head: &Head, resumed: bool) -> Result<(), ErrorKind> {

@@ -1,5 +1,6 @@
 //! What a person, or another program, does on the machine: everything that [`Zfs`](crate::Zfs) does not.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::view::DatasetKind;
@@ -140,6 +141,11 @@ impl FakeHost {
     /// Reads a file of the live dataset.
     pub fn read_file(&self, dataset: &DatasetName, file: &str) -> Option<Vec<u8>> {
         self.lock().node(dataset).ok()?.head.read(file)
+    }
+
+    /// The files of the live dataset.
+    pub fn files(&self, dataset: &DatasetName) -> Result<BTreeMap<String, Vec<u8>>, ErrorKind> {
+        Ok(self.lock().node(dataset)?.head.files())
     }
 
     /// The content of the live dataset.

@@ -35,7 +35,7 @@ impl FakeZfs {
     }
 
     pub(super) async fn run_receive(&self, args: &ReceiveArgs, stream: ByteStream) -> Result<(), Error> {
-        let object = format!("{}@{}", args.dataset, args.snapshot);
+        let object = args.dataset.to_string();
         let failed = |kind| Error::new("receive into", &object, kind);
         let call = self.faults.begin(Verb::Receive, object.clone());
         call.pass(Moment::Before).await.map_err(failed)?;

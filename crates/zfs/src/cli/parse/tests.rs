@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn versions(text: &str) -> Result<(HashMap<String, Arc<[Version]>>, Vec<String>), Unexpected> {
+fn versions(text: &str) -> Result<(Versions, Vec<String>), Unexpected> {
     let mut rows = VersionRows::default();
     text.lines().try_for_each(|line| rows.push(line))?;
     Ok(rows.finish())

@@ -1,0 +1,161 @@
+//! Durations as text: zrepl's `1d` and Go's `1h30m`, each accepted wherever a duration is.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+const UNITS: [(&str, u64); 10] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("µs", 1_000),
+    ("μs", 1_000),
+    ("ms", 1_000_000),
+    ("s", SECOND),
+    ("m", 60 * SECOND),
+    ("h", 3600 * SECOND),
+    ("d", 24 * 3600 * SECOND),
+    ("w", 7 * 24 * 3600 * SECOND),
+];
+const SECOND: u64 = 1_000_000_000;
+
+/// A text that is no duration.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum DurationError {
+    #[error("the time unit is missing")]
+    MissingUnit,
+    #[error("a duration cannot be negative")]
+    Negative,
+    #[error("unknown time unit {0:?}")]
+    UnknownUnit(String),
+    #[error("longer than 292 years")]
+    TooLong,
+    #[error("not a duration")]
+    Malformed,
+}
+
+impl DurationError {
+    /// What to write instead of `text`.
+    pub(crate) fn hint(&self, text: &str) -> String {
+        let number: String = text.trim().chars().take_while(char::is_ascii_digit).collect();
+        let number = if number.is_empty() { "10" } else { &number };
+        match self {
+            DurationError::MissingUnit => format!("write `{number}s`, `{number}m`, `{number}h` or `{number}d`"),
+            DurationError::UnknownUnit(unit) if matches!(unit.as_str(), "M" | "min" | "mins" | "minutes") => {
+                format!("minutes are `{number}m`")
+            }
+            DurationError::UnknownUnit(unit) if matches!(unit.as_str(), "D" | "day" | "days") => {
+                format!("days are `{number}d`")
+            }
+            DurationError::Negative => "remove the `-`".to_owned(),
+            _ => "write a number and one of `s`, `m`, `h`, `d`, `w`, such as `10m` or `1h30m`".to_owned(),
+        }
+    }
+}
+
+/// Parses a duration; `0` needs no unit.
+pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
+    let (negative, rest) = match text.trim().strip_prefix(['+', '-']) {
+        Some(rest) => (text.trim().starts_with('-'), rest),
+        None => (false, text.trim()),
+    };
+    let nanoseconds = parse_unsigned(rest)?;
+    if negative && nanoseconds > 0 {
+        return Err(DurationError::Negative);
+    }
+    let nanoseconds = i64::try_from(nanoseconds).map_err(|_| DurationError::TooLong)?;
+    Ok(Duration::from_nanos(nanoseconds.unsigned_abs()))
+}
+
+fn parse_unsigned(text: &str) -> Result<u128, DurationError> {
+    if text == "0" {
+        return Ok(0);
+    }
+    let (mut rest, mut sum) = (text, 0_u128);
+    while !rest.is_empty() {
+        let (number, after) = split(rest, |c| c.is_ascii_digit() || c == '.');
+        let (unit, after) = split(after.trim_start(), |c| !c.is_ascii_digit() && c != '.');
+        rest = after;
+        sum = sum.saturating_add(part(number, unit.trim_end())?);
+    }
+    if text.is_empty() { Err(DurationError::Malformed) } else { Ok(sum) }
+}
+
+fn split(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()))
+}
+
+/// One number with its unit, in nanoseconds.
+fn part(number: &str, unit: &str) -> Result<u128, DurationError> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
+        return Err(DurationError::Malformed);
+    }
+    if unit.is_empty() {
+        return Err(DurationError::MissingUnit);
+    }
+    let unknown = || DurationError::UnknownUnit(unit.chars().take(20).collect());
+    let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(unknown)?;
+    let factor = u128::from(*factor);
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| DurationError::TooLong)? };
+    // More digits than these are worth less than a nanosecond of the longest unit.
+    let fraction = fraction.get(..fraction.len().min(18)).unwrap_or_default();
+    let parts = fraction
+        .bytes()
+        .fold((0_u128, 1_u128), |(sum, scale), digit| (sum * 10 + u128::from(digit.saturating_sub(b'0')), scale * 10));
+    Ok(u128::from(whole) * factor + parts.0 * factor / parts.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_syntaxes_are_read() {
+        let cases = [
+            ("10m", 600_000),
+            ("90s", 90_000),
+            ("1d", 86_400_000),
+            ("1w", 604_800_000),
+            (" 10 m ", 600_000),
+            ("+1m", 60_000),
+            ("007s", 7_000),
+            ("1h30m", 5_400_000),
+            ("1.5h", 5_400_000),
+            (".5s", 500),
+            ("2500ms", 2_500),
+            ("0", 0),
+            ("-0s", 0),
+            ("1d12h", 129_600_000),
+            ("5.s", 5_000),
+        ];
+        for (text, milliseconds) in cases {
+            assert_eq!(parse(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        assert_eq!(parse("1µs"), Ok(Duration::from_micros(1)));
+        assert_eq!(parse("30ns"), Ok(Duration::from_nanos(30)));
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        let unknown = |unit: &str| DurationError::UnknownUnit(unit.to_owned());
+        let cases = [
+            ("10", DurationError::MissingUnit),
+            ("1h30", DurationError::MissingUnit),
+            ("-1m", DurationError::Negative),
+            ("10M", unknown("M")),
+            ("10min", unknown("min")),
+            ("1_0m", unknown("_")),
+            ("1y", unknown("y")),
+            ("", DurationError::Malformed),
+            ("m", DurationError::Malformed),
+            ("1.2.3s", DurationError::Malformed),
+            (".s", DurationError::Malformed),
+            ("293y", unknown("y")),
+            ("99999w", DurationError::TooLong),
+            ("99999999999999999999999s", DurationError::TooLong),
+        ];
+        for (text, error) in cases {
+            assert_eq!(parse(text), Err(error), "{text}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The `jobs` of a file.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use model::plan::replication::{InitialReplication, ReplicationPolicy};
+use model::protection::{ProtectionPolicy, ProtectionStrategy};
+use model::{DatasetName, JobName, VersionName};
+
+use crate::decode::{Field, Place, Section, all, shown};
+use crate::types::{
+    Concurrency, Job, LocalConnect, LocalServe, PlaceholderEncryption, PushJob, PushPruning, RecvOptions, SendOptions,
+    SinkJob, SnapJob, Snapshotting,
+};
+use crate::values::{
+    bad_name, boolean, brief, client_identity, count, dataset, filesystems, interval, keep_rules, local_keep_rules,
+    property, property_key, text, timeout,
+};
+
+const TYPES: [&str; 5] = ["push", "sink", "snap", "pull", "source"];
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What jobs say that other jobs may contradict.
+#[derive(Default)]
+pub(crate) struct Claims {
+    pub(crate) names: RefCell<Vec<(JobName, Place)>>,
+    pub(crate) served: RefCell<Vec<(String, Place)>>,
+    pub(crate) dialled: RefCell<Vec<(String, Place)>>,
+    pub(crate) roots: RefCell<Vec<(DatasetName, Place)>>,
+}
+
+pub(crate) fn jobs(field: &Field<'_>, claims: &Claims) -> Option<Vec<Job>> {
+    all(field.items()?, |item| job(item, claims))
+}
+
+fn job(field: &Field<'_>, claims: &Claims) -> Option<Job> {
+    let (mut section, kind) = field.tagged(&TYPES)?;
+    match kind.as_str() {
+        "push" => push(section, claims).map(Job::Push),
+        "sink" => sink(section, claims).map(Job::Sink),
+        "snap" => snap(section, claims).map(Job::Snap),
+        other => section
+            .unsupported_type(&format!("job type `{other}`"), "this version has `push`, `snap` and local `sink` jobs"),
+    }
+}
+
+fn push(mut section: Section<'_>, claims: &Claims) -> Option<PushJob> {
+    let name = name(&mut section, claims);
+    let connect = section.required("connect", |field| connect(field, claims));
+    let filesystems = section.required("filesystems", filesystems);
+    let send = section.subsection("send", SendOptions::default(), send);
+    let (protection, concurrency) =
+        section.subsection("replication", (ProtectionPolicy::default(), Concurrency::default()), replication).unzip();
+    let initial = section.subsection("conflict_resolution", InitialReplication::default(), conflict_resolution);
+    let snapshotting = section.required("snapshotting", snapshotting);
+    let pruning = section.required("pruning", push_pruning);
+    section.finish()?;
+    Some(PushJob {
+        name: name?,
+        connect: connect?,
+        filesystems: filesystems?,
+        send: send?,
+        replication: ReplicationPolicy { initial: initial?, protection: protection? },
+        concurrency: concurrency?,
+        snapshotting: snapshotting?,
+        pruning: pruning?,
+    })
+}
+
+fn sink(mut section: Section<'_>, claims: &Claims) -> Option<SinkJob> {
+    let name = name(&mut section, claims);
+    let root_fs = section.required("root_fs", |field| {
+        let root = dataset(field)?;
+        claims.roots.borrow_mut().push((root.clone(), field.place()));
+        Some(root)
+    });
+    let serve = section.required("serve", |field| serve(field, claims));
+    let recv = section.subsection("recv", RecvOptions::default(), recv);
+    section.finish()?;
+    Some(SinkJob { name: name?, root_fs: root_fs?, serve: serve?, recv: recv? })
+}
+
+fn snap(mut section: Section<'_>, claims: &Claims) -> Option<SnapJob> {
+    let name = name(&mut section, claims);
+    let filesystems = section.required("filesystems", filesystems);
+    let snapshotting = section.required("snapshotting", snapshotting);
+    let keep = section.required("pruning", |field| {
+        let mut section = field.section()?;
+        let keep = section.required("keep", local_keep_rules);
+        section.finish()?;
+        keep
+    });
+    section.finish()?;
+    Some(SnapJob { name: name?, filesystems: filesystems?, snapshotting: snapshotting?, keep: keep? })
+}
+
+/// Names end up on disk; those that begin with `_` are the daemon's own.
+fn name(section: &mut Section<'_>, claims: &Claims) -> Option<JobName> {
+    section.required("name", |field| {
+        let text = &field.scalar("a job name")?.text;
+        if text.starts_with('_') {
+            let message = format!("job name `{}` is reserved for internal use (starts with _)", shown(text));
+            return field.fail(message, Some("choose a name that begins otherwise".to_owned()));
+        }
+        match JobName::parse(text) {
+            Ok(name) => {
+                claims.names.borrow_mut().push((name.clone(), field.place()));
+                Some(name)
+            }
+            Err(error) => bad_name(field, &error),
+        }
+    })
+}
+
+fn connect(field: &Field<'_>, claims: &Claims) -> Option<LocalConnect> {
+    let (mut section, kind) = field.tagged(&["local", "tcp", "tls", "ssh+stdinserver"])?;
+    if kind != "local" {
+        return section
+            .unsupported_type(&format!("transport `{kind}`"), "this version replicates within one daemon: `local`");
+    }
+    let listener_name = section.required("listener_name", |field| {
+        let name = text(field)?;
+        claims.dialled.borrow_mut().push((name.clone(), field.place()));
+        Some(name)
+    });
+    let client_identity = section.required("client_identity", client_identity);
+    let dial_timeout = section.optional("dial_timeout", DIAL_TIMEOUT, timeout);
+    section.finish()?;
+    Some(LocalConnect { listener_name: listener_name?, client_identity: client_identity?, dial_timeout: dial_timeout? })
+}
+
+fn serve(field: &Field<'_>, claims: &Claims) -> Option<LocalServe> {
+    let (mut section, kind) = field.tagged(&["local", "tcp", "tls", "stdinserver"])?;
+    if kind != "local" {
+        return section
+            .unsupported_type(&format!("transport `{kind}`"), "this version replicates within one daemon: `local`");
+    }
+    let listener_name = section.required("listener_name", |field| {
+        let name = text(field)?;
+        claims.served.borrow_mut().push((name.clone(), field.place()));
+        Some(name)
+    });
+    section.finish()?;
+    Some(LocalServe { listener_name: listener_name? })
+}
+
+fn send(mut section: Section<'_>) -> Option<SendOptions> {
+    let mut flag = |key| section.optional(key, false, boolean);
+    let (encrypted, raw) = (flag("encrypted"), flag("raw"));
+    let (send_properties, backup_properties) = (flag("send_properties"), flag("backup_properties"));
+    let (large_blocks, compressed) = (flag("large_blocks"), flag("compressed"));
+    let embedded_data = flag("embedded_data");
+    section.optional("saved", (), |field| match boolean(field)? {
+        true => field.unsupported("`saved`", "remove it, or set it to `false`"),
+        false => Some(()),
+    });
+    section.unsupported("bandwidth_limit", "remove it: streams are as fast as they can be");
+    section.finish()?;
+    Some(SendOptions {
+        encrypted: encrypted?,
+        raw: raw?,
+        send_properties: send_properties?,
+        backup_properties: backup_properties?,
+        large_blocks: large_blocks?,
+        compressed: compressed?,
+        embedded_data: embedded_data?,
+    })
+}
+
+fn replication(mut section: Section<'_>) -> Option<(ProtectionPolicy, Concurrency)> {
+    let protection = section.subsection("protection", ProtectionPolicy::default(), |mut section| {
+        let default = ProtectionPolicy::default();
+        let initial = section.optional("initial", default.initial, strategy);
+        let incremental = section.optional("incremental", default.incremental, strategy);
+        section.finish()?;
+        Some(ProtectionPolicy { initial: initial?, incremental: incremental? })
+    });
+    let concurrency = section.subsection("concurrency", Concurrency::default(), |mut section| {
+        let default = Concurrency::default();
+        let steps = section.optional("steps", default.steps, count);
+        let size_estimates = section.optional("size_estimates", default.size_estimates, count);
+        section.finish()?;
+        Some(Concurrency { steps: steps?, size_estimates: size_estimates? })
+    });
+    section.finish()?;
+    Some((protection?, concurrency?))
+}
+
+fn strategy(field: &Field<'_>) -> Option<ProtectionStrategy> {
+    let words = ["guarantee_resumability", "guarantee_incremental", "guarantee_nothing"];
+    Some(match field.one_of("protection", &words)?.as_str() {
+        "guarantee_resumability" => ProtectionStrategy::Resumability,
+        "guarantee_incremental" => ProtectionStrategy::Incremental,
+        _ => ProtectionStrategy::Nothing,
+    })
+}
+
+fn conflict_resolution(mut section: Section<'_>) -> Option<InitialReplication> {
+    let initial = section.optional("initial_replication", InitialReplication::default(), |field| {
+        let words = ["most_recent", "all", "fail"];
+        Some(match field.one_of("initial replication", &words)?.as_str() {
+            "most_recent" => InitialReplication::MostRecent,
+            "all" => InitialReplication::All,
+            _ => InitialReplication::Fail,
+        })
+    });
+    section.finish()?;
+    initial
+}
+
+fn push_pruning(field: &Field<'_>) -> Option<PushPruning> {
+    let mut section = field.section()?;
+    let keep_sender = section.required("keep_sender", keep_rules);
+    let keep_receiver = section.required("keep_receiver", keep_rules);
+    section.finish()?;
+    Some(PushPruning { keep_sender: keep_sender?, keep_receiver: keep_receiver? })
+}
+
+fn recv(mut section: Section<'_>) -> Option<RecvOptions> {
+    let placeholder_encryption = section.subsection("placeholder", PlaceholderEncryption::default(), |mut section| {
+        let encryption = section.optional("encryption", PlaceholderEncryption::default(), placeholder_encryption);
+        section.finish()?;
+        encryption
+    });
+    let properties = section.subsection("properties", (Vec::new(), Vec::new()), |mut section| {
+        let inherit = section.list("inherit", property);
+        let override_ = section.take("override").map_or(Some(Vec::new()), |field| overrides(&field));
+        section.finish()?;
+        Some((inherit?, override_?))
+    });
+    section.unsupported("bandwidth_limit", "remove it: streams are as fast as they can be");
+    section.finish()?;
+    let (inherit, override_) = properties?;
+    Some(RecvOptions { placeholder_encryption: placeholder_encryption?, inherit, override_ })
+}
+
+fn placeholder_encryption(field: &Field<'_>) -> Option<PlaceholderEncryption> {
+    let words = ["unspecified", "inherit", "off"];
+    Some(match field.one_of("placeholder encryption", &words)?.as_str() {
+        "inherit" => PlaceholderEncryption::Inherit,
+        "off" => PlaceholderEncryption::Off,
+        _ => PlaceholderEncryption::Unspecified,
+    })
+}
+
+fn overrides(field: &Field<'_>) -> Option<Vec<(String, String)>> {
+    let entries = field.entries("a mapping of properties to values")?;
+    let decoded = entries.into_iter().map(|(name, field)| {
+        let value = if field.is_null() { Some(String::new()) } else { text(&field) };
+        property_key(name, &field).zip(value)
+    });
+    let decoded: Vec<Option<(String, String)>> = decoded.collect();
+    decoded.into_iter().collect()
+}
+
+fn snapshotting(field: &Field<'_>) -> Option<Snapshotting> {
+    let (mut section, kind) = field.tagged(&["periodic", "manual", "cron"])?;
+    match kind.as_str() {
+        "periodic" => periodic(section),
+        "manual" => section.finish().map(|()| Snapshotting::Manual),
+        _ => section.unsupported_type("snapshotting by `cron`", "this version has `periodic` and `manual`"),
+    }
+}
+
+fn periodic(mut section: Section<'_>) -> Option<Snapshotting> {
+    let prefix = section.required("prefix", prefix);
+    let interval = section.required("interval", interval);
+    let format = section.optional("timestamp_format", (), timestamp_format);
+    let location = section.optional("timestamp_location", (), timestamp_location);
+    section.unsupported("hooks", "remove it: snapshots are taken without hooks");
+    section.finish()?;
+    format.and(location)?;
+    Some(Snapshotting::Periodic { prefix: prefix?, interval: interval? })
+}
+
+fn prefix(field: &Field<'_>) -> Option<String> {
+    let prefix = text(field)?;
+    // Any time will do: all are written with the same characters and length.
+    match VersionName::parse(&format!("{prefix}20200601_000000_000")) {
+        Ok(_) => Some(prefix),
+        Err(error) => {
+            let hint = "letters, digits, `-`, `_`, `.`, `:` and blanks are possible";
+            field.fail(format!("prefix leads to an {}", brief(&error)), Some(hint.to_owned()))
+        }
+    }
+}
+
+fn timestamp_format(field: &Field<'_>) -> Option<()> {
+    let format = text(field)?;
+    if format.eq_ignore_ascii_case("dense") {
+        return Some(());
+    }
+    field.unsupported(&format!("timestamp format `{}`", shown(&format)), "this version has `dense`, the default")
+}
+
+fn timestamp_location(field: &Field<'_>) -> Option<()> {
+    let location = text(field)?;
+    if location.is_empty() || location == "UTC" {
+        return Some(());
+    }
+    let hint = "remove it, or write `UTC`".to_owned();
+    field.fail(format!("timestamp format `dense` requires UTC, not `{}`", shown(&location)), Some(hint))
+}

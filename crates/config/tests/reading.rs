@@ -1,0 +1,80 @@
+//! Files that cannot be read, and where relative paths of `include` lead.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test ends when its ground is missing")]
+
+use std::fs;
+use std::path::Path;
+
+fn refusal(path: &Path) -> String {
+    config::load(Some(path)).expect_err("refused").to_string()
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("x.yml");
+    let shown = path.display();
+    assert_eq!(refusal(&path), format!("error: cannot read {shown}: no such file or directory"));
+    let folder = dir.path().display();
+    assert_eq!(refusal(dir.path()), format!("error: cannot read {folder}: is a directory"));
+    fs::write(&path, b"jobs: []\n# \xff\n").expect("write");
+    assert_eq!(refusal(&path), format!("error: cannot read {shown}: not UTF-8 in line 2"));
+    fs::write(&path, "#".repeat((4 << 20) + 1)).expect("write");
+    assert_eq!(refusal(&path), format!("error: cannot read {shown}: the configuration is larger than 4 MiB"));
+}
+
+#[test]
+fn the_limit_is_for_all_files_together() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let main = dir.path().join("main.yml");
+    fs::write(&main, "include: [a.yml, b.yml]\n").expect("write");
+    for name in ["a.yml", "b.yml"] {
+        fs::write(dir.path().join(name), "#".repeat(3 << 20)).expect("write");
+    }
+    let errors = config::load(Some(&main)).expect_err("too much");
+    let message = format!("cannot read {}: the configuration is larger than 4 MiB", dir.path().join("b.yml").display());
+    assert_eq!(errors.errors.iter().map(|error| error.message()).collect::<Vec<_>>(), [message]);
+}
+
+#[test]
+fn what_is_no_regular_file_can_be_read_when_it_is_named() {
+    let loaded = config::load(Some(Path::new("/dev/null"))).expect("empty");
+    assert!(loaded.config.jobs.is_empty());
+}
+
+#[test]
+fn an_include_that_exists_only_in_the_current_directory_is_read_with_a_warning() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let main = dir.path().join("main.yml");
+    // Tests run in the folder of their crate.
+    fs::write(&main, "include: [../../tests/configs/valid/snap.yml]\n").expect("write");
+    let loaded = config::load(Some(&main)).expect("valid");
+    assert_eq!(loaded.config.jobs.len(), 1);
+    assert_eq!(loaded.warnings.len(), 1);
+    assert_eq!(
+        loaded.warnings[0].message(),
+        "`../../tests/configs/valid/snap.yml` is found in the current directory only"
+    );
+}
+
+#[test]
+fn an_absolute_include_stays_absolute() {
+    let (dir, other) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (main, included) = (dir.path().join("main.yml"), other.path().join("jobs.yml"));
+    fs::write(&main, format!("include: [{}, {}]\n", included.display(), dir.path().join("empty.d").display()))
+        .expect("write");
+    fs::create_dir(dir.path().join("empty.d")).expect("create");
+    fs::write(&included, "jobs: [{type: sink, name: s, root_fs: p, serve: {type: local, listener_name: l}}]\n")
+        .expect("write");
+    let loaded = config::load(Some(&main)).expect("valid");
+    assert_eq!(loaded.config.jobs[0].name().as_str(), "s");
+    assert!(loaded.warnings.is_empty());
+}
+
+#[test]
+fn include_needs_a_file() {
+    let errors = config::parse("memory", "include: [a.yml]\n").expect_err("refused");
+    assert_eq!(errors.errors[0].message(), "`include` works only in a file");
+    let location = errors.errors[0].location().expect("a place");
+    assert_eq!((location.line, location.column, errors.errors[0].field()), (1, 11, "include[0]"));
+}

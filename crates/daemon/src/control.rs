@@ -1,0 +1,178 @@
+//! The control socket: HTTP over a Unix socket, as zrepl's clients speak it.
+//!
+//! The directory is the protection: whoever can reach the socket may wake and reset jobs.
+
+mod socket;
+
+use std::convert::Infallible;
+use std::io::{self, BufWriter, Write};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use model::event::What;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::daemon::Shared;
+use crate::dispatch::Operation;
+use crate::limits::{ACCEPT_PAUSE, CONTROL_CONNECTION, CONTROL_CONNECTIONS, CONTROL_REQUEST, CONTROL_REQUEST_BYTES};
+use crate::report::{Status, Version};
+
+pub use socket::{Socket, SocketError};
+
+/// The name under which the socket appears among the jobs.
+pub const JOB: &str = "_control";
+
+/// A report is written in pieces of this size, of which few exist at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// Serves requests until `end`, then removes the socket's file.
+pub(crate) async fn serve(socket: Socket, shared: Shared, end: CancellationToken) {
+    let listener = match socket.listener() {
+        Ok(listener) => listener,
+        Err(error) => {
+            shared.events.tell(What::Error { subsystem: "job", message: error.to_string() });
+            return;
+        }
+    };
+    let router = router(shared.clone());
+    let mut connections = JoinSet::new();
+    while let Some(accepted) = end.run_until_cancelled(accept(&listener, &mut connections)).await {
+        match accepted {
+            Ok(stream) => {
+                connections.spawn(tokio::time::timeout(CONTROL_CONNECTION, connection(stream, router.clone())));
+            }
+            Err(error) => {
+                let message = format!("cannot accept a connection on {}: {error}", socket.path().display());
+                shared.events.tell(What::Warning { subsystem: "job", message });
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The next client, once there is room for it.
+async fn accept<T: 'static>(listener: &UnixListener, connections: &mut JoinSet<T>) -> io::Result<UnixStream> {
+    while connections.try_join_next().is_some() {}
+    while connections.len() >= CONTROL_CONNECTIONS {
+        connections.join_next().await;
+    }
+    Ok(listener.accept().await?.0)
+}
+
+/// One request and its answer. What goes wrong on the way is the client's to notice.
+async fn connection(stream: UnixStream, router: Router) {
+    let service = TowerToHyperService::new(router);
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(CONTROL_REQUEST)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = served.await;
+}
+
+fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/version", any(version))
+        .route("/status", any(status))
+        .route("/signal", any(signal))
+        .fallback(|| async { text(StatusCode::NOT_FOUND, "404 page not found\n") })
+        .with_state(shared)
+}
+
+/// zrepl's answers are declared as plain text, JSON or not.
+fn text(status: StatusCode, body: impl Into<Body>) -> Response {
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body.into()).into_response()
+}
+
+async fn version() -> Response {
+    match serde_json::to_string(&Version::own()) {
+        Ok(json) => text(StatusCode::OK, json + "\n"),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+async fn status(State(shared): State<Shared>) -> Response {
+    text(StatusCode::OK, Body::from_stream(stream(shared.status())))
+}
+
+/// The report in pieces, written no faster than they are taken: the whole text may be larger than
+/// everything else that the daemon holds.
+fn stream(status: Status) -> impl futures::Stream<Item = Result<Bytes, Infallible>> {
+    let (pieces, taken) = mpsc::channel(2);
+    tokio::task::spawn_blocking(move || {
+        let mut writer = BufWriter::with_capacity(CHUNK, Pieces(pieces));
+        // The only way to fail is that nobody takes the pieces any longer.
+        let _ = status.write_json(&mut writer).and_then(|()| writer.write_all(b"\n")).and_then(|()| writer.flush());
+    });
+    futures::stream::unfold(taken, |mut taken| async { Some((Ok(taken.recv().await?), taken)) })
+}
+
+struct Pieces(mpsc::Sender<Bytes>);
+
+impl Write for Pieces {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.0.blocking_send(Bytes::copy_from_slice(piece)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn signal(State(shared): State<Shared>, body: Body) -> Response {
+    let body = tokio::time::timeout(CONTROL_REQUEST, axum::body::to_bytes(body, CONTROL_REQUEST_BYTES)).await;
+    let request = match body {
+        Ok(Ok(bytes)) => Request::parse(&bytes),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("the request was not complete after {CONTROL_REQUEST:?}")),
+    };
+    let Request { name, op } = match request {
+        Ok(request) => request,
+        Err(problem) => return text(StatusCode::BAD_REQUEST, problem),
+    };
+    let operation = match op.as_str() {
+        "wakeup" => Operation::Wakeup,
+        "reset" => Operation::Reset,
+        _ => return text(StatusCode::INTERNAL_SERVER_ERROR, format!("operation {op:?} is invalid")),
+    };
+    match shared.dispatch.signal(&name, operation).await {
+        Ok(()) => text(StatusCode::OK, "{}\n"),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+/// What `/signal` is asked.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Request {
+    name: String,
+    op: String,
+}
+
+impl Request {
+    /// Reads `{"Name": …, "Op": …}`. As in zrepl, letter case of the keys does not matter and other
+    /// keys are ignored.
+    fn parse(body: &[u8]) -> Result<Request, String> {
+        let fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let mut request = Request::default();
+        for (key, value) in fields {
+            let field = match key.to_ascii_lowercase().as_str() {
+                "name" => &mut request.name,
+                "op" => &mut request.op,
+                _ => continue,
+            };
+            *field = value.as_str().ok_or_else(|| format!("{key:?} is not a string"))?.to_owned();
+        }
+        Ok(request)
+    }
+}

@@ -1,0 +1,204 @@
+//! A running daemon: what it is made of, how it starts and how it stops.
+//!
+//! The program and the simulator run this same code; what differs between them is the [`World`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::Config;
+use model::event::What;
+use model::{JobName, event};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use wire::{Connector, LocalNetwork};
+use zfs::Zfs;
+
+use crate::clock::Clock;
+use crate::control::{self, SocketError};
+use crate::dispatch::{Dispatch, Operation, SignalError};
+use crate::events::{Events, Reader};
+use crate::job;
+use crate::limits;
+use crate::report::{Status, StatusFold};
+use crate::tasks::Tasks;
+use crate::tuning::Tuning;
+
+/// Replaces a job's way to its other side, for a simulation of faulty networks.
+pub type WrapConnector = Arc<dyn Fn(&JobName, Arc<dyn Connector>) -> Arc<dyn Connector> + Send + Sync>;
+
+/// Replaces a job's handle on ZFS, to attribute what it starts to the job's events.
+pub type WrapZfs = Arc<dyn Fn(Arc<dyn Zfs>, &Events) -> Arc<dyn Zfs> + Send + Sync>;
+
+/// What a daemon lives in.
+#[derive(Clone)]
+pub struct World {
+    /// The pools.
+    pub zfs: Arc<dyn Zfs>,
+    /// Applied to `zfs` for every job, together with the job's events.
+    pub job_zfs: WrapZfs,
+    /// Wall-clock time.
+    pub clock: Clock,
+    /// Where jobs of one process meet.
+    pub network: LocalNetwork,
+    /// Applied to the connector of every job that has one.
+    pub connector: WrapConnector,
+    /// Whom events are told besides the status report.
+    pub readers: Vec<Arc<dyn Reader>>,
+    /// Settings from the environment.
+    pub tuning: Tuning,
+}
+
+impl World {
+    /// A world with the machine's clock, nobody listening, and default settings.
+    pub fn new(zfs: Arc<dyn Zfs>) -> World {
+        World {
+            zfs,
+            job_zfs: Arc::new(|zfs, _| zfs),
+            clock: Clock::system(),
+            network: LocalNetwork::default(),
+            connector: Arc::new(|_, connector| connector),
+            readers: Vec::new(),
+            tuning: Tuning::default(),
+        }
+    }
+}
+
+/// Why a daemon did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Nobody could talk to it.
+    #[error(transparent)]
+    Control(#[from] SocketError),
+}
+
+/// What a daemon still waited for when its time to stop was over.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("not stopped within {deadline:?}, still waiting for {}", waiting_for.join(", "))]
+pub struct StillRunning {
+    /// How long it waited.
+    pub deadline: Duration,
+    /// Tasks and child processes.
+    pub waiting_for: Vec<String>,
+}
+
+/// What the daemon's parts share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub world: World,
+    pub events: Events,
+    pub dispatch: Dispatch,
+    pub tasks: Tasks,
+    /// Cancelled when the jobs shall end.
+    pub jobs: CancellationToken,
+    pub status: Arc<StatusFold>,
+}
+
+impl Shared {
+    /// The status report as it is now.
+    pub(crate) fn status(&self) -> Status {
+        self.status.status(self.world.zfs.running(), &self.world.tuning)
+    }
+}
+
+/// A running daemon. Dropping it ends everything at once, as a kill would; see [`Daemon::stop`].
+pub struct Daemon {
+    shared: Shared,
+    /// The dispatcher and the control socket, which outlive the jobs.
+    services: Tasks,
+    end_services: CancellationToken,
+}
+
+impl Daemon {
+    /// Starts all jobs and the control socket. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The control socket cannot be made, or another daemon uses it. Nothing else stops a start:
+    /// pools may appear later.
+    pub fn start(config: Config, world: World) -> Result<Daemon, StartError> {
+        let socket = config.global.control_socket.as_deref().map(control::Socket::bind).transpose()?;
+        let status = Arc::new(StatusFold::new(&config));
+        let readers = std::iter::once(Arc::clone(&status) as Arc<dyn Reader>).chain(world.readers.iter().cloned());
+        let events = Events::new(world.clock.clone(), readers.collect());
+        let (jobs, end_services) = (CancellationToken::new(), CancellationToken::new());
+        let (dispatch, mut dispatcher) = Dispatch::new(events.clone(), jobs.clone());
+        let shared = Shared { world, events, dispatch, tasks: Tasks::default(), jobs, status };
+        let services = Tasks::default();
+
+        shared.events.tell(What::DaemonStarted { version: crate::VERSION.to_owned() });
+        for job in config.jobs {
+            let name = job.name().clone();
+            dispatcher.add(name.as_str(), job::start(job, &shared));
+        }
+        if let Some(socket) = socket {
+            dispatcher.add(control::JOB, crate::dispatch::Slot::Passive);
+            services.spawn(
+                "control socket",
+                &shared.events,
+                control::serve(socket, shared.clone(), end_services.clone()),
+            );
+        }
+        services.spawn("dispatcher", &shared.events, dispatcher.run(end_services.clone()));
+        Ok(Daemon { shared, services, end_services })
+    }
+
+    /// Starts an invocation of a job now, or after the one that runs.
+    ///
+    /// # Errors
+    /// See [`SignalError`].
+    pub async fn wakeup(&self, job: &str) -> Result<(), SignalError> {
+        self.shared.dispatch.signal(job, Operation::Wakeup).await
+    }
+
+    /// Cancels the invocation of a job that runs; the job waits for its next one.
+    ///
+    /// # Errors
+    /// See [`SignalError`].
+    pub async fn reset(&self, job: &str) -> Result<(), SignalError> {
+        self.shared.dispatch.signal(job, Operation::Reset).await
+    }
+
+    /// The status report as it is now.
+    pub fn status(&self) -> Status {
+        self.shared.status()
+    }
+
+    /// Cancels what runs and waits until all tasks have ended and all children are reaped; the
+    /// socket file is gone then. `cause` is what the log says.
+    ///
+    /// # Errors
+    /// [`limits::STOP`] passed first.
+    pub async fn stop(&self, cause: &str) -> Result<(), StillRunning> {
+        let stopped = tokio::time::timeout(limits::STOP, async {
+            self.shared.dispatch.stop(cause).await;
+            self.shared.tasks.wait().await;
+            self.end_services.cancel();
+            self.services.wait().await;
+        });
+        if stopped.await.is_err() {
+            return Err(self.still_running());
+        }
+        self.shared.events.tell(What::DaemonStopped);
+        Ok(())
+    }
+
+    fn still_running(&self) -> StillRunning {
+        let tasks = [self.shared.tasks.alive(), self.services.alive()].concat();
+        let commands = self.shared.world.zfs.running();
+        let commands = commands.iter().map(|command| format!("`{}`", command.args.join(" ")));
+        StillRunning { deadline: limits::STOP, waiting_for: tasks.into_iter().chain(commands).collect() }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.shared.jobs.cancel();
+        self.end_services.cancel();
+        self.shared.tasks.abort();
+        self.services.abort();
+    }
+}
+
+/// A summary of an invocation that ended by its own failure.
+pub(crate) fn failed_invocation() -> event::InvocationSummary {
+    event::InvocationSummary { errors: 1, ..event::InvocationSummary::default() }
+}

@@ -1,0 +1,96 @@
+//! Jobs: when something is done. What is done is in `act`.
+
+mod periodic;
+mod push;
+mod sink;
+mod snap;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use config::types::{Job, Snapshotting};
+use model::event::{InvocationSummary, What};
+use model::{FilesystemFilter, JobName};
+use tokio::sync::mpsc;
+use zfs::Zfs;
+
+use crate::daemon::{Shared, failed_invocation};
+use crate::dispatch::{Slot, Start};
+use crate::events::Events;
+use crate::tasks::catch;
+
+/// Starts a job's tasks; what the dispatcher has to know of it.
+pub(crate) fn start(job: Job, shared: &Shared) -> Slot {
+    match job {
+        Job::Push(job) => push::start(job, shared),
+        Job::Sink(job) => sink::start(job, shared),
+        Job::Snap(job) => snap::start(job, shared),
+    }
+}
+
+/// A job and what it needs of the daemon.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub name: JobName,
+    /// The daemon's events, as this job's.
+    pub events: Events,
+    /// The pools, as this job's.
+    pub zfs: Arc<dyn Zfs>,
+    pub shared: Shared,
+}
+
+impl Context {
+    fn new(name: &JobName, shared: &Shared) -> Context {
+        let events = shared.events.of_job(name);
+        let zfs = (shared.world.job_zfs)(Arc::clone(&shared.world.zfs), &events);
+        Context { name: name.clone(), events, zfs, shared: shared.clone() }
+    }
+
+    /// Runs a task of the job. Its panic ends the task alone.
+    fn spawn(&self, what: &str, task: impl Future<Output = ()> + Send + 'static) {
+        self.shared.tasks.spawn(&format!("{what} of job {}", self.name), &self.events, task);
+    }
+
+    /// Runs the snapshotter that the configuration asks for.
+    fn spawn_snapshotter(&self, snapshotting: Snapshotting, filesystems: FilesystemFilter) {
+        match snapshotting {
+            Snapshotting::Manual => {}
+            Snapshotting::Periodic { prefix, interval } => {
+                let task = periodic::run(self.clone(), periodic::Periodic { prefix, interval, filesystems });
+                self.spawn("snapshotter", task);
+            }
+        }
+    }
+
+    /// Runs an invocation whenever the dispatcher says so, until the daemon stops. `prepare` comes
+    /// once before the first.
+    fn spawn_invocations<Prepare, Invoke, Invocation>(&self, prepare: Prepare, mut invoke: Invoke) -> Slot
+    where
+        Prepare: Future<Output = ()> + Send + 'static,
+        Invoke: FnMut(Start) -> Invocation + Send + 'static,
+        Invocation: Future<Output = InvocationSummary> + Send,
+    {
+        let (starts, mut inbox) = mpsc::channel::<Start>(1);
+        let context = self.clone();
+        self.spawn("invocations", async move {
+            context.events.tell(What::JobStarted);
+            let stop = context.shared.jobs.clone();
+            stop.run_until_cancelled(prepare).await;
+            while let Some(Some(start)) = stop.run_until_cancelled(inbox.recv()).await {
+                let number = start.number;
+                if let Err(panic) = catch(invoke(start)).await {
+                    context.tell_panic(number, &panic);
+                }
+                context.shared.dispatch.invocation_finished(&context.name).await;
+            }
+            context.events.tell(What::JobStopped);
+        });
+        Slot::active(starts)
+    }
+
+    fn tell_panic(&self, number: u64, panic: &str) {
+        let message = format!("invocation {number} panicked: {panic}; the job waits for its next wake-up");
+        self.events.tell(What::Error { subsystem: "job", message });
+        self.events.tell(What::InvocationFinished { number, summary: failed_invocation() });
+    }
+}

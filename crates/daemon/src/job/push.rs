@@ -1,0 +1,73 @@
+//! The push job: snapshots, sends to a sink, and prunes both sides.
+
+use std::sync::Arc;
+
+use config::types::{PushJob, SendOptions};
+use model::event::{ProtectionOutcome, What};
+use wire::{Connector, Endpoint};
+
+use super::Context;
+use crate::act::{Invocation, replicate_and_prune};
+use crate::daemon::Shared;
+use crate::dispatch::{Slot, Start};
+use crate::endpoint::{SendPolicy, Sender, SenderConfig};
+
+pub(super) fn start(job: PushJob, shared: &Shared) -> Slot {
+    let context = Context::new(&job.name, shared);
+    let sender: Arc<dyn Endpoint> = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
+    let receiver = receiver(&job, shared);
+    context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
+    let prepare = clean_stale_protections(context.clone(), Arc::clone(&sender));
+    let invocations = context.clone();
+    context.spawn_invocations(prepare, move |start| {
+        let Start { number, cancel } = start;
+        replicate_and_prune(Invocation {
+            number,
+            events: invocations.events.clone(),
+            sender: Arc::clone(&sender),
+            receiver: Arc::clone(&receiver),
+            policy: job.replication,
+            step_concurrency: job.concurrency.steps,
+            keep_sender: job.pruning.keep_sender.clone(),
+            keep_receiver: job.pruning.keep_receiver.clone(),
+            attempts: invocations.shared.world.tuning.attempts,
+            reconnect_window: invocations.shared.world.tuning.reconnect_window,
+            cancel,
+        })
+    })
+}
+
+fn sender_config(job: &PushJob) -> SenderConfig {
+    SenderConfig { job: job.name.clone(), filesystems: job.filesystems.clone(), send: send_policy(&job.send) }
+}
+
+fn send_policy(send: &SendOptions) -> SendPolicy {
+    SendPolicy {
+        encrypted: send.encrypted,
+        flags: zfs::SendFlags {
+            raw: send.raw,
+            properties: send.send_properties,
+            backup_properties: send.backup_properties,
+            large_blocks: send.large_blocks,
+            compressed: send.compressed,
+            embedded: send.embedded_data,
+        },
+    }
+}
+
+fn receiver(job: &PushJob, shared: &Shared) -> Arc<dyn Connector> {
+    let connect = &job.connect;
+    let connector =
+        shared.world.network.connector(&connect.listener_name, connect.client_identity.clone(), connect.dial_timeout);
+    (shared.world.connector)(&job.name, Arc::new(connector))
+}
+
+/// Removes what a crash left behind. A failure only leaves it where it is.
+async fn clean_stale_protections(context: Context, sender: Arc<dyn Endpoint>) {
+    if let Err(error) = sender.clean_stale_protections().await {
+        context.events.tell(What::Protection {
+            object: format!("stale protections of job {}", context.name),
+            outcome: ProtectionOutcome::Failed(error.to_string()),
+        });
+    }
+}

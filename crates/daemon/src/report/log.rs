@@ -1,0 +1,13 @@
+//! The log: which events become a line, at which level, in zrepl's formats and field names.
+
+mod entry;
+mod format;
+mod outlet;
+mod steps;
+
+pub use entry::{Entry, Value};
+pub use format::{Layout, Metadata};
+pub use outlet::{StdoutLog, Terminal, Writer};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! What an event says to a person.
+
+use std::time::Duration;
+
+use config::types::LogLevel;
+use jiff::Timestamp;
+use model::JobName;
+use model::event::{
+    Event, InvocationSummary, ProtectionOutcome, Pruning, Replication, SnapshotterState, Snapshotting, What,
+};
+use model::plan::prune::{Decision, FilesystemPrunePlan, PruneSide};
+use model::plan::replication::{FilesystemAction, ReplicationPlan};
+
+use super::steps::StepNames;
+
+/// One line of a log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// When.
+    pub at: Timestamp,
+    /// How important.
+    pub level: LogLevel,
+    /// Whose.
+    pub job: Option<JobName>,
+    /// Which part of the program, as zrepl calls it.
+    pub subsystem: Option<&'static str>,
+    /// What happened.
+    pub message: String,
+    /// Details, in order.
+    pub fields: Vec<(&'static str, Value)>,
+}
+
+/// The value of a field.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Text.
+    Text(String),
+    /// A count.
+    Number(u64),
+    /// A time span, shown in seconds.
+    Seconds(Duration),
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Value {
+        Value::Text(text)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Value {
+        Value::Text(text.to_owned())
+    }
+}
+
+impl From<u64> for Value {
+    fn from(number: u64) -> Value {
+        Value::Number(number)
+    }
+}
+
+impl From<usize> for Value {
+    fn from(number: usize) -> Value {
+        Value::Number(u64::try_from(number).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Duration> for Value {
+    fn from(duration: Duration) -> Value {
+        Value::Seconds(duration)
+    }
+}
+
+/// A line without its event's time and job.
+struct Line {
+    level: LogLevel,
+    subsystem: Option<&'static str>,
+    message: String,
+    fields: Vec<(&'static str, Value)>,
+}
+
+fn line(level: LogLevel, subsystem: &'static str, message: impl Into<String>) -> Line {
+    Line { level, subsystem: Some(subsystem), message: message.into(), fields: Vec::new() }
+}
+
+impl Line {
+    fn with(mut self, field: &'static str, value: impl Into<Value>) -> Line {
+        self.fields.push((field, value.into()));
+        self
+    }
+
+    fn maybe(self, field: &'static str, value: Option<impl Into<Value>>) -> Line {
+        match value {
+            Some(value) => self.with(field, value),
+            None => self,
+        }
+    }
+}
+
+impl Entry {
+    /// The line for an event, if it deserves one. `steps` names the steps of the job's plan.
+    pub(super) fn of(event: &Event, steps: &StepNames) -> Option<Entry> {
+        let Line { level, subsystem, message, fields } = describe(event, steps)?;
+        Some(Entry { at: event.at, level, job: event.job.clone(), subsystem, message, fields })
+    }
+}
+
+use LogLevel::{Debug, Error, Info, Warn};
+
+fn describe(event: &Event, steps: &StepNames) -> Option<Line> {
+    let daemon = |level, message: &str| Line { subsystem: None, ..line(level, "", message) };
+    Some(match &event.what {
+        What::DaemonStarted { version } => daemon(Info, "starting daemon").with("version", version.as_str()),
+        What::DaemonStopping { cause } => {
+            daemon(Info, "stopping, waiting for jobs to finish").with("cause", cause.as_str())
+        }
+        What::DaemonStopped => daemon(Info, "daemon exiting"),
+        What::JobStarted => line(Info, "job", "starting job"),
+        What::JobStopped => line(Info, "job", "job exited"),
+        What::CommandStarted { command } => line(Debug, "zfs.cmd", "started command").with("cmd", command.as_str()),
+        What::CommandFinished { command, took, success } => {
+            let message = if *success { "command exited with success" } else { "command exited with error" };
+            line(Debug, "zfs.cmd", message).with("cmd", command.as_str()).with("total_time_s", *took)
+        }
+        What::Snapshotting(what) => snapshotting(what),
+        What::InvocationStarted { number } => line(Info, "job", "invocation started").with("invocation", *number),
+        What::InvocationFinished { number, summary } => finished(*number, summary),
+        What::Replication(what) => replication(event.job.as_ref(), what, steps)?,
+        What::Pruning { side, what } => pruning(*side, what)?,
+        What::Protection { object, outcome } => protection(object, outcome),
+        What::Warning { subsystem, message } => line(Warn, subsystem, message.as_str()),
+        What::Error { subsystem, message } => line(Error, subsystem, message.as_str()),
+    })
+}
+
+fn finished(number: u64, summary: &InvocationSummary) -> Line {
+    let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled } = *summary;
+    let line = line(Info, "job", if cancelled { "invocation cancelled" } else { "invocation finished" });
+    line.with("invocation", number)
+        .with("filesystems", filesystems)
+        .with("steps", steps)
+        .with("bytes", bytes)
+        .with("destroyed", destroyed)
+        .with("errors", errors)
+        .with("duration", took)
+}
+
+fn snapshotting(what: &Snapshotting) -> Line {
+    match what {
+        Snapshotting::State { state, sleep_until, error } => {
+            let until = sleep_until.map(|until| until.to_string());
+            match error {
+                Some(error) => line(Error, "snapshot", "enter wait-state after error").with("err", error.as_str()),
+                None => line(Debug, "snapshot", "state change").with("state", state_name(*state)),
+            }
+            .maybe("sleep_until", until)
+        }
+        Snapshotting::RoundStarted { snapshots } => {
+            line(Debug, "snapshot", "taking snapshots").with("count", snapshots.len())
+        }
+        Snapshotting::Taken { filesystem, snapshot, result } => match result {
+            Ok(()) => line(Info, "snapshot", "snapshot taken"),
+            Err(_) => line(Error, "snapshot", "snapshot failed"),
+        }
+        .with("fs", filesystem.as_str())
+        .with("snap", snapshot.as_str())
+        .maybe("err", result.as_ref().err().map(String::as_str)),
+        Snapshotting::RoundFinished => line(Debug, "snapshot", "round of snapshots finished"),
+    }
+}
+
+fn state_name(state: SnapshotterState) -> &'static str {
+    match state {
+        SnapshotterState::SyncUp => "SyncUp",
+        SnapshotterState::SyncUpErrWait => "SyncUpErrWait",
+        SnapshotterState::Planning => "Planning",
+        SnapshotterState::Snapshotting => "Snapshotting",
+        SnapshotterState::Waiting => "Waiting",
+        SnapshotterState::ErrorWait => "ErrorWait",
+        SnapshotterState::Stopped => "Stopped",
+    }
+}
+
+fn replication(job: Option<&JobName>, what: &Replication, steps: &StepNames) -> Option<Line> {
+    const REPL: &str = "repl";
+    Some(match what {
+        Replication::AttemptStarted => line(Debug, REPL, "start planning"),
+        Replication::PlanFailed { error } => line(Error, REPL, "planning failed").with("err", error.as_str()),
+        Replication::Planned { plan } => planned(plan),
+        Replication::Discarding { filesystem, reason } => {
+            line(Warn, REPL, "discarding what an interrupted receive left, it cannot be resumed")
+                .with("fs", filesystem.as_str())
+                .with("reason", reason.to_string())
+        }
+        Replication::StepStarted { filesystem, step } => line(Debug, REPL, "step started")
+            .with("fs", filesystem.as_str())
+            .maybe("step", steps.name(job, filesystem, *step)),
+        Replication::StepFinished { filesystem, step, bytes, took } => line(Info, REPL, "replicated")
+            .with("fs", filesystem.as_str())
+            .maybe("step", steps.name(job, filesystem, *step))
+            .with("bytes", *bytes)
+            .with("duration", *took),
+        Replication::Confirmed { filesystem } => {
+            line(Info, REPL, "protections put right").with("fs", filesystem.as_str())
+        }
+        Replication::Conflicted { filesystem, conflict } => {
+            line(Error, REPL, "cannot be replicated").with("fs", filesystem.as_str()).with("err", conflict.to_string())
+        }
+        Replication::StepFailed { filesystem, step, bytes, error, will_retry } => match will_retry {
+            true => line(Warn, REPL, "step failed and will be tried again"),
+            false => line(Error, REPL, "step failed"),
+        }
+        .with("fs", filesystem.as_str())
+        .maybe("step", steps.name(job, filesystem, *step))
+        .with("bytes", *bytes)
+        .with("err", error.as_str()),
+        Replication::AttemptFinished => line(Debug, REPL, "attempt finished"),
+        Replication::Blocked { .. } | Replication::StepProgress { .. } => return None,
+    })
+}
+
+fn planned(plan: &ReplicationPlan) -> Line {
+    if plan.filesystems.is_empty() {
+        return line(Warn, "repl", "no filesystems to replicate (do the job's `filesystems` match anything?)");
+    }
+    let steps = |action: &FilesystemAction| match action {
+        FilesystemAction::Steps { steps, .. } => steps.len(),
+        FilesystemAction::Nothing(_) | FilesystemAction::Confirm { .. } | FilesystemAction::Conflict(_) => 0,
+    };
+    line(Info, "repl", "planned")
+        .with("filesystems", plan.filesystems.len())
+        .with("steps", plan.filesystems.iter().map(|one| steps(&one.action)).sum::<usize>())
+}
+
+fn pruning(side: PruneSide, what: &Pruning) -> Option<Line> {
+    let line = |level, message: &str| line(level, "pruning", message).with("prune_side", side.to_string());
+    Some(match what {
+        Pruning::Started => line(Debug, "start pruning"),
+        Pruning::PlanFailed { error } => line(Error, "planning of pruning failed").with("err", error.as_str()),
+        Pruning::Planned { plan } => line(Debug, "planned pruning")
+            .with("filesystems", plan.filesystems.len())
+            .with("snapshots", plan.filesystems.iter().map(to_destroy).sum::<usize>()),
+        Pruning::Filesystem { filesystem, destroyed, failed } => {
+            let names: Vec<&str> = destroyed.iter().map(|name| name.as_str()).collect();
+            let failures: Vec<String> = failed.iter().map(|(name, why)| format!("@{name}: {why}")).collect();
+            let line = match (names.is_empty(), failures.is_empty()) {
+                (true, true) => return None,
+                (false, true) => line(Info, "snapshots destroyed").with("reason", "no keep rule keeps them"),
+                (_, false) => line(Error, "some snapshots could not be destroyed"),
+            };
+            line.with("fs", filesystem.as_str())
+                .maybe("destroy_snap", (!names.is_empty()).then(|| names.join(",")))
+                .maybe("err", (!failures.is_empty()).then(|| failures.join("; ")))
+        }
+        Pruning::Finished => line(Debug, "finished pruning"),
+    })
+}
+
+fn to_destroy(plan: &FilesystemPrunePlan) -> usize {
+    plan.decisions.iter().filter(|decision| **decision == Decision::Destroy).count()
+}
+
+fn protection(object: &str, outcome: &ProtectionOutcome) -> Line {
+    match outcome {
+        ProtectionOutcome::Made => line(Debug, "endpoint", "protection made").with("abstraction", object),
+        ProtectionOutcome::Removed => line(Debug, "endpoint", "protection removed").with("abstraction", object),
+        ProtectionOutcome::Failed(error) => {
+            line(Error, "endpoint", "protection failed").with("abstraction", object).with("err", error.as_str())
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The status report: what zrepl's `/status` shows, folded from events.
+//!
+//! Field names, state numbers and what is null are zrepl's, since scripts read them; keys of our own
+//! come on top. Plans are shared, not copied, and become text only while a report is written.
+
+mod environment;
+mod json;
+mod pruning;
+mod replication;
+mod snapshotting;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
+
+use config::Config;
+use config::types::Job;
+use jiff::Timestamp;
+use model::event::{Event, InvocationSummary, What};
+use model::plan::prune::PruneSide;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use zfs::RunningCommand;
+
+use crate::control;
+use crate::events::Reader;
+use crate::tuning::Tuning;
+use environment::Global;
+use json::optional_time;
+use pruning::Pruner;
+use replication::Report;
+use snapshotting::Snapper;
+
+/// Folds events into a report.
+pub struct StatusFold {
+    jobs: Mutex<BTreeMap<String, JobState>>,
+}
+
+/// A report as of one moment. Cheap to make; [`Status::write_json`] does the work.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    #[serde(rename = "Jobs")]
+    jobs: BTreeMap<String, JobState>,
+    #[serde(rename = "Global")]
+    global: Global,
+}
+
+impl Status {
+    /// Writes the report as one line of JSON, without a line feed.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write_json(&self, writer: impl Write) -> io::Result<()> {
+        serde_json::to_writer(writer, self).map_err(io::Error::from)
+    }
+
+    /// The report as one line of JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl StatusFold {
+    /// The report of a daemon whose jobs have done nothing yet.
+    pub fn new(config: &Config) -> StatusFold {
+        let mut jobs: BTreeMap<String, JobState> =
+            config.jobs.iter().map(|job| (job.name().to_string(), JobState::new(job))).collect();
+        if config.global.control_socket.is_some() {
+            jobs.insert(control::JOB.to_owned(), JobState::Internal);
+        }
+        StatusFold { jobs: Mutex::new(jobs) }
+    }
+
+    /// The report as it is now; `running` are the children.
+    pub fn status(&self, running: Vec<RunningCommand>, tuning: &Tuning) -> Status {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Status { jobs, global: Global::new(running, tuning) }
+    }
+}
+
+impl Reader for StatusFold {
+    fn read(&self, event: &Event) {
+        let Some(name) = &event.job else { return };
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(job) = jobs.get_mut(name.as_str()) {
+            job.apply(event);
+        }
+    }
+}
+
+/// What is known of one job.
+#[derive(Debug, Clone)]
+enum JobState {
+    Internal,
+    Sink,
+    Push(Box<Push>),
+    Snap(Box<Snap>),
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Push {
+    replication: Option<Report>,
+    pruning_sender: Option<Pruner>,
+    pruning_receiver: Option<Pruner>,
+    snapshotting: Snapper,
+    /// Not in zrepl's report.
+    invocation: Option<Invocation>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Snap {
+    pruning: Option<Pruner>,
+    snapshotting: Snapper,
+    /// Not in zrepl's report.
+    invocation: Option<Invocation>,
+}
+
+/// The invocation that runs, or the last one.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Invocation {
+    number: u64,
+    #[serde(serialize_with = "optional_time")]
+    start_at: Option<Timestamp>,
+    #[serde(serialize_with = "optional_time")]
+    finish_at: Option<Timestamp>,
+    summary: Option<Summary>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Summary {
+    filesystems: usize,
+    steps: usize,
+    bytes: u64,
+    destroyed: usize,
+    errors: usize,
+    seconds: f64,
+    cancelled: bool,
+}
+
+impl From<&InvocationSummary> for Summary {
+    fn from(summary: &InvocationSummary) -> Summary {
+        let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled } = *summary;
+        Summary { filesystems, steps, bytes, destroyed, errors, seconds: took.as_secs_f64(), cancelled }
+    }
+}
+
+impl Invocation {
+    fn finished(started: Option<Invocation>, number: u64, at: Timestamp, summary: &InvocationSummary) -> Invocation {
+        Invocation {
+            number,
+            start_at: started.and_then(|invocation| invocation.start_at),
+            finish_at: Some(at),
+            summary: Some(summary.into()),
+        }
+    }
+}
+
+impl JobState {
+    fn new(job: &Job) -> JobState {
+        match job {
+            Job::Sink(_) => JobState::Sink,
+            Job::Push(job) => JobState::Push(Box::new(Push::new(Snapper::new(&job.snapshotting)))),
+            Job::Snap(job) => JobState::Snap(Box::new(Snap::new(Snapper::new(&job.snapshotting)))),
+        }
+    }
+
+    fn apply(&mut self, event: &Event) {
+        match self {
+            JobState::Push(push) => push.apply(event),
+            JobState::Snap(snap) => snap.apply(event),
+            JobState::Internal | JobState::Sink => {}
+        }
+    }
+}
+
+impl Push {
+    fn new(snapshotting: Snapper) -> Push {
+        Push { replication: None, pruning_sender: None, pruning_receiver: None, snapshotting, invocation: None }
+    }
+
+    fn apply(&mut self, event: &Event) {
+        match &event.what {
+            What::Snapshotting(what) => self.snapshotting.apply(event.at, what),
+            What::InvocationStarted { number } => {
+                // The reports of the last one go before those of this one come: they are large.
+                *self = Push::new(std::mem::replace(&mut self.snapshotting, Snapper::Manual));
+                self.invocation =
+                    Some(Invocation { number: *number, start_at: Some(event.at), finish_at: None, summary: None });
+            }
+            What::Replication(what) => {
+                self.replication.get_or_insert_with(|| Report::new(event.at)).apply(event.at, what);
+            }
+            What::Pruning { side, what } => {
+                if let Some(replication) = &mut self.replication {
+                    replication.close(event.at);
+                }
+                let pruner = match side {
+                    PruneSide::Sender | PruneSide::Local => &mut self.pruning_sender,
+                    PruneSide::Receiver => &mut self.pruning_receiver,
+                };
+                pruner.get_or_insert_with(Pruner::new).apply(what);
+            }
+            What::InvocationFinished { number, summary } => {
+                self.replication.iter_mut().for_each(|replication| replication.close(event.at));
+                self.pruning_sender.iter_mut().chain(&mut self.pruning_receiver).for_each(Pruner::close);
+                self.invocation = Some(Invocation::finished(self.invocation.take(), *number, event.at, summary));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Snap {
+    fn new(snapshotting: Snapper) -> Snap {
+        Snap { pruning: None, snapshotting, invocation: None }
+    }
+
+    fn apply(&mut self, event: &Event) {
+        match &event.what {
+            What::Snapshotting(what) => self.snapshotting.apply(event.at, what),
+            What::InvocationStarted { number } => {
+                self.pruning = None;
+                self.invocation =
+                    Some(Invocation { number: *number, start_at: Some(event.at), finish_at: None, summary: None });
+            }
+            What::Pruning { what, .. } => self.pruning.get_or_insert_with(Pruner::new).apply(what),
+            What::InvocationFinished { number, summary } => {
+                self.pruning.iter_mut().for_each(Pruner::close);
+                self.invocation = Some(Invocation::finished(self.invocation.take(), *number, event.at, summary));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Serialize for JobState {
+    /// `{"type": "push", "push": {…}}`
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        fn entry<S: Serializer>(serializer: S, kind: &'static str, value: &impl Serialize) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(Some(2))?;
+            map.serialize_entry("type", kind)?;
+            map.serialize_entry(kind, value)?;
+            map.end()
+        }
+        #[derive(Serialize)]
+        struct Sink {
+            #[serde(rename = "Snapper")]
+            snapper: Option<Snapper>,
+        }
+        match self {
+            JobState::Push(push) => entry(serializer, "push", push),
+            JobState::Snap(snap) => entry(serializer, "snap", snap),
+            JobState::Sink => entry(serializer, "sink", &Sink { snapper: None }),
+            JobState::Internal => entry(serializer, "internal", &None::<()>),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! What the report says of the process itself.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use zfs::RunningCommand;
+
+use super::json::time;
+use crate::tuning::{MAX_ATTEMPTS, RECONNECT_TIMEOUT, Tuning};
+
+/// The `Global` object.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Global {
+    #[serde(rename = "ZFSCmds")]
+    commands: Commands,
+    #[serde(rename = "Envconst")]
+    settings: Settings,
+    #[serde(rename = "OsEnviron")]
+    environment: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Commands {
+    #[serde(rename = "Active")]
+    active: Option<Vec<Command>>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Command {
+    path: String,
+    args: Vec<String>,
+    started_at: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Settings {
+    #[serde(rename = "Entries")]
+    entries: Vec<Setting>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Setting {
+    var: &'static str,
+    value: String,
+    #[serde(rename = "ValueGoType")]
+    kind: &'static str,
+}
+
+impl Global {
+    pub(super) fn new(running: Vec<RunningCommand>, tuning: &Tuning) -> Global {
+        let active: Vec<Command> = running.into_iter().map(Command::from).collect();
+        let attempts = Setting { var: MAX_ATTEMPTS, value: tuning.attempts.to_string(), kind: "int" };
+        let window = format!("{}s", tuning.reconnect_window.as_secs_f64());
+        let window = Setting { var: RECONNECT_TIMEOUT, value: window, kind: "time.Duration" };
+        Global {
+            commands: Commands { active: (!active.is_empty()).then_some(active) },
+            settings: Settings { entries: vec![attempts, window] },
+            environment: std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+                .filter(|(name, _)| is_shown(name))
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+        }
+    }
+}
+
+impl From<RunningCommand> for Command {
+    fn from(command: RunningCommand) -> Command {
+        let started_at = time(Timestamp::try_from(command.started_at).ok());
+        Command { path: command.path, args: command.args, started_at }
+    }
+}
+
+/// The environment of a daemon may hold anything; only what zrepl itself reads is shown.
+fn is_shown(name: &str) -> bool {
+    const OTHERS: [&str; 8] =
+        ["PATH", "TZ", "LANG", "LC_ALL", "TERM", "NO_COLOR", "RUST_BACKTRACE", "IOCOMMAND_TIMEOUT"];
+    name.starts_with("ZREPL_") || OTHERS.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_zrepl_reads_is_shown_of_the_environment() {
+        assert!(is_shown("ZREPL_REPLICATION_MAX_ATTEMPTS") && is_shown("PATH"));
+        assert!(!is_shown("AWS_SECRET_ACCESS_KEY") && !is_shown("CREDENTIALS_DIRECTORY"));
+    }
+}

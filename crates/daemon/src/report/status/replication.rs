@@ -1,0 +1,364 @@
+//! Replication in the report.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use model::DatasetName;
+use model::event::{BlockedOn, Replication};
+use model::plan::replication::{FilesystemAction, FilesystemPlan, ReplicationPlan, Step};
+use serde::{Serialize, Serializer};
+
+use super::json::{Lazily, TimedError, optional_time};
+
+/// Replication in one invocation.
+#[derive(Debug, Clone)]
+pub(super) struct Report {
+    started: Timestamp,
+    finished: Option<Timestamp>,
+    attempts: Vec<Attempt>,
+}
+
+#[derive(Debug, Clone)]
+struct Attempt {
+    started: Timestamp,
+    finished: Option<Timestamp>,
+    plan_error: Option<TimedError>,
+    progress: Option<Progress>,
+}
+
+#[derive(Debug, Clone)]
+struct Progress {
+    plan: Arc<ReplicationPlan>,
+    index: Arc<HashMap<DatasetName, usize>>,
+    /// Per filesystem of the plan.
+    filesystems: Vec<Filesystem>,
+}
+
+#[derive(Debug, Clone)]
+struct Filesystem {
+    state: State,
+    blocked_on: BlockedOn,
+    /// Index of the step that runs, or that failed.
+    current: usize,
+    /// Per step as far as they have run.
+    bytes: Vec<StepBytes>,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    Stepping,
+    Conflict(Box<TimedError>),
+    StepFailed(Box<TimedError>),
+    Done,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct StepBytes {
+    expected: Option<u64>,
+    replicated: u64,
+}
+
+impl Report {
+    pub(super) fn new(started: Timestamp) -> Report {
+        Report { started, finished: None, attempts: Vec::new() }
+    }
+
+    pub(super) fn apply(&mut self, at: Timestamp, event: &Replication) {
+        match event {
+            Replication::AttemptStarted => self.attempts.push(Attempt::new(at)),
+            other => {
+                if let Some(attempt) = self.attempts.last_mut() {
+                    attempt.apply(at, other);
+                }
+            }
+        }
+    }
+
+    /// No further attempt comes.
+    pub(super) fn close(&mut self, at: Timestamp) {
+        if self.finished.is_none() {
+            self.finished = Some(at);
+            self.attempts.iter_mut().for_each(|attempt| attempt.close(at));
+        }
+    }
+}
+
+impl Attempt {
+    fn new(started: Timestamp) -> Attempt {
+        Attempt { started, finished: None, plan_error: None, progress: None }
+    }
+
+    fn apply(&mut self, at: Timestamp, event: &Replication) {
+        match event {
+            Replication::PlanFailed { error } => self.plan_error = Some(TimedError::new(error, at)),
+            Replication::Planned { plan } => self.progress = Some(Progress::new(plan)),
+            Replication::AttemptFinished => self.finished = Some(at),
+            Replication::Blocked { filesystem, on } => self.update(filesystem, |one| one.blocked_on = *on),
+            Replication::StepStarted { filesystem, step } => self.update(filesystem, |one| one.start(*step)),
+            Replication::StepProgress { filesystem, step, expected, bytes } => self.update(filesystem, |one| {
+                let step = one.step(*step);
+                *step = StepBytes { expected: expected.or(step.expected), replicated: *bytes };
+            }),
+            Replication::StepFinished { filesystem, step, bytes, .. } => {
+                let steps = self.steps(filesystem);
+                self.update(filesystem, |one| one.finish(*step, *bytes, steps));
+            }
+            Replication::Confirmed { filesystem } => self.update(filesystem, Filesystem::done),
+            Replication::Conflicted { filesystem, conflict } => {
+                let error = Box::new(TimedError::new(&conflict.to_string(), at));
+                self.update(filesystem, |one| one.state = State::Conflict(error));
+            }
+            Replication::StepFailed { filesystem, step, bytes, error, .. } => {
+                let error = Box::new(TimedError::new(error, at));
+                self.update(filesystem, |one| one.fail(*step, *bytes, error));
+            }
+            Replication::AttemptStarted | Replication::Discarding { .. } => {}
+        }
+    }
+
+    fn update(&mut self, filesystem: &DatasetName, change: impl FnOnce(&mut Filesystem)) {
+        let Some(progress) = &mut self.progress else { return };
+        let found = progress.index.get(filesystem).and_then(|index| progress.filesystems.get_mut(*index));
+        if let Some(filesystem) = found {
+            change(filesystem);
+        }
+    }
+
+    fn steps(&self, filesystem: &DatasetName) -> usize {
+        let plan = self.progress.as_ref().and_then(|progress| {
+            progress.index.get(filesystem).and_then(|index| progress.plan.filesystems.get(*index))
+        });
+        plan.map_or(0, |plan| steps(plan).len())
+    }
+
+    /// Ends an attempt that was not allowed to.
+    fn close(&mut self, at: Timestamp) {
+        if self.finished.is_some() {
+            return;
+        }
+        self.finished = Some(at);
+        let Some(progress) = &mut self.progress else {
+            self.plan_error.get_or_insert_with(|| TimedError::new("cancelled", at));
+            return;
+        };
+        for filesystem in &mut progress.filesystems {
+            if matches!(filesystem.state, State::Stepping) {
+                filesystem.state = State::StepFailed(Box::new(TimedError::new("cancelled", at)));
+                filesystem.blocked_on = BlockedOn::Nothing;
+            }
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        let failed = |filesystem: &Filesystem| matches!(filesystem.state, State::Conflict(_) | State::StepFailed(_));
+        match (&self.plan_error, &self.progress, self.finished) {
+            (Some(_), _, _) => "planning-error",
+            (None, None, None) => "planning",
+            (None, Some(_), None) => "fan-out-filesystems",
+            (None, Some(progress), Some(_)) if progress.filesystems.iter().any(failed) => "filesystem-error",
+            (None, _, Some(_)) => "done",
+        }
+    }
+}
+
+fn steps(plan: &FilesystemPlan) -> &[Step] {
+    match &plan.action {
+        FilesystemAction::Steps { steps, .. } => steps,
+        FilesystemAction::Nothing(_) | FilesystemAction::Confirm { .. } | FilesystemAction::Conflict(_) => &[],
+    }
+}
+
+impl Progress {
+    fn new(plan: &Arc<ReplicationPlan>) -> Progress {
+        let names = plan.filesystems.iter().enumerate().map(|(index, filesystem)| (filesystem.name.clone(), index));
+        Progress {
+            index: Arc::new(names.collect()),
+            filesystems: plan.filesystems.iter().map(Filesystem::new).collect(),
+            plan: Arc::clone(plan),
+        }
+    }
+}
+
+impl Filesystem {
+    fn new(plan: &FilesystemPlan) -> Filesystem {
+        let (state, blocked_on) = match &plan.action {
+            FilesystemAction::Nothing(_) => (State::Done, BlockedOn::Nothing),
+            // The engine tells of a conflict at once; until then it is at work on it.
+            FilesystemAction::Conflict(_) | FilesystemAction::Confirm { .. } => (State::Stepping, BlockedOn::Nothing),
+            FilesystemAction::Steps { .. } => (State::Stepping, BlockedOn::Queue),
+        };
+        Filesystem { state, blocked_on, current: 0, bytes: Vec::new() }
+    }
+
+    fn step(&mut self, index: usize) -> &mut StepBytes {
+        if self.bytes.len() <= index {
+            self.bytes.resize(index + 1, StepBytes::default());
+        }
+        #[allow(clippy::indexing_slicing, reason = "resized above")]
+        &mut self.bytes[index]
+    }
+
+    fn start(&mut self, step: usize) {
+        self.state = State::Stepping;
+        self.blocked_on = BlockedOn::Nothing;
+        self.current = step;
+        self.step(step);
+    }
+
+    fn finish(&mut self, step: usize, bytes: u64, steps: usize) {
+        self.step(step).replicated = bytes;
+        // zrepl estimates every step beforehand; here the size is known at the latest now.
+        self.step(step).expected.get_or_insert(bytes);
+        self.current = step + 1;
+        if self.current >= steps {
+            self.done();
+        }
+    }
+
+    fn fail(&mut self, step: usize, bytes: u64, error: Box<TimedError>) {
+        self.state = State::StepFailed(error);
+        self.blocked_on = BlockedOn::Nothing;
+        self.current = step;
+        if bytes > 0 {
+            self.step(step).replicated = bytes;
+        }
+    }
+
+    fn done(&mut self) {
+        self.state = State::Done;
+        self.blocked_on = BlockedOn::Nothing;
+    }
+}
+
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Row<'a> {
+            #[serde(serialize_with = "optional_time")]
+            start_at: Option<Timestamp>,
+            #[serde(serialize_with = "optional_time")]
+            finish_at: Option<Timestamp>,
+            #[serde(serialize_with = "optional_time")]
+            wait_reconnect_since: Option<Timestamp>,
+            #[serde(serialize_with = "optional_time")]
+            wait_reconnect_until: Option<Timestamp>,
+            wait_reconnect_error: Option<TimedError>,
+            attempts: &'a [Attempt],
+        }
+        Row {
+            start_at: Some(self.started),
+            finish_at: self.finished,
+            wait_reconnect_since: None,
+            wait_reconnect_until: None,
+            wait_reconnect_error: None,
+            attempts: &self.attempts,
+        }
+        .serialize(serializer)
+    }
+}
+
+impl Serialize for Attempt {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Row<'a, F> {
+            state: &'static str,
+            #[serde(serialize_with = "optional_time")]
+            start_at: Option<Timestamp>,
+            #[serde(serialize_with = "optional_time")]
+            finish_at: Option<Timestamp>,
+            plan_error: Option<&'a TimedError>,
+            filesystems: F,
+        }
+        let filesystems = || {
+            let all =
+                self.progress.iter().flat_map(|progress| progress.plan.filesystems.iter().zip(&progress.filesystems));
+            all.map(|(plan, filesystem)| FilesystemRow::new(plan, filesystem))
+        };
+        Row {
+            state: self.state(),
+            start_at: Some(self.started),
+            finish_at: self.finished,
+            plan_error: self.plan_error.as_ref(),
+            filesystems: Lazily(filesystems),
+        }
+        .serialize(serializer)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct FilesystemRow<'a> {
+    info: Name<'a>,
+    state: &'static str,
+    blocked_on: &'static str,
+    plan_error: Option<&'a TimedError>,
+    step_error: Option<&'a TimedError>,
+    current_step: usize,
+    steps: Vec<StepRow>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Name<'a> {
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct StepRow {
+    info: StepInfo,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct StepInfo {
+    from: String,
+    to: String,
+    resumed: bool,
+    bytes_expected: u64,
+    bytes_replicated: u64,
+}
+
+impl<'a> FilesystemRow<'a> {
+    fn new(plan: &'a FilesystemPlan, filesystem: &'a Filesystem) -> Self {
+        let (state, plan_error, step_error) = match &filesystem.state {
+            State::Stepping => ("stepping", None, None),
+            State::Done => ("done", None, None),
+            State::Conflict(error) => ("planning-error", Some(&**error), None),
+            State::StepFailed(error) => ("step-error", None, Some(&**error)),
+        };
+        let bytes = filesystem.bytes.iter().copied().chain(std::iter::repeat(StepBytes::default()));
+        FilesystemRow {
+            info: Name { name: plan.name.as_str() },
+            state,
+            blocked_on: match filesystem.blocked_on {
+                BlockedOn::Nothing => "nothing",
+                BlockedOn::Parent => "parent-initial-repl",
+                BlockedOn::Queue => "repl-queue",
+            },
+            plan_error,
+            step_error,
+            current_step: filesystem.current,
+            steps: steps(plan)
+                .iter()
+                .zip(bytes)
+                .map(|(step, bytes)| StepRow { info: StepInfo::new(step, bytes) })
+                .collect(),
+        }
+    }
+}
+
+impl StepInfo {
+    fn new(step: &Step, bytes: StepBytes) -> StepInfo {
+        StepInfo {
+            from: step.from.as_ref().map(ToString::to_string).unwrap_or_default(),
+            to: step.to.to_string(),
+            resumed: step.resume_token.is_some(),
+            bytes_expected: bytes.expected.unwrap_or(0),
+            bytes_replicated: bytes.replicated,
+        }
+    }
+}

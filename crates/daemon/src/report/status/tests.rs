@@ -1,0 +1,362 @@
+//! The fold, event by event, against reports as zrepl writes them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+use jiff::{SignedDuration, Timestamp};
+use model::event::{BlockedOn, Event, InvocationSummary, Pruning, Replication, SnapshotterState, Snapshotting, What};
+use model::plan::prune::{Decision, FilesystemPrunePlan, PrunePlan, PruneSide, SkipReason};
+use model::plan::replication::{
+    Base, Conflict, FilesystemAction, FilesystemPlan, NothingReason, ReplicationPlan, Step,
+};
+use model::version::{CreateTxg, Guid, UnixTime};
+use model::{DatasetName, JobName, Version, VersionKind, VersionName, VersionRef};
+
+use super::*;
+
+const CONFIG: &str = r#"
+jobs:
+  - name: push
+    type: push
+    connect: {type: local, listener_name: l, client_identity: c}
+    filesystems: {"p<": true}
+    snapshotting: {type: periodic, interval: 10m, prefix: z_}
+    pruning: {keep_sender: [{type: last_n, count: 1}], keep_receiver: [{type: last_n, count: 1}]}
+  - {name: sink, type: sink, root_fs: q/sink, serve: {type: local, listener_name: l}}
+  - name: snap
+    type: snap
+    filesystems: {"p<": true}
+    snapshotting: {type: manual}
+    pruning: {keep: [{type: last_n, count: 1}]}
+"#;
+
+/// A daemon whose events come a second apart.
+struct Story {
+    fold: StatusFold,
+    at: Timestamp,
+}
+
+impl Story {
+    fn new() -> Story {
+        let config = config::parse("zrepl.yml", CONFIG).unwrap().config;
+        Story { fold: StatusFold::new(&config), at: "2024-05-14T21:16:22Z".parse().unwrap() }
+    }
+
+    fn tell(&mut self, job: &str, what: What) -> &mut Story {
+        self.at += SignedDuration::from_secs(1);
+        self.fold.read(&Event { at: self.at, job: Some(JobName::parse(job).unwrap()), what });
+        self
+    }
+
+    fn push(&mut self, what: Replication) -> &mut Story {
+        self.tell("push", What::Replication(what))
+    }
+
+    fn prune(&mut self, side: PruneSide, what: Pruning) -> &mut Story {
+        self.tell("push", What::Pruning { side, what })
+    }
+
+    fn start(&mut self, number: u64) -> &mut Story {
+        self.tell("push", What::InvocationStarted { number })
+    }
+
+    fn finish(&mut self, number: u64, cancelled: bool) -> &mut Story {
+        let summary =
+            InvocationSummary { steps: 1, took: Duration::from_millis(1500), cancelled, ..Default::default() };
+        self.tell("push", What::InvocationFinished { number, summary })
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let status = self.fold.status(Vec::new(), &Tuning::default());
+        serde_json::from_str(&status.to_json()).unwrap()
+    }
+
+    /// One part of the report, on one line.
+    fn part(&self, pointer: &str) -> String {
+        let mut whole = self.json();
+        whole.pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}")).take().to_string()
+    }
+
+    fn check(&self, pointer: &str, expected: &Expect) {
+        expected.assert_eq(&self.part(pointer));
+    }
+}
+
+fn dataset(name: &str) -> DatasetName {
+    DatasetName::parse(name).unwrap()
+}
+
+fn version_name(name: &str) -> VersionName {
+    VersionName::parse(name).unwrap()
+}
+
+fn snapshot(name: &str) -> VersionRef {
+    VersionRef { kind: VersionKind::Snapshot, name: version_name(name), guid: Guid(1) }
+}
+
+fn steps(pairs: &[(Option<&str>, &str)]) -> FilesystemAction {
+    let step =
+        |(from, to): &(Option<&str>, &str)| Step { from: from.map(snapshot), to: snapshot(to), resume_token: None };
+    FilesystemAction::Steps {
+        base: Base::Common(snapshot("a")),
+        discard: None,
+        steps: pairs.iter().map(step).collect(),
+    }
+}
+
+fn plan(filesystems: Vec<(&str, FilesystemAction)>) -> Replication {
+    let plan = |(name, action)| FilesystemPlan { name: dataset(name), after: None, action };
+    Replication::Planned {
+        plan: Arc::new(ReplicationPlan { filesystems: filesystems.into_iter().map(plan).collect() }),
+    }
+}
+
+fn attempt(story: &Story) -> String {
+    story.part("/Jobs/push/push/Replication/Attempts/0")
+}
+
+#[test]
+fn a_daemon_that_has_done_nothing() {
+    let story = Story::new();
+    let mut whole = story.json();
+    assert!(whole["Global"]["OsEnviron"].is_array());
+    whole["Global"]["OsEnviron"].take();
+    expect![[r#"{"Global":{"Envconst":{"Entries":[{"Value":"3","ValueGoType":"int","Var":"ZREPL_REPLICATION_MAX_ATTEMPTS"},{"Value":"600s","ValueGoType":"time.Duration","Var":"ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT"}]},"OsEnviron":null,"ZFSCmds":{"Active":null}},"Jobs":{"_control":{"internal":null,"type":"internal"},"push":{"push":{"Invocation":null,"PruningReceiver":null,"PruningSender":null,"Replication":null,"Snapshotting":{"Cron":null,"Manual":null,"Periodic":{"Error":"","Progress":null,"SleepUntil":"0001-01-01T00:00:00Z","State":1},"Type":"periodic"}},"type":"push"},"sink":{"sink":{"Snapper":null},"type":"sink"},"snap":{"snap":{"Invocation":null,"Pruning":null,"Snapshotting":{"Cron":null,"Manual":{},"Periodic":null,"Type":"manual"}},"type":"snap"}}}"#]]
+    .assert_eq(&whole.to_string());
+}
+
+#[test]
+fn the_type_comes_first_in_a_job() {
+    // Clients of zrepl decode by key, people read from the left.
+    let json = Story::new().fold.status(Vec::new(), &Tuning::default()).to_json();
+    assert!(json.starts_with(r#"{"Jobs":{"_control":{"type":"internal","internal":null},"push":{"type":"push","push":{"Replication":null,"#), "{json}");
+}
+
+#[test]
+fn children_that_run_are_shown() {
+    let started_at = std::time::UNIX_EPOCH + Duration::from_secs(1_715_721_383);
+    let child = RunningCommand { path: "zfs".into(), args: vec!["zfs".into(), "list".into()], started_at };
+    let status = Story::new().fold.status(vec![child], &Tuning::default());
+    let whole: serde_json::Value = serde_json::from_str(&status.to_json()).unwrap();
+    expect![[r#"[{"Args":["zfs","list"],"Path":"zfs","StartedAt":"2024-05-14T21:16:23Z"}]"#]]
+        .assert_eq(&whole["Global"]["ZFSCmds"]["Active"].to_string());
+}
+
+#[test]
+fn states_of_the_snapshotter_are_numbers() {
+    let mut story = Story::new();
+    let all = [
+        (SnapshotterState::SyncUp, 1),
+        (SnapshotterState::SyncUpErrWait, 2),
+        (SnapshotterState::Planning, 4),
+        (SnapshotterState::Snapshotting, 8),
+        (SnapshotterState::Waiting, 16),
+        (SnapshotterState::ErrorWait, 32),
+        (SnapshotterState::Stopped, 64),
+    ];
+    for (state, number) in all {
+        let what = Snapshotting::State { state, sleep_until: None, error: None };
+        story.tell("push", What::Snapshotting(what));
+        assert_eq!(story.part("/Jobs/push/push/Snapshotting/Periodic/State"), number.to_string());
+    }
+}
+
+#[test]
+fn a_round_of_snapshots_one_of_which_fails() {
+    let mut story = Story::new();
+    let name = version_name("z_1");
+    let taken = |filesystem: &str, result| {
+        What::Snapshotting(Snapshotting::Taken { filesystem: dataset(filesystem), snapshot: name.clone(), result })
+    };
+    let snapshots =
+        vec![(dataset("p/b"), name.clone()), (dataset("p/a"), name.clone()), (dataset("p/c"), name.clone())];
+    story.tell("push", What::Snapshotting(Snapshotting::RoundStarted { snapshots }));
+    story.tell("push", taken("p/a", Ok(())));
+    story.tell("push", taken("p/b", Err("cannot snapshot \"p/b@z_1\": out of space".to_owned())));
+    story.check(
+        "/Jobs/push/push/Snapshotting/Periodic/Progress",
+        &expect![[r#"[{"DoneAt":"2024-05-14T21:16:24Z","Hooks":"","HooksHadError":false,"Path":"p/a","SnapName":"z_1","StartAt":"2024-05-14T21:16:23Z","State":4},{"DoneAt":"2024-05-14T21:16:25Z","Hooks":"cannot snapshot \"p/b@z_1\": out of space","HooksHadError":true,"Path":"p/b","SnapName":"z_1","StartAt":"2024-05-14T21:16:23Z","State":8},{"DoneAt":"0001-01-01T00:00:00Z","Hooks":"","HooksHadError":false,"Path":"p/c","SnapName":"z_1","StartAt":"2024-05-14T21:16:23Z","State":2}]"#]],
+    );
+    let until = "2024-05-14T21:30:00.5Z".parse().unwrap();
+    let state = SnapshotterState::ErrorWait;
+    let error = Some("1 of 3 snapshots could not be taken".to_owned());
+    story.tell("push", What::Snapshotting(Snapshotting::State { state, sleep_until: Some(until), error }));
+    assert_eq!(story.part("/Jobs/push/push/Snapshotting/Periodic/SleepUntil"), r#""2024-05-14T21:30:00.5Z""#);
+    assert_eq!(story.part("/Jobs/push/push/Snapshotting/Periodic/Error"), r#""1 of 3 snapshots could not be taken""#);
+}
+
+#[test]
+fn planning_then_failing_to() {
+    let mut story = Story::new();
+    story.start(1).push(Replication::AttemptStarted);
+    expect![[r#"{"Attempts":[{"Filesystems":[],"FinishAt":"0001-01-01T00:00:00Z","PlanError":null,"StartAt":"2024-05-14T21:16:24Z","State":"planning"}],"FinishAt":"0001-01-01T00:00:00Z","StartAt":"2024-05-14T21:16:24Z","WaitReconnectError":null,"WaitReconnectSince":"0001-01-01T00:00:00Z","WaitReconnectUntil":"0001-01-01T00:00:00Z"}"#]]
+    .assert_eq(&story.part("/Jobs/push/push/Replication"));
+    story.push(Replication::PlanFailed { error: "cannot list".to_owned() }).push(Replication::AttemptFinished);
+    expect![[r#"{"Filesystems":[],"FinishAt":"2024-05-14T21:16:26Z","PlanError":{"Err":"cannot list","Time":"2024-05-14T21:16:25Z"},"StartAt":"2024-05-14T21:16:24Z","State":"planning-error"}"#]]
+    .assert_eq(&attempt(&story));
+}
+
+#[test]
+fn steps_of_a_filesystem_from_queue_to_done() {
+    let mut story = Story::new();
+    let filesystem = dataset("p/a");
+    story.start(1).push(Replication::AttemptStarted);
+    story.push(plan(vec![
+        ("p", FilesystemAction::Nothing(NothingReason::UpToDate(snapshot("b")))),
+        ("p/a", steps(&[(None, "a"), (Some("a"), "b")])),
+    ]));
+    expect![[r#"{"Filesystems":[{"BlockedOn":"nothing","CurrentStep":0,"Info":{"Name":"p"},"PlanError":null,"State":"done","StepError":null,"Steps":[]},{"BlockedOn":"repl-queue","CurrentStep":0,"Info":{"Name":"p/a"},"PlanError":null,"State":"stepping","StepError":null,"Steps":[{"Info":{"BytesExpected":0,"BytesReplicated":0,"From":"","Resumed":false,"To":"@a"}},{"Info":{"BytesExpected":0,"BytesReplicated":0,"From":"@a","Resumed":false,"To":"@b"}}]}],"FinishAt":"0001-01-01T00:00:00Z","PlanError":null,"StartAt":"2024-05-14T21:16:24Z","State":"fan-out-filesystems"}"#]]
+    .assert_eq(&attempt(&story));
+
+    story.push(Replication::Blocked { filesystem: filesystem.clone(), on: BlockedOn::Parent });
+    assert_eq!(
+        story.part("/Jobs/push/push/Replication/Attempts/0/Filesystems/1/BlockedOn"),
+        r#""parent-initial-repl""#
+    );
+    story.push(Replication::StepStarted { filesystem: filesystem.clone(), step: 0 });
+    story.push(Replication::StepProgress { filesystem: filesystem.clone(), step: 0, expected: Some(100), bytes: 40 });
+    expect![[r#"{"BlockedOn":"nothing","CurrentStep":0,"Info":{"Name":"p/a"},"PlanError":null,"State":"stepping","StepError":null,"Steps":[{"Info":{"BytesExpected":100,"BytesReplicated":40,"From":"","Resumed":false,"To":"@a"}},{"Info":{"BytesExpected":0,"BytesReplicated":0,"From":"@a","Resumed":false,"To":"@b"}}]}"#]]
+    .assert_eq(&story.part("/Jobs/push/push/Replication/Attempts/0/Filesystems/1"));
+
+    for (step, bytes) in [(0, 101), (1, 7)] {
+        story.push(Replication::StepStarted { filesystem: filesystem.clone(), step });
+        let took = Duration::from_secs(1);
+        story.push(Replication::StepFinished { filesystem: filesystem.clone(), step, bytes, took });
+    }
+    expect![[r#"{"BlockedOn":"nothing","CurrentStep":2,"Info":{"Name":"p/a"},"PlanError":null,"State":"done","StepError":null,"Steps":[{"Info":{"BytesExpected":100,"BytesReplicated":101,"From":"","Resumed":false,"To":"@a"}},{"Info":{"BytesExpected":7,"BytesReplicated":7,"From":"@a","Resumed":false,"To":"@b"}}]}"#]]
+    .assert_eq(&story.part("/Jobs/push/push/Replication/Attempts/0/Filesystems/1"));
+    story.push(Replication::AttemptFinished);
+    assert_eq!(story.part("/Jobs/push/push/Replication/Attempts/0/State"), r#""done""#);
+}
+
+#[test]
+fn a_conflict_and_a_failed_step_make_a_filesystem_error() {
+    let mut story = Story::new();
+    story.start(1).push(Replication::AttemptStarted);
+    story.push(plan(vec![
+        ("p/a", FilesystemAction::Conflict(Conflict::NoSnapshots)),
+        ("p/b", steps(&[(Some("a"), "b")])),
+    ]));
+    story.push(Replication::Conflicted { filesystem: dataset("p/a"), conflict: Conflict::NoSnapshots });
+    story.push(Replication::StepFailed {
+        filesystem: dataset("p/b"),
+        step: 0,
+        bytes: 9,
+        error: "out of space".to_owned(),
+        will_retry: false,
+    });
+    story.push(Replication::AttemptFinished);
+    expect![[r#"{"Filesystems":[{"BlockedOn":"nothing","CurrentStep":0,"Info":{"Name":"p/a"},"PlanError":{"Err":"no snapshots available on sender side","Time":"2024-05-14T21:16:26Z"},"State":"planning-error","StepError":null,"Steps":[]},{"BlockedOn":"nothing","CurrentStep":0,"Info":{"Name":"p/b"},"PlanError":null,"State":"step-error","StepError":{"Err":"out of space","Time":"2024-05-14T21:16:27Z"},"Steps":[{"Info":{"BytesExpected":0,"BytesReplicated":9,"From":"@a","Resumed":false,"To":"@b"}}]}],"FinishAt":"2024-05-14T21:16:28Z","PlanError":null,"StartAt":"2024-05-14T21:16:24Z","State":"filesystem-error"}"#]]
+    .assert_eq(&attempt(&story));
+}
+
+#[test]
+fn a_reset_leaves_nothing_running_in_the_report() {
+    let mut story = Story::new();
+    story.start(1).push(Replication::AttemptStarted);
+    story.push(plan(vec![("p/a", steps(&[(None, "a")]))]));
+    story.finish(1, true);
+    expect![[r#"{"BlockedOn":"nothing","CurrentStep":0,"Info":{"Name":"p/a"},"PlanError":null,"State":"step-error","StepError":{"Err":"cancelled","Time":"2024-05-14T21:16:26Z"},"Steps":[{"Info":{"BytesExpected":0,"BytesReplicated":0,"From":"","Resumed":false,"To":"@a"}}]}"#]]
+    .assert_eq(&story.part("/Jobs/push/push/Replication/Attempts/0/Filesystems/0"));
+    assert_eq!(story.part("/Jobs/push/push/Replication/Attempts/0/State"), r#""filesystem-error""#);
+    expect![[r#"{"FinishAt":"2024-05-14T21:16:26Z","Number":1,"StartAt":"2024-05-14T21:16:23Z","Summary":{"Bytes":0,"Cancelled":true,"Destroyed":0,"Errors":0,"Filesystems":0,"Seconds":1.5,"Steps":1}}"#]]
+    .assert_eq(&story.part("/Jobs/push/push/Invocation"));
+}
+
+fn version(name: &str, kind: VersionKind, creation: i64) -> Version {
+    Version {
+        kind,
+        name: version_name(name),
+        guid: Guid(u64::try_from(creation).unwrap()),
+        createtxg: CreateTxg(1),
+        creation: UnixTime(creation),
+        userrefs: 0,
+    }
+}
+
+fn prune_plan() -> Pruning {
+    let versions: Arc<[Version]> = [
+        version("old", VersionKind::Snapshot, 1_715_721_383),
+        version("cursor", VersionKind::Bookmark, 1_715_721_384),
+        version("new", VersionKind::Snapshot, 1_715_721_385),
+    ]
+    .into();
+    let considered = |name: &str, first: Decision| FilesystemPrunePlan {
+        name: dataset(name),
+        skip: None,
+        versions: Arc::clone(&versions),
+        decisions: [first, Decision::NotConsidered, Decision::KeptByRule(0)].into(),
+        replicated: [true, true, false].into(),
+    };
+    let skipped =
+        FilesystemPrunePlan { skip: Some(SkipReason::Placeholder), ..considered("p", Decision::NotConsidered) };
+    let filesystems = vec![skipped, considered("p/a", Decision::Destroy), considered("p/b", Decision::Destroy)];
+    Pruning::Planned { plan: Arc::new(PrunePlan { side: PruneSide::Sender, filesystems }) }
+}
+
+#[test]
+fn pruning_from_plan_to_done() {
+    let mut story = Story::new();
+    story.start(1).push(Replication::AttemptStarted).push(Replication::AttemptFinished);
+    story.prune(PruneSide::Sender, Pruning::Started);
+    assert_ne!(story.part("/Jobs/push/push/Replication/FinishAt"), r#""0001-01-01T00:00:00Z""#);
+    story.check(
+        "/Jobs/push/push/PruningSender",
+        &expect![[r#"{"Completed":null,"Error":"","Pending":null,"State":"Plan"}"#]],
+    );
+    assert_eq!(story.part("/Jobs/push/push/PruningReceiver"), "null");
+    story.prune(PruneSide::Sender, prune_plan());
+    let done =
+        |failed| Pruning::Filesystem { filesystem: dataset("p/a"), destroyed: vec![version_name("old")], failed };
+    story.prune(PruneSide::Sender, done(Vec::new()));
+    story.check(
+        "/Jobs/push/push/PruningSender",
+        &expect![[r#"{"Completed":[{"DestroyList":null,"Filesystem":"p","LastError":"","SkipReason":"filesystem is placeholder","SnapshotList":null},{"DestroyList":[{"Date":"2024-05-14T21:16:23Z","Name":"old","Replicated":true}],"Filesystem":"p/a","LastError":"","SkipReason":"","SnapshotList":[{"Date":"2024-05-14T21:16:23Z","Name":"old","Replicated":true},{"Date":"2024-05-14T21:16:25Z","Name":"new","Replicated":false}]}],"Error":"","Pending":[{"DestroyList":[{"Date":"2024-05-14T21:16:23Z","Name":"old","Replicated":true}],"Filesystem":"p/b","LastError":"","SkipReason":"","SnapshotList":[{"Date":"2024-05-14T21:16:23Z","Name":"old","Replicated":true},{"Date":"2024-05-14T21:16:25Z","Name":"new","Replicated":false}]}],"State":"Exec"}"#]],
+    );
+    story.prune(PruneSide::Sender, done(vec![(version_name("old"), "it is held".to_owned())]));
+    story.prune(PruneSide::Sender, Pruning::Finished);
+    assert_eq!(story.part("/Jobs/push/push/PruningSender/State"), r#""ExecErr""#);
+    assert_eq!(story.part("/Jobs/push/push/PruningSender/Completed/1/LastError"), r#""@old: it is held""#);
+}
+
+#[test]
+fn pruning_that_cannot_plan_and_pruning_that_is_cancelled() {
+    let mut story = Story::new();
+    story.start(1).prune(PruneSide::Sender, Pruning::Started);
+    story.prune(PruneSide::Sender, Pruning::PlanFailed { error: "pool is gone".to_owned() });
+    story.prune(PruneSide::Receiver, Pruning::Started).prune(PruneSide::Receiver, prune_plan()).finish(1, true);
+    story.check(
+        "/Jobs/push/push/PruningSender",
+        &expect![[r#"{"Completed":null,"Error":"pool is gone","Pending":null,"State":"PlanErr"}"#]],
+    );
+    assert_eq!(story.part("/Jobs/push/push/PruningReceiver/State"), r#""ExecErr""#);
+    assert_eq!(story.part("/Jobs/push/push/PruningReceiver/Error"), r#""cancelled""#);
+}
+
+#[test]
+fn an_invocation_voids_the_reports_of_the_last_one_but_not_the_snapshotter_s() {
+    let mut story = Story::new();
+    let what = Snapshotting::State { state: SnapshotterState::Waiting, sleep_until: None, error: None };
+    story.tell("push", What::Snapshotting(what));
+    story.start(1).push(Replication::AttemptStarted).prune(PruneSide::Sender, Pruning::Started).finish(1, false);
+    let plan = Arc::new(PrunePlan { side: PruneSide::Sender, filesystems: Vec::new() });
+    story.prune(PruneSide::Sender, Pruning::Planned { plan: Arc::clone(&plan) });
+    assert_eq!(Arc::strong_count(&plan), 2);
+    story.start(2);
+    assert_eq!(Arc::strong_count(&plan), 1, "the large part of the report is dropped at once");
+    assert_eq!(story.part("/Jobs/push/push/Replication"), "null");
+    assert_eq!(story.part("/Jobs/push/push/PruningSender"), "null");
+    assert_eq!(story.part("/Jobs/push/push/Snapshotting/Periodic/State"), "16");
+    assert_eq!(story.part("/Jobs/push/push/Invocation/Summary"), "null");
+}
+
+#[test]
+fn a_snap_job_prunes_one_side() {
+    let mut story = Story::new();
+    story.tell("snap", What::InvocationStarted { number: 1 });
+    story.tell("snap", What::Pruning { side: PruneSide::Local, what: Pruning::Started });
+    story.tell("snap", What::Pruning { side: PruneSide::Local, what: Pruning::Finished });
+    story
+        .check("/Jobs/snap/snap/Pruning", &expect![[r#"{"Completed":null,"Error":"","Pending":null,"State":"Done"}"#]]);
+}

@@ -1,0 +1,85 @@
+//! Settings that come from the environment, under the names that zrepl gives them.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use thiserror::Error;
+
+use crate::limits::{ATTEMPTS, RECONNECT_WINDOW};
+
+/// How often a replication is tried before its job waits for its next wake-up.
+pub const MAX_ATTEMPTS: &str = "ZREPL_REPLICATION_MAX_ATTEMPTS";
+/// How long a replication waits for the other side to come back.
+pub const RECONNECT_TIMEOUT: &str = "ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT";
+
+/// The settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// [`MAX_ATTEMPTS`]
+    pub attempts: NonZeroU32,
+    /// [`RECONNECT_TIMEOUT`]
+    pub reconnect_window: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning { attempts: ATTEMPTS, reconnect_window: RECONNECT_WINDOW }
+    }
+}
+
+/// A variable that holds something else than what it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("environment variable {name}={value:?} is not {expected}")]
+pub struct TuningError {
+    /// The variable.
+    pub name: &'static str,
+    /// What it holds.
+    pub value: String,
+    /// What would be right.
+    pub expected: &'static str,
+}
+
+impl Tuning {
+    /// Reads the settings; `variable` looks one up. An empty one counts as unset.
+    ///
+    /// # Errors
+    /// The first variable that cannot be read.
+    pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Tuning, TuningError> {
+        let set = |name| variable(name).filter(|value| !value.is_empty());
+        let mut tuning = Tuning::default();
+        if let Some(value) = set(MAX_ATTEMPTS) {
+            let expected = "a whole number of at least 1";
+            tuning.attempts = value.parse().map_err(|_| TuningError { name: MAX_ATTEMPTS, value, expected })?;
+        }
+        if let Some(value) = set(RECONNECT_TIMEOUT) {
+            let expected = "a duration such as `1m30s`";
+            let parsed = value.parse::<SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
+            tuning.reconnect_window = parsed.ok_or(TuningError { name: RECONNECT_TIMEOUT, value, expected })?;
+        }
+        Ok(tuning)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &str, value: &str) -> Result<Tuning, String> {
+        let tuning = Tuning::from_environment(|asked| (asked == name).then(|| value.to_owned()));
+        tuning.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn settings_come_from_the_environment_and_nonsense_is_named() {
+        assert_eq!(read(MAX_ATTEMPTS, ""), Ok(Tuning::default()));
+        assert_eq!(read(MAX_ATTEMPTS, "5").unwrap().attempts.get(), 5);
+        assert_eq!(read(RECONNECT_TIMEOUT, "1m30s").unwrap().reconnect_window, Duration::from_secs(90));
+        assert_eq!(
+            read(MAX_ATTEMPTS, "-1").unwrap_err(),
+            r#"environment variable ZREPL_REPLICATION_MAX_ATTEMPTS="-1" is not a whole number of at least 1"#
+        );
+        assert!(read(RECONNECT_TIMEOUT, "soon").is_err());
+        assert!(read(RECONNECT_TIMEOUT, "-5s").is_err());
+    }
+}

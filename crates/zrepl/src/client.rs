@@ -1,0 +1,111 @@
+//! A client of the daemon's control socket.
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use config::Config;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+/// How long the daemon may take to begin its answer, and between two pieces of it. It answers at
+/// once unless the machine is starved.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Most bytes of an error's text that are shown.
+const MAX_ERROR: usize = 4096;
+
+/// Talks to one daemon.
+pub(crate) struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// A client of the daemon with this configuration.
+    pub(crate) fn new(config: &Config) -> Result<Client> {
+        let socket = config.global.control_socket.clone();
+        let socket = socket.context("the daemon has no control socket (`global.control.sockpath` is empty)")?;
+        Ok(Client { socket })
+    }
+
+    /// Asks for something and hands the answer to `take`, piece by piece.
+    pub(crate) async fn ask(
+        &self,
+        path: &str,
+        request: String,
+        mut take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut answer = self.answer(path, request).await?;
+        while let Some(frame) = patiently(answer.frame(), "the rest of its answer").await? {
+            let frame = frame.context("the daemon's answer is incomplete (did it stop?)")?;
+            if let Some(piece) = frame.data_ref() {
+                take(piece)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for something small.
+    pub(crate) async fn ask_text(&self, path: &str, request: String) -> Result<String> {
+        let mut bytes = Vec::new();
+        let collect = |piece: &[u8]| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        };
+        self.ask(path, request, collect).await?;
+        String::from_utf8(bytes).context("the daemon's answer is not text")
+    }
+
+    async fn answer(&self, path: &str, request: String) -> Result<Incoming> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&self.socket, &error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Ends with the connection, which ends with the answer or with the program.
+        tokio::spawn(connection);
+        let request = Request::post(path)
+            .header(header::HOST, "unix")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(request)))?;
+        let sent = patiently(sender.send_request(request), "an answer").await?;
+        let answer = sent.with_context(|| format!("no answer from the daemon on {}", self.socket.display()))?;
+        match answer.status() {
+            StatusCode::OK => Ok(answer.into_body()),
+            status => bail!("{}", error_text(status, answer.into_body()).await),
+        }
+    }
+}
+
+async fn patiently<T>(answer: impl Future<Output = T>, what: &str) -> Result<T> {
+    let answer = tokio::time::timeout(PATIENCE, answer).await;
+    answer.map_err(|_| anyhow!("gave up after waiting {PATIENCE:?} for the daemon to send {what}"))
+}
+
+async fn error_text(status: StatusCode, mut body: Incoming) -> String {
+    let mut text = Vec::new();
+    while let Ok(Some(Ok(frame))) = patiently(body.frame(), "its error").await {
+        text.extend_from_slice(frame.data_ref().map_or(&[], |piece| piece));
+        if text.len() >= MAX_ERROR {
+            text.truncate(MAX_ERROR);
+            break;
+        }
+    }
+    match String::from_utf8_lossy(&text).trim_end() {
+        "" => format!("the daemon answered {status}"),
+        text => text.to_owned(),
+    }
+}
+
+fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => "run this as the user that runs the daemon",
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            "is it running, with this configuration? Start it with `zrepl daemon`"
+        }
+        _ => "see `global.control.sockpath`",
+    };
+    anyhow!("cannot reach the daemon on {}: {error} ({hint})", socket.display())
+}

@@ -1,0 +1,40 @@
+//! What the commands do.
+
+pub(crate) mod configcheck;
+pub(crate) mod daemon;
+pub(crate) mod signal;
+pub(crate) mod status;
+pub(crate) mod version;
+
+use std::future::Future;
+use std::io::{IsTerminal, stderr};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use config::{Diagnostic, Loaded, Style};
+
+/// Reads the configuration. The error is every mistake in it.
+fn load(path: Option<&Path>) -> Result<Loaded> {
+    let style = if wants_colors(stderr().is_terminal()) { Style::Colored } else { Style::Plain };
+    config::load(path).map_err(|errors| anyhow!(errors.render(style)))
+}
+
+/// Says what is legal and probably not meant.
+fn warn(warnings: &[Diagnostic]) {
+    for warning in warnings {
+        let style = if wants_colors(stderr().is_terminal()) { Style::Colored } else { Style::Plain };
+        eprintln!("{}\n", warning.render(style));
+    }
+}
+
+/// Whether to colour what is written to a terminal.
+fn wants_colors(terminal: bool) -> bool {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    terminal && set("NO_COLOR").is_none() && set("TERM").is_none_or(|terminal| terminal != "dumb")
+}
+
+/// Runs what a client does.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the program's runtime")?.block_on(work)
+}

@@ -1,0 +1,35 @@
+//! What replication does to real pools, and to the model alike: the engine and both endpoints as the
+//! daemon runs them, in one process.
+//!
+//! Cases that zrepl's own platform tests have keep their names; `E`, `R` and `Z` with a number are the
+//! scenarios of that id. Names of datasets, snapshots and jobs contain blanks on purpose.
+
+mod conflicts;
+pub(crate) mod faults;
+mod initial;
+mod order;
+mod placeholders;
+mod processes;
+mod protection;
+mod resume;
+pub(crate) mod rig;
+mod send_args;
+
+use crate::case::Case;
+
+/// Every case, for both backends.
+pub(crate) fn cases() -> Vec<Case> {
+    let tables = [
+        initial::CASES,
+        protection::CASES,
+        resume::CASES,
+        placeholders::CASES,
+        send_args::CASES,
+        conflicts::CASES,
+        order::CASES,
+        processes::CASES,
+    ];
+    let mut cases = rig::cases("replication", &tables);
+    cases.extend(send_args::encryption_and_raw());
+    cases
+}
