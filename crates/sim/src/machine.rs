@@ -152,7 +152,8 @@ impl Machine {
     /// The names of the snapshots of a filesystem, oldest first.
     pub fn snapshots(&self, filesystem: &str) -> Vec<String> {
         let picture = self.picture();
-        let names = picture.get(filesystem).map(|dataset| dataset.snapshots().map(|version| version.name.clone()).collect());
+        let names =
+            picture.get(filesystem).map(|dataset| dataset.snapshots().map(|version| version.name.clone()).collect());
         names.unwrap_or_default()
     }
 
@@ -196,7 +197,9 @@ impl Machine {
             });
             let dataset = DatasetPicture {
                 placeholder: found.placeholder == Placeholder::On,
-                partial: found.resume_token.map(|token| Partial { to: zfs::token::decode(&token).ok().map(|token| token.to) }),
+                partial: found
+                    .resume_token
+                    .map(|token| Partial { to: zfs::token::decode(&token).ok().map(|token| token.to) }),
                 versions: versions.collect(),
                 holds: Default::default(),
             };
