@@ -113,15 +113,10 @@ impl Receiver {
         let mut missing = Vec::new();
         for ancestor in target.ancestors().take_while(below_root) {
             match self.side.facts(&ancestor).await? {
-                Some(facts) if facts.is_only_partial() => {
-                    if !self.discard_ancestor(&ancestor).await? {
-                        break;
-                    }
-                }
-                Some(_) => break,
-                None => {}
+                Some(facts) if !facts.is_only_partial() => break,
+                Some(_) if !self.discard_ancestor(&ancestor).await? => break,
+                Some(_) | None => missing.push(ancestor),
             }
-            missing.push(ancestor);
         }
         if missing.is_empty() {
             return Ok(());
