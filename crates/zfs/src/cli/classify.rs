@@ -159,9 +159,9 @@ fn receive(message: Message<'_>, stderr: &str) -> Option<ErrorKind> {
         "zfs receive -F cannot be used to destroy an encrypted filesystem or overwrite an unencrypted one with an encrypted one" => {
             K::EncryptionBoundary
         }
-        // The state that the token stands for is gone.
+        // The state that the token stands for is gone, or the target has snapshots that came after it.
         "kernel modules must be upgraded to receive this stream." if message.verb == "receive resume stream" => {
-            K::BadResumeToken("the target has no state of an interrupted receive".to_owned())
+            K::BadResumeToken("the target has no state that it continues".to_owned())
         }
         "kernel modules must be upgraded to receive this stream."
         | "pool must be upgraded to receive this stream."

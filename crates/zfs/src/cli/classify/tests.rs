@@ -70,6 +70,7 @@ fn texts_of_all_commands() {
             "KeyNotLoaded",
             "full\tp/enc@1\t3202992\nsize\t3202992\nwarning: cannot send 'p/enc@1': dataset key must be loaded\n",
         ),
+        ("KeyNotLoaded", "cannot create 'p/enc/new': encryption root's key is not loaded or provided\n"),
         ("BadResumeToken", "cannot resume send: resume token is corrupt (incorrect checksum)\n"),
         ("BadResumeToken", "cannot resume send: 'p/s@1' is no longer the same snapshot used in the initial send\n"),
         ("BadResumeToken", "cannot resume send: 'p/s@1' used in the initial send no longer exists\n"),
