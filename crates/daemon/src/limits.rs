@@ -67,7 +67,7 @@ pub const CONTROL_REQUEST: Duration = Duration::from_secs(5);
 
 /// How long a connection to the control socket may last: a report of a large host is tens of
 /// megabytes, and a client that does not read it must not hold it for ever.
-pub const CONTROL_CONNECTION: Duration = Duration::from_mins(1);
+pub const CONTROL_CONNECTION: Duration = Duration::from_secs(60);
 
 /// Pause after a failed accept. The reason is a lack of file descriptors as a rule, and passes.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);

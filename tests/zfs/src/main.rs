@@ -2,6 +2,8 @@
 //!
 //! `cargo xtask test zfs` runs it in the test machine, `cargo xtask test fake` on this host.
 
+#![allow(clippy::indexing_slicing, reason = "a test program: a panic fails its case")]
+
 mod backend;
 mod case;
 mod children;

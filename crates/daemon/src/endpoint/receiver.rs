@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use model::event::What;
 use model::plan::protection::after_receive;
 use model::view::{Placeholder, View};
 use model::{ClientIdentity, DatasetName, JobName, NameError, VersionKind};
@@ -111,10 +112,11 @@ impl Receiver {
         let below_root = |name: &DatasetName| name.is_below(&self.config.root);
         let mut missing = Vec::new();
         for ancestor in target.ancestors().take_while(below_root) {
-            if self.side.facts(&ancestor).await?.is_some() {
-                break;
+            match self.side.facts(&ancestor).await? {
+                Some(facts) if !facts.is_only_partial() => break,
+                Some(_) if !self.discard_ancestor(&ancestor).await? => break,
+                Some(_) | None => missing.push(ancestor),
             }
-            missing.push(ancestor);
         }
         if missing.is_empty() {
             return Ok(());
@@ -132,6 +134,22 @@ impl Receiver {
             self.make_placeholder(&name, encryption).await?;
         }
         Ok(())
+    }
+
+    /// Discards the state of an interrupted receive that is all there is of an ancestor; whether the
+    /// ancestor is gone with it. With something below it, ZFS would never discard it again (`dataset
+    /// already exists`) nor receive anything else into it. Whoever sends below it does not resume it.
+    async fn discard_ancestor(&self, ancestor: &DatasetName) -> Result<bool, CallError> {
+        self.side.events.tell(What::Warning {
+            subsystem: "endpoint",
+            message: format!(
+                "discarding the interrupted receive into {:?}: a filesystem below it arrives, after which it could not be discarded any more",
+                ancestor.as_str()
+            ),
+        });
+        self.side.table.forget(ancestor);
+        self.side.zfs.abort_receive(ancestor).await.map_err(|error| refused(&error))?;
+        Ok(self.side.facts(ancestor).await?.is_none())
     }
 
     fn placeholder_encryption(

@@ -38,6 +38,11 @@ impl Facts {
         }
     }
 
+    /// Whether it may be nothing but the state of an interrupted first receive.
+    pub(super) fn is_only_partial(&self) -> bool {
+        self.partial && !self.has_snapshots && self.placeholder == Placeholder::Unset
+    }
+
     /// Of a placeholder that was just made; who says that it is not encrypted does not matter to a
     /// receiver.
     pub(super) fn new_placeholder() -> Self {

@@ -8,3 +8,6 @@ mod steps;
 pub use entry::{Entry, Value};
 pub use format::{Layout, Metadata};
 pub use outlet::{StdoutLog, Terminal, Writer};
+
+#[cfg(test)]
+mod tests;

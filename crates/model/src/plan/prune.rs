@@ -107,7 +107,8 @@ pub enum Decision {
     NotConsidered,
     /// Kept by the rule with this index in the list (the first one that keeps it).
     KeptByRule(u16),
-    /// Every rule lets it go, but it is the newest common version of both sides.
+    /// Every rule lets it go, but it is the newest common version of both sides, or the newest snapshot
+    /// of a receiver, which streams continue.
     KeptAsBase,
     /// Every rule lets it go, but it is held: step holds, last-received hold or somebody else's.
     KeptHeld,
@@ -195,12 +196,12 @@ fn decide(side: PruneSide, view: &PruneView, rules: &[KeepRule], progress: &[Pro
         let kept = Decision::KeptByRule(u16::try_from(index).unwrap_or(u16::MAX));
         rule.keep(&view.versions, progress, &mut decisions, kept);
     }
-    let base = base(side, view);
+    let bases = bases(side, view);
     for (version, decision) in view.versions.iter().zip(&mut decisions) {
         if *decision != Decision::Destroy {
             continue;
         }
-        if base == Some(version.guid) {
+        if bases.contains(&Some(version.guid)) {
             *decision = Decision::KeptAsBase;
         } else if version.userrefs > 0 {
             *decision = Decision::KeptHeld;
@@ -209,20 +210,24 @@ fn decide(side: PruneSide, view: &PruneView, rules: &[KeepRule], progress: &[Pro
     decisions
 }
 
-/// The snapshot without which no incremental step would be possible any longer.
-fn base(side: PruneSide, view: &PruneView) -> Option<Guid> {
+/// The snapshots without which no incremental step would be possible any longer.
+fn bases(side: PruneSide, view: &PruneView) -> [Option<Guid>; 2] {
     let known = view.common_base.or(match view.cursor {
         CursorView::At(guid, _) => Some(guid),
         CursorView::Missing | CursorView::NotReplicating => None,
     });
-    let has = |guid: &Guid, snapshot| view.versions.iter().any(|v| v.guid == *guid && v.is_snapshot() == snapshot);
     match side {
-        PruneSide::Local => None,
-        PruneSide::Sender => known.filter(|guid| !has(guid, false)),
-        // A stream continues the newest snapshot or none: if nothing better is known, that one stays.
-        PruneSide::Receiver => known
-            .filter(|guid| has(guid, true))
-            .or_else(|| view.versions.iter().rev().find(|version| version.is_snapshot()).map(|version| version.guid)),
+        PruneSide::Local => [None, None],
+        PruneSide::Sender => {
+            let bookmarked = |guid: &Guid| view.versions.iter().any(|v| v.guid == *guid && !v.is_snapshot());
+            [known.filter(|guid| !bookmarked(guid)), None]
+        }
+        // A stream continues the newest snapshot. Where that is not the common one, the sides have
+        // diverged; without it the live data would count as modified, and be the only copy of itself.
+        PruneSide::Receiver => {
+            let newest = view.versions.iter().rev().find(|version| version.is_snapshot());
+            [known, newest.map(|version| version.guid)]
+        }
     }
 }
 

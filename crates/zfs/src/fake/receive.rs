@@ -6,7 +6,7 @@ use model::view::{DatasetKind, TokenContents, TokenFlags};
 use model::{DatasetName, Guid, UnixTime, VersionName};
 
 use super::content::{Change, Content, ContentHash};
-use super::send::{receive_properties, unpack_properties};
+use super::send::{receive_properties, resume_payload, unpack_properties};
 use super::state::{Host, Node, Properties, Snap, Source, failed};
 use crate::error::ErrorKind;
 use crate::ops::{ReceiveArgs, ReceiveTarget};
@@ -287,6 +287,12 @@ impl Host {
         Ok(())
     }
 
+    /// The token of a receive that is not under way.
+    pub(super) fn idle_token(&self, name: &DatasetName) -> Option<String> {
+        let partial = self.node(name).ok()?.partial.as_ref()?;
+        if partial.receiving { None } else { partial.token() }
+    }
+
     /// Ends a receive that failed; gives the token if something is kept.
     pub(super) fn interrupt_receive(&mut self, session: Session) -> Option<String> {
         let node = self.datasets.get_mut(&session.dataset)?;
@@ -334,7 +340,7 @@ fn check_partial(node: &Node, head: &Head, resumed: bool) -> Result<(), ErrorKin
         Some(_) if !resumed => Err(ErrorKind::TargetHasPartial),
         None if resumed => Err(no_state()),
         Some(partial) => {
-            let position = [partial.position.0.to_le_bytes(), partial.position.1.to_le_bytes()].concat();
+            let position = resume_payload(partial.position);
             let same = (partial.to, partial.from, &position) == (head.begin.to, head.begin.from, &head.payload);
             match (partial.receiving, same) {
                 (true, _) => Err(ErrorKind::Busy),

@@ -20,7 +20,7 @@ use super::state::{Host, Mark, Node, Snap, Source, failed};
 use crate::error::{Error, ErrorKind};
 use crate::ops::{SendArgs, SendFlags, SendSource};
 use crate::stream::{BeginRecord, Head, RECORD, feature};
-use crate::token::ResumeToken;
+use crate::token::{ResumeToken, nvlist};
 
 /// `DRR_FLAG`-independent features that every stream of a current ZFS has (spill blocks).
 const ALWAYS: u64 = 1 << 2;
@@ -123,7 +123,7 @@ impl Host {
         if let Some(position) = resume {
             changes.retain(|change| stays(change, position));
             features |= feature::RESUMING;
-            payload = [position.0.to_le_bytes(), position.1.to_le_bytes()].concat();
+            payload = resume_payload(position);
         }
         let begin = BeginRecord {
             to: to.guid,
@@ -150,6 +150,14 @@ impl Host {
             snapshots.filter(|snap| snap.guid == *guid).for_each(|snap| snap.sends = count(snap.sends));
         }
     }
+}
+
+/// Where a resumed stream begins, as its BEGIN record carries it.
+pub(super) fn resume_payload(position: (u64, u64)) -> Vec<u8> {
+    let mut list = nvlist::Writer::default();
+    list.number("resume_object", position.0);
+    list.number("resume_offset", position.1);
+    list.finish()
 }
 
 /// A resumed stream repeats the record at its position, and the description of that object.

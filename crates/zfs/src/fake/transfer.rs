@@ -12,7 +12,7 @@ use super::send::{Disturbance, FakeStream};
 use super::{ExpectedSize, FakeZfs, Moment, Verb};
 use crate::error::{Error, ErrorKind};
 use crate::ops::{ByteStream, ReceiveArgs, SendArgs, SendSource, SendStream};
-use crate::stream::{Head, Progress, RECORD, parse_head};
+use crate::stream::{Head, Parsed, Progress, RECORD, feature, parse_begin, parse_head};
 
 impl FakeZfs {
     pub(super) async fn start_send(&self, args: &SendArgs) -> Result<SendStream, Error> {
@@ -48,7 +48,12 @@ impl FakeZfs {
     }
 
     async fn receive_stream(&self, args: &ReceiveArgs, mut input: Input) -> Result<(), Failure> {
-        let head = input.head().await?;
+        let head = match input.head().await {
+            Err(HeadError::Cut { resuming: true }) => return Err(self.cut_in_head(args)),
+            Err(HeadError::Cut { resuming: false }) => return Err(ErrorKind::Truncated.into()),
+            Err(HeadError::Other(kind)) => return Err(kind.into()),
+            Ok(head) => head,
+        };
         let admission = self.lock().begin_receive(args, &head)?;
         let Admission::Receive(session) = admission else { return input.drain().await };
         let mut guard = Guard { zfs: self, session: Some(session) };
@@ -64,6 +69,12 @@ impl FakeZfs {
                 Err(Failure { kind: interrupted(kind, token.as_ref()), token })
             }
         }
+    }
+
+    /// A resumed stream that ends in what follows its first record is an interruption like any other.
+    fn cut_in_head(&self, args: &ReceiveArgs) -> Failure {
+        let token = self.lock().idle_token(&args.dataset).filter(|_| args.resumable);
+        Failure { kind: interrupted(ErrorKind::Truncated, token.as_ref()), token }
     }
 
     async fn receive_records(&self, guard: &mut Guard<'_>, input: &mut Input) -> Result<(), ErrorKind> {
@@ -126,6 +137,27 @@ impl Drop for Guard<'_> {
     }
 }
 
+/// Why a head could not be read.
+enum HeadError {
+    /// The stream ended; whether its BEGIN record had said that it resumes another.
+    Cut {
+        resuming: bool,
+    },
+    Other(ErrorKind),
+}
+
+impl HeadError {
+    fn new(kind: ErrorKind, bytes: &[u8]) -> Self {
+        match (kind, parse_begin(bytes)) {
+            (ErrorKind::Truncated, Ok(Parsed::Done(begin))) => {
+                Self::Cut { resuming: begin.features & feature::RESUMING != 0 }
+            }
+            (ErrorKind::Truncated, _) => Self::Cut { resuming: false },
+            (kind, _) => Self::Other(kind),
+        }
+    }
+}
+
 /// The receiver's end of the stream: watched for stalls, with the receiver's own faults.
 struct Input {
     stream: ByteStream,
@@ -139,7 +171,7 @@ impl Input {
         Self { stream, passed: 0, stall_limit, fault: call.stream_fault() }
     }
 
-    async fn head(&mut self) -> Result<Head, ErrorKind> {
+    async fn head(&mut self) -> Result<Head, HeadError> {
         let mut bytes = Vec::new();
         loop {
             match parse_head(&bytes) {
@@ -147,10 +179,12 @@ impl Input {
                 Ok(Progress::NeedMore(total)) => {
                     let have = bytes.len();
                     bytes.resize(total, 0);
-                    self.fill(bytes.get_mut(have..).unwrap_or_default()).await?;
+                    let filled = self.fill(bytes.get_mut(have..).unwrap_or_default()).await;
+                    filled.map_err(|kind| HeadError::new(kind, bytes.get(..have).unwrap_or_default()))?;
                 }
                 Err(problem) => {
-                    return Err(super::state::failed("recv", format!("cannot receive: invalid stream ({problem})")));
+                    let words = format!("cannot receive: invalid stream ({problem})");
+                    return Err(HeadError::Other(super::state::failed("recv", words)));
                 }
             }
         }

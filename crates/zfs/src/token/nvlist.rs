@@ -16,7 +16,7 @@ const UNIQUE_NAMES: u32 = 1;
 
 /// The value of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Number(u64),
     Text(&'a str),
     /// Any other type, which tokens have but nobody here reads.
@@ -53,7 +53,7 @@ impl Endian {
 }
 
 /// The pairs of a packed list; ends after the first malformed one.
-pub(super) fn pairs(packed: &[u8]) -> Result<Pairs<'_>, TokenError> {
+pub(crate) fn pairs(packed: &[u8]) -> Result<Pairs<'_>, TokenError> {
     let (header, rest) = packed.split_first_chunk::<HEADER>().ok_or(TokenError::Payload("it is too short"))?;
     let endian = match header {
         [0, 1, ..] => Endian::Little,
@@ -63,7 +63,7 @@ pub(super) fn pairs(packed: &[u8]) -> Result<Pairs<'_>, TokenError> {
     Ok(Pairs { rest, endian })
 }
 
-pub(super) struct Pairs<'a> {
+pub(crate) struct Pairs<'a> {
     rest: &'a [u8],
     endian: Endian,
 }
@@ -112,7 +112,7 @@ fn until_nul(bytes: &[u8]) -> Option<&str> {
 }
 
 /// Packs a list in little-endian order.
-pub(super) struct Writer(Vec<u8>);
+pub(crate) struct Writer(Vec<u8>);
 
 impl Default for Writer {
     fn default() -> Self {
@@ -124,21 +124,21 @@ impl Default for Writer {
 }
 
 impl Writer {
-    pub(super) fn number(&mut self, name: &str, value: u64) {
+    pub(crate) fn number(&mut self, name: &str, value: u64) {
         self.pair(name, UINT64, 1, &value.to_le_bytes());
     }
 
-    pub(super) fn text(&mut self, name: &str, value: &str) {
+    pub(crate) fn text(&mut self, name: &str, value: &str) {
         // A NUL would end the string early for every reader.
         let value: Vec<u8> = value.bytes().filter(|b| *b != 0).chain([0]).collect();
         self.pair(name, STRING, 1, &value);
     }
 
-    pub(super) fn flag(&mut self, name: &str) {
+    pub(crate) fn flag(&mut self, name: &str) {
         self.pair(name, BOOLEAN, 0, &[]);
     }
 
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         self.0.extend([0; 4]);
         self.0
     }

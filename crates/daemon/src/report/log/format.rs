@@ -39,7 +39,8 @@ impl Layout {
             LogFormat::Json => self.json(entry),
         };
         if line.len() > LOG_LINE_BYTES {
-            line.truncate(line.floor_char_boundary(LOG_LINE_BYTES));
+            let end = (0..=LOG_LINE_BYTES).rev().find(|end| line.is_char_boundary(*end));
+            line.truncate(end.unwrap_or(0));
             line.push('…');
         }
         line.push('\n');

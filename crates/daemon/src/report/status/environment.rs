@@ -51,7 +51,7 @@ impl Global {
     pub(super) fn new(running: Vec<RunningCommand>, tuning: &Tuning) -> Global {
         let active: Vec<Command> = running.into_iter().map(Command::from).collect();
         let attempts = Setting { var: MAX_ATTEMPTS, value: tuning.attempts.to_string(), kind: "int" };
-        let window = format!("{}ns", tuning.reconnect_window.as_nanos());
+        let window = format!("{}s", tuning.reconnect_window.as_secs_f64());
         let window = Setting { var: RECONNECT_TIMEOUT, value: window, kind: "time.Duration" };
         Global {
             commands: Commands { active: (!active.is_empty()).then_some(active) },

@@ -190,8 +190,8 @@ impl Serialize for Filesystem<'_> {
         let considered = self.plan.skip.is_none();
         Row {
             filesystem: self.plan.name.as_str(),
-            snapshot_list: considered.then(|| Lazily(|| self.snapshots(false))),
-            destroy_list: considered.then(|| Lazily(|| self.snapshots(true))),
+            snapshot_list: considered.then_some(Lazily(|| self.snapshots(false))),
+            destroy_list: considered.then_some(Lazily(|| self.snapshots(true))),
             skip_reason: self.plan.skip.map(|reason| reason.to_string()).unwrap_or_default(),
             last_error: match self.outcome {
                 Outcome::Failed(error) => error,

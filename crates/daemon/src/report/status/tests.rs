@@ -122,7 +122,7 @@ fn a_daemon_that_has_done_nothing() {
     let mut whole = story.json();
     assert!(whole["Global"]["OsEnviron"].is_array());
     whole["Global"]["OsEnviron"].take();
-    expect![[r#"{"Global":{"Envconst":{"Entries":[{"Value":"3","ValueGoType":"int","Var":"ZREPL_REPLICATION_MAX_ATTEMPTS"},{"Value":"600000000000ns","ValueGoType":"time.Duration","Var":"ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT"}]},"OsEnviron":null,"ZFSCmds":{"Active":null}},"Jobs":{"_control":{"internal":null,"type":"internal"},"push":{"push":{"Invocation":null,"PruningReceiver":null,"PruningSender":null,"Replication":null,"Snapshotting":{"Cron":null,"Manual":null,"Periodic":{"Error":"","Progress":null,"SleepUntil":"0001-01-01T00:00:00Z","State":1},"Type":"periodic"}},"type":"push"},"sink":{"sink":{"Snapper":null},"type":"sink"},"snap":{"snap":{"Invocation":null,"Pruning":null,"Snapshotting":{"Cron":null,"Manual":{},"Periodic":null,"Type":"manual"}},"type":"snap"}}}"#]]
+    expect![[r#"{"Global":{"Envconst":{"Entries":[{"Value":"3","ValueGoType":"int","Var":"ZREPL_REPLICATION_MAX_ATTEMPTS"},{"Value":"600s","ValueGoType":"time.Duration","Var":"ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT"}]},"OsEnviron":null,"ZFSCmds":{"Active":null}},"Jobs":{"_control":{"internal":null,"type":"internal"},"push":{"push":{"Invocation":null,"PruningReceiver":null,"PruningSender":null,"Replication":null,"Snapshotting":{"Cron":null,"Manual":null,"Periodic":{"Error":"","Progress":null,"SleepUntil":"0001-01-01T00:00:00Z","State":1},"Type":"periodic"}},"type":"push"},"sink":{"sink":{"Snapper":null},"type":"sink"},"snap":{"snap":{"Invocation":null,"Pruning":null,"Snapshotting":{"Cron":null,"Manual":{},"Periodic":null,"Type":"manual"}},"type":"snap"}}}"#]]
     .assert_eq(&whole.to_string());
 }
 

@@ -1,0 +1,271 @@
+//! Lines as they come out, and a reader who does not read.
+
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use config::types::{LogFormat, LogLevel};
+use expect_test::{Expect, expect};
+use jiff::tz::{Offset, TimeZone};
+use model::event::{Event, InvocationSummary, ProtectionOutcome, Pruning, Replication, Snapshotting, What};
+use model::plan::prune::PruneSide;
+use model::plan::replication::{Base, FilesystemAction, FilesystemPlan, ReplicationPlan, Step};
+use model::version::Guid;
+use model::{DatasetName, JobName, VersionKind, VersionName, VersionRef};
+
+use super::*;
+use crate::events::Reader;
+
+/// What was written so far.
+#[derive(Clone, Default)]
+struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn layout(format: LogFormat, time: bool, color: bool) -> Layout {
+    Layout { format, metadata: Metadata { time, color }, zone: TimeZone::fixed(Offset::constant(2)) }
+}
+
+/// What a log with this level and layout writes about these events.
+fn written(level: LogLevel, layout: Layout, events: &[Event]) -> String {
+    let page = Page::default();
+    let log = StdoutLog::with(level, layout, Writer::start(page.clone()));
+    events.iter().for_each(|event| log.read(event));
+    log.flush(Duration::from_secs(60));
+    let bytes = page.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn check(level: LogLevel, layout: Layout, events: &[Event], expected: &Expect) {
+    expected.assert_eq(&written(level, layout, events));
+}
+
+fn event(job: Option<&str>, what: What) -> Event {
+    let at = "2024-05-14T21:16:23.004567Z".parse().unwrap();
+    Event { at, job: job.map(|job| JobName::parse(job).unwrap()), what }
+}
+
+fn dataset(name: &str) -> DatasetName {
+    DatasetName::parse(name).unwrap()
+}
+
+fn snapshot(name: &str) -> VersionRef {
+    VersionRef { kind: VersionKind::Snapshot, name: VersionName::parse(name).unwrap(), guid: Guid(1) }
+}
+
+/// A day in the life of a daemon.
+fn story() -> Vec<Event> {
+    let step = Step { from: Some(snapshot("a")), to: snapshot("b"), resume_token: None };
+    let action = FilesystemAction::Steps { base: Base::Common(snapshot("a")), discard: None, steps: vec![step] };
+    let filesystems = vec![FilesystemPlan { name: dataset("p/a"), after: None, action }];
+    let replication = |what| event(Some("office push"), What::Replication(what));
+    let filesystem = dataset("p/a");
+    let took = Duration::from_millis(1234);
+    vec![
+        event(None, What::DaemonStarted { version: "1.2.3".to_owned() }),
+        event(Some("office push"), What::JobStarted),
+        event(Some("office push"), What::CommandStarted { command: "zfs list".to_owned() }),
+        event(
+            Some("office push"),
+            What::Snapshotting(Snapshotting::Taken {
+                filesystem: filesystem.clone(),
+                snapshot: VersionName::parse("b").unwrap(),
+                result: Err("cannot take snapshot \"p/a@b\": out of space".to_owned()),
+            }),
+        ),
+        replication(Replication::AttemptStarted),
+        replication(Replication::Planned { plan: Arc::new(ReplicationPlan { filesystems }) }),
+        replication(Replication::StepStarted { filesystem: filesystem.clone(), step: 0 }),
+        replication(Replication::StepProgress { filesystem: filesystem.clone(), step: 0, expected: None, bytes: 1 }),
+        replication(Replication::StepFailed {
+            filesystem: filesystem.clone(),
+            step: 0,
+            bytes: 1,
+            error: "broken".to_owned(),
+            will_retry: true,
+        }),
+        replication(Replication::StepFinished { filesystem: filesystem.clone(), step: 0, bytes: 4096, took }),
+        event(
+            Some("office push"),
+            What::Pruning {
+                side: PruneSide::Sender,
+                what: Pruning::Filesystem {
+                    filesystem: filesystem.clone(),
+                    destroyed: ["x", "y"].map(|name| VersionName::parse(name).unwrap()).into(),
+                    failed: Vec::new(),
+                },
+            },
+        ),
+        event(
+            Some("office push"),
+            What::Protection {
+                object: "hold h on p/a@b".to_owned(),
+                outcome: ProtectionOutcome::Failed("busy".to_owned()),
+            },
+        ),
+        event(
+            Some("office push"),
+            What::InvocationFinished {
+                number: 7,
+                summary: InvocationSummary {
+                    filesystems: 1,
+                    steps: 1,
+                    bytes: 4096,
+                    destroyed: 2,
+                    took,
+                    ..Default::default()
+                },
+            },
+        ),
+        event(None, What::Warning { subsystem: "meta", message: "first\nsecond \u{1b}[31m".to_owned() }),
+    ]
+}
+
+#[test]
+fn human_lines() {
+    check(
+        LogLevel::Info,
+        layout(LogFormat::Human, true, false),
+        &story(),
+        &expect![[r#"
+        2024-05-14T23:16:23+02:00 [INFO]: starting daemon version="1.2.3"
+        2024-05-14T23:16:23+02:00 [INFO][office push][job]: starting job
+        2024-05-14T23:16:23+02:00 [ERRO][office push][snapshot]: snapshot failed fs="p/a" snap="b" err="cannot take snapshot \"p/a@b\": out of space"
+        2024-05-14T23:16:23+02:00 [INFO][office push][repl]: planned filesystems="1" steps="1"
+        2024-05-14T23:16:23+02:00 [WARN][office push][repl]: step failed and will be tried again fs="p/a" step="@a => @b" bytes="1" err="broken"
+        2024-05-14T23:16:23+02:00 [INFO][office push][repl]: replicated fs="p/a" step="@a => @b" bytes="4096" duration="1.234s"
+        2024-05-14T23:16:23+02:00 [INFO][office push][pruning]: snapshots destroyed prune_side="sender" reason="no keep rule keeps them" fs="p/a" destroy_snap="x,y"
+        2024-05-14T23:16:23+02:00 [ERRO][office push][endpoint]: protection failed abstraction="hold h on p/a@b" err="busy"
+        2024-05-14T23:16:23+02:00 [INFO][office push][job]: invocation finished invocation="7" filesystems="1" steps="1" bytes="4096" destroyed="2" errors="0" duration="1.234s"
+        2024-05-14T23:16:23+02:00 [WARN][meta]: first\nsecond \u{1b}[31m
+    "#]],
+    );
+}
+
+#[test]
+fn logfmt_lines() {
+    check(
+        LogLevel::Info,
+        layout(LogFormat::Logfmt, true, false),
+        &story(),
+        &expect![[r#"
+        time=2024-05-14T23:16:23.004567+02:00 level=info msg="starting daemon" version=1.2.3
+        time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job msg="starting job"
+        time=2024-05-14T23:16:23.004567+02:00 level=error job="office push" subsystem=snapshot msg="snapshot failed" fs=p/a snap=b err="cannot take snapshot \"p/a@b\": out of space"
+        time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl msg=planned filesystems=1 steps=1
+        time=2024-05-14T23:16:23.004567+02:00 level=warn job="office push" subsystem=repl msg="step failed and will be tried again" fs=p/a step="@a => @b" bytes=1 err=broken
+        time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl msg=replicated fs=p/a step="@a => @b" bytes=4096 duration=1.234s
+        time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=pruning msg="snapshots destroyed" prune_side=sender reason="no keep rule keeps them" fs=p/a destroy_snap=x,y
+        time=2024-05-14T23:16:23.004567+02:00 level=error job="office push" subsystem=endpoint msg="protection failed" abstraction="hold h on p/a@b" err=busy
+        time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job msg="invocation finished" invocation=7 filesystems=1 steps=1 bytes=4096 destroyed=2 errors=0 duration=1.234s
+        time=2024-05-14T23:16:23.004567+02:00 level=warn subsystem=meta msg="first\nsecond \u001b[31m"
+    "#]],
+    );
+}
+
+#[test]
+fn json_lines() {
+    check(
+        LogLevel::Info,
+        layout(LogFormat::Json, false, false),
+        &story(),
+        &expect![[r#"
+        {"level":"info","msg":"starting daemon","time":"2024-05-14T23:16:23+02:00","version":"1.2.3"}
+        {"job":"office push","level":"info","msg":"starting job","subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
+        {"err":"cannot take snapshot \"p/a@b\": out of space","fs":"p/a","job":"office push","level":"error","msg":"snapshot failed","snap":"b","subsystem":"snapshot","time":"2024-05-14T23:16:23+02:00"}
+        {"filesystems":1,"job":"office push","level":"info","msg":"planned","steps":1,"subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
+        {"bytes":1,"err":"broken","fs":"p/a","job":"office push","level":"warn","msg":"step failed and will be tried again","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
+        {"bytes":4096,"duration":1.234,"fs":"p/a","job":"office push","level":"info","msg":"replicated","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
+        {"destroy_snap":"x,y","fs":"p/a","job":"office push","level":"info","msg":"snapshots destroyed","prune_side":"sender","reason":"no keep rule keeps them","subsystem":"pruning","time":"2024-05-14T23:16:23+02:00"}
+        {"abstraction":"hold h on p/a@b","err":"busy","job":"office push","level":"error","msg":"protection failed","subsystem":"endpoint","time":"2024-05-14T23:16:23+02:00"}
+        {"bytes":4096,"destroyed":2,"duration":1.234,"errors":0,"filesystems":1,"invocation":7,"job":"office push","level":"info","msg":"invocation finished","steps":1,"subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
+        {"level":"warn","msg":"first\nsecond \u001b[31m","subsystem":"meta","time":"2024-05-14T23:16:23+02:00"}
+    "#]],
+    );
+}
+
+#[test]
+fn warnings_without_time_and_in_color() {
+    let red = |text: &str| format!("\x1b[91m{text}\x1b[0m");
+    let line = written(LogLevel::Warn, layout(LogFormat::Human, false, true), &story()[..4]);
+    assert!(line.starts_with(&format!("[{}][{}]", red("ERRO"), red("office push"))), "{line:?}");
+    assert!(line.contains(&format!("snapshot failed {}=\"p/a\"", red("fs"))), "{line:?}");
+}
+
+#[test]
+fn debug_tells_of_children() {
+    check(
+        LogLevel::Debug,
+        layout(LogFormat::Human, false, false),
+        &story()[2..3],
+        &expect![[r#"
+        [DEBG][office push][zfs.cmd]: started command cmd="zfs list"
+    "#]],
+    );
+}
+
+#[test]
+fn utc_is_written_with_a_z() {
+    let layout = Layout { zone: TimeZone::UTC, ..layout(LogFormat::Human, true, false) };
+    assert!(written(LogLevel::Info, layout, &story()[..1]).starts_with("2024-05-14T21:16:23Z [INFO]: "));
+}
+
+#[test]
+fn a_line_has_a_limit() {
+    let long = event(None, What::Error { subsystem: "job", message: "ä".repeat(1 << 20) });
+    let line = written(LogLevel::Warn, layout(LogFormat::Human, false, false), &[long]);
+    assert!(line.len() < crate::limits::LOG_LINE_BYTES + 10 && line.ends_with("…\n"));
+}
+
+/// Lets the writer through a write at a time.
+struct Gate {
+    open: Receiver<()>,
+    page: Page,
+}
+
+impl Write for Gate {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A dropped key leaves the gate open.
+        let _ = self.open.recv();
+        self.page.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_who_stops_reading_loses_lines_and_learns_how_many() {
+    let (key, open): (Sender<()>, _) = channel();
+    let page = Page::default();
+    let writer = Writer::start(Gate { open, page: page.clone() });
+    let log = StdoutLog::with(LogLevel::Info, layout(LogFormat::Human, false, false), writer);
+    let info = |text: &str| event(None, What::DaemonStarted { version: text.repeat(60_000) });
+    for _ in 0..100 {
+        log.read(&info("x"));
+    }
+    log.read(&event(None, What::Error { subsystem: "job", message: "important".to_owned() }));
+    drop(key);
+    log.flush(Duration::from_secs(60));
+    log.read(&event(None, What::DaemonStopped));
+    log.flush(Duration::from_secs(60));
+    let bytes = page.0.lock().unwrap().clone();
+    let text = String::from_utf8(bytes).unwrap();
+    assert!(text.len() < 5 << 20, "{} bytes", text.len());
+    assert!(text.contains("important"), "errors have room that others have not");
+    let complaint = text.lines().find(|line| line.contains("log lines were lost")).unwrap();
+    let lost: usize = complaint.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
+    assert_eq!(text.lines().filter(|line| line.contains("xxx")).count() + lost, 100);
+    assert!(text.trim_end().ends_with("daemon exiting"));
+}

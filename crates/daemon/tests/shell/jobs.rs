@@ -1,0 +1,121 @@
+//! When jobs do something, and how they are told to and told not to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use daemon::SignalError;
+use wire::{CallError, Connector, Endpoint};
+use zfs::fake::{Action, Moment, Verb};
+
+use crate::world::{Lab, dataset, push_and_sink, version};
+
+const MANUAL: &str = "{type: manual}";
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_up_replicates_and_one_more_is_queued() {
+    let lab = Lab::new();
+    lab.snapshot("s1").await;
+    lab.zfs.faults().pace(64, std::time::Duration::from_secs(1));
+    let daemon = lab.start(&push_and_sink(MANUAL));
+    daemon.wakeup("push").await.unwrap();
+    lab.diary.wait_for("invocation 1", 1).await;
+    assert_eq!(daemon.wakeup("push").await, Ok(()), "queued");
+    assert_eq!(daemon.wakeup("push").await, Err(SignalError::AlreadyWokenUp));
+    lab.diary.wait_for("finished 2", 1).await;
+    assert_eq!(lab.diary.count("invocation"), 2);
+    assert!(lab.host.snapshot_guid(&dataset("dst/backup/me/src/a"), &version("s1")).is_some());
+    daemon.stop("test").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_cancels_and_the_next_wake_up_completes() {
+    let lab = Lab::new();
+    lab.snapshot("s1").await;
+    let stuck = Arc::new(AtomicBool::new(true));
+    let still_stuck = Arc::clone(&stuck);
+    lab.zfs.faults().hook(move |point| match point.verb == Verb::Receive && still_stuck.load(Ordering::Relaxed) {
+        true => Action::Hang,
+        false => Action::Proceed,
+    });
+    let daemon = lab.start(&push_and_sink(MANUAL));
+    assert_eq!(daemon.reset("push").await, Err(SignalError::AlreadyReset), "nothing runs yet");
+    daemon.wakeup("push").await.unwrap();
+    lab.diary.wait_for("invocation 1", 1).await;
+    daemon.reset("push").await.unwrap();
+    lab.diary.wait_for("cancelled 1", 1).await;
+    stuck.store(false, Ordering::Relaxed);
+    daemon.wakeup("push").await.unwrap();
+    lab.diary.wait_for("finished 2", 1).await;
+    assert!(lab.host.snapshot_guid(&dataset("dst/backup/me/src/a"), &version("s1")).is_some());
+    daemon.stop("test").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_there_or_never_woken_says_so_in_zrepl_s_words() {
+    let lab = Lab::new();
+    let daemon = lab.start(&push_and_sink(MANUAL));
+    let words = |result: Result<(), SignalError>| result.unwrap_err().to_string();
+    assert_eq!(words(daemon.wakeup("nobody").await), "Job nobody does not exist");
+    assert_eq!(words(daemon.reset("nobody").await), "Job nobody does not exist");
+    assert_eq!(words(daemon.wakeup("sink").await), "already woken up");
+    assert_eq!(words(daemon.reset("sink").await), "already reset");
+    daemon.stop("test").await.unwrap();
+    assert_eq!(words(daemon.wakeup("push").await), "the daemon is stopping");
+    assert_eq!(lab.diary.count("stopping: test"), 1);
+    assert_eq!(lab.diary.count("stopped"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_cancels_what_runs_and_waits_for_it() {
+    let lab = Lab::new();
+    lab.snapshot("s1").await;
+    lab.zfs.faults().at_verb(Verb::Receive, 0, Moment::Before, Action::Hang);
+    let daemon = lab.start(&push_and_sink(MANUAL));
+    daemon.wakeup("push").await.unwrap();
+    lab.diary.wait_for("invocation 1", 1).await;
+    daemon.stop("test").await.unwrap();
+    assert_eq!(lab.diary.count("cancelled 1"), 1);
+    assert_eq!(lab.world.zfs.running(), []);
+    assert!(lab.diary.words().last().unwrap().ends_with("stopped"));
+}
+
+/// Panics at the first use, then works.
+struct Trap {
+    sprung: AtomicBool,
+    way: Arc<dyn Connector>,
+}
+
+#[async_trait]
+impl Connector for Trap {
+    async fn connect(&self) -> Result<Arc<dyn Endpoint>, CallError> {
+        assert!(self.sprung.swap(true, Ordering::Relaxed), "a mine");
+        self.way.connect().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_an_error_of_one_invocation() {
+    let mut lab = Lab::new();
+    lab.snapshot("s1").await;
+    lab.world.connector = Arc::new(|_, way| Arc::new(Trap { sprung: AtomicBool::new(false), way }));
+    let daemon = lab.start(&push_and_sink(MANUAL));
+    daemon.wakeup("push").await.unwrap();
+    lab.diary.wait_for("error: invocation 1 panicked: a mine", 1).await;
+    lab.diary.wait_for("finished 1 with 1 errors", 1).await;
+    daemon.wakeup("push").await.unwrap();
+    lab.diary.wait_for("finished 2 with 0 errors", 1).await;
+    daemon.stop("test").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_without_a_name_of_its_own_is_told_and_the_others_go_on() {
+    let lab = Lab::new();
+    let yaml = push_and_sink(MANUAL)
+        + "  - {name: sink2, type: sink, root_fs: dst/other, serve: {type: local, listener_name: l}}\n";
+    let daemon = lab.start(&yaml);
+    lab.diary.wait_for("error: cannot listen: another job serves the local listener \"l\"", 1).await;
+    daemon.wakeup("push").await.unwrap();
+    lab.diary.wait_for("finished 1", 1).await;
+    daemon.stop("test").await.unwrap();
+}

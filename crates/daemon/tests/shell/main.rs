@@ -1,0 +1,8 @@
+//! Whole daemons on pools in memory: jobs, snapshotter, control socket, stop.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+
+mod control;
+mod jobs;
+mod snapshots;
+mod world;

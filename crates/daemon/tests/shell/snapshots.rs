@@ -1,0 +1,208 @@
+//! Snapshots every so often, and what follows them.
+
+use daemon::act::snapshotting::{plan_round, take_round};
+use daemon::events::Events;
+use expect_test::{Expect, expect};
+use model::FilesystemFilter;
+use model::event::SnapshotterState;
+use model::filter::Pattern;
+use zfs::ErrorKind;
+use zfs::fake::{Action, Moment, PoolState, Verb};
+
+use crate::world::{Lab, dataset, push_and_sink, state_word, version};
+
+const EVERY_TEN_MINUTES: &str = "{type: periodic, interval: 10m, prefix: z_}";
+
+fn check(lab: &Lab, expected: &Expect) {
+    expected.assert_eq(&lab.diary.words().join("\n"));
+}
+
+async fn rounds(lab: &Lab, count: usize) {
+    lab.diary.wait_for(&state_word(SnapshotterState::Waiting), count).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rounds_come_at_once_and_then_every_interval_each_with_an_invocation() {
+    let lab = Lab::new();
+    let daemon = lab.start(&push_and_sink(EVERY_TEN_MINUTES));
+    rounds(&lab, 3).await;
+    lab.diary.wait_for("finished 3", 1).await;
+    daemon.stop("test").await.unwrap();
+    check(
+        &lab,
+        &expect![[r#"
+        12:00:00 SyncUp
+        12:00:00 SyncUp until 12:00:00
+        12:00:00 Planning
+        12:00:00 Snapshotting
+        12:00:00 taken src@z_20240514_120000_000
+        12:00:00 taken src/a@z_20240514_120000_000
+        12:00:00 taken src/b@z_20240514_120000_000
+        12:00:00 Waiting until 12:10:00
+        12:00:00 invocation 1
+        12:00:00 finished 1 with 0 errors
+        12:10:00 Planning
+        12:10:00 Snapshotting
+        12:10:00 taken src@z_20240514_121000_000
+        12:10:00 taken src/a@z_20240514_121000_000
+        12:10:00 taken src/b@z_20240514_121000_000
+        12:10:00 Waiting until 12:20:00
+        12:10:00 invocation 2
+        12:10:00 finished 2 with 0 errors
+        12:20:00 Planning
+        12:20:00 Snapshotting
+        12:20:00 taken src@z_20240514_122000_000
+        12:20:00 taken src/a@z_20240514_122000_000
+        12:20:00 taken src/b@z_20240514_122000_000
+        12:20:00 Waiting until 12:30:00
+        12:20:00 invocation 3
+        12:20:00 destroyed 1 of src
+        12:20:00 destroyed 1 of src/a
+        12:20:00 destroyed 1 of src/b
+        12:20:00 finished 3 with 0 errors
+        12:20:00 stopping: test
+        12:20:00 Stopped
+        12:20:00 stopped"#]],
+    );
+    assert!(lab.host.snapshot_guid(&dataset("dst/backup/me/src/b"), &version("z_20240514_122000_000")).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_continues_the_rhythm() {
+    let lab = Lab::new();
+    lab.start(&push_and_sink(EVERY_TEN_MINUTES)).stop_after_first_round(&lab).await;
+    tokio::time::advance(std::time::Duration::from_secs(240)).await;
+    let daemon = lab.start(&push_and_sink(EVERY_TEN_MINUTES));
+    rounds(&lab, 2).await;
+    assert_eq!(lab.diary.count("12:04:00 SyncUp until 12:10:00"), 1, "{:#?}", lab.diary.words());
+    assert_eq!(lab.diary.count("taken src/a@z_20240514_121000_000"), 1);
+    daemon.stop("test").await.unwrap();
+}
+
+trait FirstRound {
+    async fn stop_after_first_round(self, lab: &Lab);
+}
+
+impl FirstRound for daemon::Daemon {
+    async fn stop_after_first_round(self, lab: &Lab) {
+        rounds(lab, 1).await;
+        self.stop("first round").await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filesystem_without_snapshots_waits_with_the_others_and_a_warning() {
+    let lab = Lab::new();
+    let taken = ["src", "src/a"].map(|name| zfs::Snapshot { dataset: dataset(name), name: version("z_1") });
+    lab.world.zfs.snapshot(&taken).await;
+    let daemon = lab.start(&push_and_sink(EVERY_TEN_MINUTES));
+    lab.diary.wait_for("SyncUp until", 1).await;
+    daemon.stop("test").await.unwrap();
+    check(
+        &lab,
+        &expect![[r#"
+        12:00:00 SyncUp
+        12:00:00 warning: without any snapshot until the next round at 2024-05-14T12:10:00Z: src/b
+        12:00:00 SyncUp until 12:10:00
+        12:00:00 stopping: test
+        12:00:00 Stopped
+        12:00:00 stopped"#]],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_taken_fails_where_it_is_and_nowhere_else() {
+    let lab = Lab::new();
+    let taken = zfs::Snapshot { dataset: dataset("src/a"), name: version("z_20240514_120000_000") };
+    lab.world.zfs.snapshot(&[taken]).await;
+    let events = Events::new(lab.world.clock.clone(), lab.world.readers.clone());
+    let filter = FilesystemFilter::new([(Pattern::parse("src<").unwrap(), true)]);
+    let plan = plan_round(&lab.zfs, lab.world.clock.now(), "z_", &filter, &events).await.unwrap();
+    assert_eq!(take_round(&lab.zfs, plan, &events).await, 1);
+    check(
+        &lab,
+        &expect![[r#"
+        12:00:00 taken src/a@z_20240514_120000_000: cannot snapshot "src/a@z_20240514_120000_000": the snapshot exists already
+        12:00:00 taken src@z_20240514_120000_000
+        12:00:00 taken src/b@z_20240514_120000_000"#]],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_filter_names_and_is_not_there_is_warned_of() {
+    let lab = Lab::new();
+    let events = Events::new(lab.world.clock.clone(), lab.world.readers.clone());
+    let patterns = ["src/a", "src/gone", "else<"].map(|one| (Pattern::parse(one).unwrap(), true));
+    let filter = FilesystemFilter::new(patterns);
+    let plan = plan_round(&lab.zfs, lab.world.clock.now(), "z_", &filter, &events).await.unwrap();
+    assert_eq!(plan.filesystems, [dataset("src/a")]);
+    check(
+        &lab,
+        &expect![
+            "12:00:00 warning: in `filesystems` but not there: else, src/gone (is the pool imported? see `zpool import`)"
+        ],
+    );
+}
+#[tokio::test(start_paused = true)]
+async fn a_failed_round_is_followed_by_an_invocation_and_by_another_round() {
+    let lab = Lab::new();
+    lab.zfs.faults().at_verb(Verb::Snapshot, 0, Moment::Before, Action::Fail(ErrorKind::NoSpace));
+    let daemon = lab.start(&push_and_sink(EVERY_TEN_MINUTES));
+    rounds(&lab, 1).await;
+    lab.diary.wait_for("finished 2", 1).await;
+    daemon.stop("test").await.unwrap();
+    check(
+        &lab,
+        &expect![[r#"
+        12:00:00 SyncUp
+        12:00:00 SyncUp until 12:00:00
+        12:00:00 Planning
+        12:00:00 Snapshotting
+        12:00:00 taken src@z_20240514_120000_000: cannot take snapshot "src@z_20240514_120000_000": out of space
+        12:00:00 taken src/a@z_20240514_120000_000: cannot take snapshot "src/a@z_20240514_120000_000": out of space
+        12:00:00 taken src/b@z_20240514_120000_000: cannot take snapshot "src/b@z_20240514_120000_000": out of space
+        12:00:00 ErrorWait until 12:10:00: 3 of 3 snapshots could not be taken
+        12:00:00 invocation 1
+        12:00:00 finished 1 with 3 errors
+        12:10:00 Planning
+        12:10:00 Snapshotting
+        12:10:00 taken src@z_20240514_121000_000
+        12:10:00 taken src/a@z_20240514_121000_000
+        12:10:00 taken src/b@z_20240514_121000_000
+        12:10:00 Waiting until 12:20:00
+        12:10:00 invocation 2
+        12:10:00 finished 2 with 0 errors
+        12:10:00 stopping: test
+        12:10:00 Stopped
+        12:10:00 stopped"#]],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_goes_away_is_named_and_its_return_is_noticed() {
+    let lab = Lab::new();
+    lab.host.set_pool_state("src", PoolState::Exported).unwrap();
+    let daemon = lab.start(&push_and_sink(EVERY_TEN_MINUTES));
+    lab.diary.wait_for(&state_word(SnapshotterState::SyncUpErrWait), 1).await;
+    lab.host.set_pool_state("src", PoolState::Online).unwrap();
+    rounds(&lab, 1).await;
+    lab.diary.wait_for("finished 1", 1).await;
+    daemon.stop("test").await.unwrap();
+    check(
+        &lab,
+        &expect![[r#"
+        12:00:00 SyncUp
+        12:00:00 SyncUpErrWait until 12:10:00: none of the job's `filesystems` exist: src (is the pool imported? see `zpool import`)
+        12:10:00 Planning
+        12:10:00 Snapshotting
+        12:10:00 taken src@z_20240514_121000_000
+        12:10:00 taken src/a@z_20240514_121000_000
+        12:10:00 taken src/b@z_20240514_121000_000
+        12:10:00 Waiting until 12:20:00
+        12:10:00 invocation 1
+        12:10:00 finished 1 with 0 errors
+        12:10:00 stopping: test
+        12:10:00 Stopped
+        12:10:00 stopped"#]],
+    );
+}

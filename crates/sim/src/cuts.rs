@@ -1,0 +1,282 @@
+//! Every point at which a step can be cut: enumerated once, then tried one by one.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use model::protection::ProtectionStrategy;
+
+use crate::fault::{Fault, Faults, Site, Victims};
+use crate::machine::Machine;
+use crate::process::Host;
+use crate::world::{Failure, Setup, World, simulate};
+
+/// What the invocation that is cut has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// A first full step; the receiver has nothing, not even the parents.
+    Initial,
+    /// An incremental step.
+    Incremental,
+    /// Two incremental steps, whose `from` is only a cursor on the sender.
+    TwoStepsFromCursor,
+    /// The rest of a first full step.
+    ResumedInitial,
+    /// The rest of an incremental step.
+    ResumedIncremental,
+    /// A first full step onto a placeholder that has children.
+    OntoPlaceholder,
+    /// The rest of one.
+    ResumedOntoPlaceholder,
+    /// No step: an earlier reply was lost, protections are put right.
+    Confirm,
+}
+
+impl Scenario {
+    /// All of them.
+    pub const ALL: [Scenario; 8] = [
+        Scenario::Initial,
+        Scenario::Incremental,
+        Scenario::TwoStepsFromCursor,
+        Scenario::ResumedInitial,
+        Scenario::ResumedIncremental,
+        Scenario::OntoPlaceholder,
+        Scenario::ResumedOntoPlaceholder,
+        Scenario::Confirm,
+    ];
+}
+
+/// What a user does after the cut, before the daemons run again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mischief {
+    /// Nothing.
+    None,
+    /// Destroys all snapshots on the sender that can be destroyed.
+    DestroyAll,
+    /// The same, after taking a newer one, which stays.
+    DestroyAllButANewer,
+}
+
+impl Mischief {
+    /// All of them.
+    pub const ALL: [Mischief; 3] = [Mischief::None, Mischief::DestroyAll, Mischief::DestroyAllButANewer];
+}
+
+/// One way to cut.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// Counts the sites of the invocation.
+    pub index: usize,
+    /// Where.
+    pub site: Site,
+    /// How.
+    pub fault: Fault,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} at site {} ({:?})", self.fault, self.index, self.site)
+    }
+}
+
+const FILESYSTEM: &str = "src/data/fs";
+const CHILD: &str = "src/data/fs/child";
+/// Bytes of the file that the cut step carries.
+const FILE: usize = 20_000;
+
+/// Enumerates the cuts of a scenario.
+pub fn enumerate(scenario: Scenario, strategy: ProtectionStrategy) -> Result<Vec<Cut>, Failure> {
+    simulate(async || {
+        let mut world = prepare(scenario, strategy, false).await?;
+        let recorder = Recorder::default();
+        world.set_faults(recorder.clone());
+        world.invoke().await?;
+        let sites = std::mem::take(&mut *recorder.0.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(sites.into_iter().enumerate().flat_map(|(index, site)| ways(index, &site)).collect())
+    })
+}
+
+/// Cuts, lets the user do something, starts everything again, and lets it come to rest. The failure
+/// comes with the trace.
+pub fn try_cut(
+    scenario: Scenario,
+    strategy: ProtectionStrategy,
+    cut: &Cut,
+    mischief: Mischief,
+    print: bool,
+) -> Result<(), (Failure, Vec<String>)> {
+    simulate(async || {
+        let mut world = prepare(scenario, strategy, print).await.map_err(|failure| (failure, Vec::new()))?;
+        let result = cut_and_recover(&mut world, strategy, cut, mischief).await;
+        result.map_err(|failure| (failure, world.room.trace.lines()))
+    })
+}
+
+async fn cut_and_recover(
+    world: &mut World,
+    strategy: ProtectionStrategy,
+    cut: &Cut,
+    mischief: Mischief,
+) -> Result<(), Failure> {
+    let struck = Arc::new(Mutex::new(false));
+    world.set_faults(Once { index: cut.index, seen: 0, fault: cut.fault.clone(), struck: Arc::clone(&struck) });
+    world.invoke().await?;
+    if !*struck.lock().unwrap_or_else(PoisonError::into_inner) {
+        return Err(Failure::NotConverged(vec!["the cut was never reached".to_owned()]));
+    }
+    do_mischief(world, mischief);
+    let (_, stuck) = world.come_to_rest(3, &BTreeSet::new()).await?;
+    if strategy != ProtectionStrategy::Nothing && !stuck.is_empty() {
+        return Err(Failure::NotConverged(vec![format!("{stuck:?} need a person")]));
+    }
+    Ok(())
+}
+
+fn do_mischief(world: &World, mischief: Mischief) {
+    let sender = world.machine(Host::Sender);
+    if mischief == Mischief::None {
+        return;
+    }
+    if mischief == Mischief::DestroyAllButANewer {
+        write_and_snapshot(sender, FILESYSTEM, "newer", 9);
+    }
+    for name in sender.snapshots(FILESYSTEM) {
+        if name != "newer" {
+            // Those that are held refuse.
+            let _ = sender.destroy_snapshot(FILESYSTEM, &name);
+        }
+    }
+    world.user_did(format_args!("{mischief:?}"), &[]);
+}
+
+/// Adds a file and takes a snapshot, both called `name`.
+fn write_and_snapshot(machine: &Machine, filesystem: &str, name: &str, seed: u64) {
+    #[allow(clippy::expect_used, reason = "a scene that cannot be set says nothing")]
+    machine.write(filesystem, name, FILE, seed).and_then(|()| machine.snapshot(filesystem, name)).expect("the scene");
+}
+
+async fn prepare(scenario: Scenario, strategy: ProtectionStrategy, print: bool) -> Result<World, Failure> {
+    let setup = Setup { print, ..Setup::new(1) }.protected_by(strategy);
+    let setup = Setup { filesystems: crate::world::filter(&[("src/data<", true), ("src/data", false)]), ..setup };
+    let mut world = World::new(setup);
+    let sender = world.machine(Host::Sender).clone();
+    sender.create(FILESYSTEM);
+    let snapshot = |name: &str, seed| write_and_snapshot(&sender, FILESYSTEM, name, seed);
+    match scenario {
+        Scenario::Initial => snapshot("one", 1),
+        Scenario::ResumedInitial => {
+            snapshot("one", 1);
+            cut_stream(&mut world).await?;
+        }
+        Scenario::Incremental | Scenario::ResumedIncremental | Scenario::Confirm => {
+            snapshot("one", 1);
+            world.invoke().await?;
+            snapshot("two", 2);
+            match scenario {
+                Scenario::ResumedIncremental => cut_stream(&mut world).await?,
+                Scenario::Confirm => lose_reply(&mut world).await?,
+                _ => {}
+            }
+        }
+        Scenario::TwoStepsFromCursor => {
+            snapshot("one", 1);
+            world.invoke().await?;
+            snapshot("two", 2);
+            snapshot("three", 3);
+            // Without protection there is no cursor that could replace it.
+            if strategy != ProtectionStrategy::Nothing {
+                let _ = sender.destroy_snapshot(FILESYSTEM, "one");
+            }
+        }
+        Scenario::OntoPlaceholder | Scenario::ResumedOntoPlaceholder => {
+            sender.create(CHILD);
+            write_and_snapshot(&sender, CHILD, "child", 5);
+            world.user_did("child", &[]);
+            world.invoke().await?;
+            snapshot("one", 1);
+            if scenario == Scenario::ResumedOntoPlaceholder {
+                cut_stream(&mut world).await?;
+            }
+        }
+    }
+    world.user_did("the scene is set", &[]);
+    Ok(world)
+}
+
+/// An invocation whose stream breaks in the middle, without a second attempt.
+async fn cut_stream(world: &mut World) -> Result<(), Failure> {
+    world.set_faults(KillAtByte(FILE as u64 / 2));
+    world.invoke().await?;
+    world.set_faults(crate::fault::NoFaults);
+    Ok(())
+}
+
+/// An invocation whose step arrives, and whose daemon dies before it hears of it.
+async fn lose_reply(world: &mut World) -> Result<(), Failure> {
+    world.set_faults(KillAtReply);
+    world.invoke().await?;
+    world.set_faults(crate::fault::NoFaults);
+    Ok(())
+}
+
+const KILLS: [Fault; 3] =
+    [Fault::Kill(Victims::One(Host::Sender)), Fault::Kill(Victims::One(Host::Receiver)), Fault::Kill(Victims::Both)];
+
+/// How an invocation can be cut at a site.
+fn ways(index: usize, site: &Site) -> Vec<Cut> {
+    let faults: Vec<Fault> = match site {
+        Site::Before(_) | Site::Between(_) | Site::After(_) => KILLS.to_vec(),
+        Site::Connect | Site::Call(_) | Site::Reply(_) => KILLS.into_iter().chain([Fault::Disconnect]).collect(),
+        Site::Stream { .. } => {
+            // Nothing, a part of the first record, the first record, the middle, nearly everything.
+            let bytes = [0, 100, 312, FILE as u64 / 2, FILE as u64];
+            let kinds = || KILLS.into_iter().chain([Fault::Disconnect]);
+            bytes.iter().flat_map(|at| kinds().map(|fault| Fault::AtByte(*at, Box::new(fault)))).collect()
+        }
+    };
+    faults.into_iter().map(|fault| Cut { index, site: site.clone(), fault }).collect()
+}
+
+#[derive(Clone, Default)]
+struct Recorder(Arc<Mutex<Vec<Site>>>);
+
+impl Faults for Recorder {
+    fn at(&mut self, site: &Site) -> Option<Fault> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(site.clone());
+        None
+    }
+}
+
+struct Once {
+    index: usize,
+    seen: usize,
+    fault: Fault,
+    struck: Arc<Mutex<bool>>,
+}
+
+impl Faults for Once {
+    fn at(&mut self, _: &Site) -> Option<Fault> {
+        self.seen += 1;
+        (self.seen == self.index + 1).then(|| {
+            *self.struck.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            self.fault.clone()
+        })
+    }
+}
+
+struct KillAtByte(u64);
+
+impl Faults for KillAtByte {
+    fn at(&mut self, site: &Site) -> Option<Fault> {
+        let receive = matches!(site, Site::Stream { reader: crate::fault::StreamReader::Receive, .. });
+        receive.then(|| Fault::AtByte(self.0, Box::new(Fault::Kill(Victims::Both))))
+    }
+}
+
+struct KillAtReply;
+
+impl Faults for KillAtReply {
+    fn at(&mut self, site: &Site) -> Option<Fault> {
+        (*site == Site::Reply("receive")).then_some(Fault::Kill(Victims::Both))
+    }
+}

@@ -1,0 +1,31 @@
+//! Worlds by seed: whatever users do and whatever goes wrong, nothing unsafe happens, and when nothing
+//! goes wrong any longer, both sides get level.
+
+use sim::chaos::{Rest, run_seed};
+
+fn run(seeds: std::ops::Range<u64>) -> Vec<Rest> {
+    let rest = seeds.map(|seed| {
+        run_seed(seed, false).unwrap_or_else(|failed| {
+            panic!("{}\nseed {seed}: {}", failed.trace.join("\n"), failed.failure);
+        })
+    });
+    rest.collect()
+}
+
+#[test]
+fn worlds_of_many_seeds_are_safe_and_come_to_rest() {
+    let worlds = run(0..2000);
+    let stuck = worlds.iter().filter(|world| world.stuck > 0).count();
+    let (faults, ops) = worlds.iter().fold((0, 0), |(f, o), world| (f + world.faults, o + world.ops));
+    println!("{} worlds, {faults} faults, {ops} operations; {stuck} need a person", worlds.len());
+    assert!(faults > 5 * worlds.len(), "too little goes wrong: {faults} faults");
+    assert!(stuck < worlds.len() / 4, "too many worlds end early: {stuck}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_world() {
+    for seed in 0..30 {
+        let (one, two) = (run(seed..seed + 1), run(seed..seed + 1));
+        assert_eq!(one, two, "seed {seed}");
+    }
+}

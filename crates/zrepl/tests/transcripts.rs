@@ -1,0 +1,298 @@
+//! The program as a person runs it: words in, lines and exit codes out.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails"
+)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How often something is looked at that happens soon; each look starts a process.
+const LOOKS: usize = 1000;
+
+/// A configuration, a socket's directory, and a `zfs` that is a shell script.
+struct Place {
+    directory: tempfile::TempDir,
+}
+
+impl Place {
+    /// `zfs` is what the script's body does.
+    fn new(zfs: &str) -> Place {
+        let place = Place { directory: tempfile::tempdir().unwrap() };
+        let bin = place.path("bin");
+        fs::create_dir(&bin).unwrap();
+        for program in ["zfs", "zpool"] {
+            let path = bin.join(program);
+            fs::write(&path, format!("#!/bin/sh\n{zfs}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        place.configure(
+            "  - {name: snap, type: snap, filesystems: {'p<': true}, snapshotting: {type: manual}, \
+             pruning: {keep: [{type: last_n, count: 1}]}}",
+        );
+        place
+    }
+
+    fn configure(&self, jobs: &str) {
+        let socket = self.socket();
+        let yaml = format!(
+            "global:\n  control: {{sockpath: {}}}\n  logging: [{{type: stdout, level: info, format: human, time: false}}]\njobs:\n{jobs}\n",
+            socket.display()
+        );
+        fs::write(self.path("zrepl.yml"), yaml).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.path("run/control")
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zrepl"));
+        command.args(words).arg("--config").arg(self.path("zrepl.yml"));
+        command.env_clear().env("PATH", format!("{}:/usr/bin:/bin", self.path("bin").display()));
+        command.current_dir(self.directory.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Transcript {
+        Transcript::of(self.command(words).output().unwrap())
+    }
+
+    /// Starts a daemon and waits until it says that its job has started.
+    fn daemon(&self) -> Daemon {
+        let mut child = self.command(&["daemon"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stdout.take().unwrap());
+        let mut daemon = Daemon { child, log };
+        daemon.wait_for_line("starting job");
+        daemon
+    }
+}
+
+#[derive(Debug)]
+struct Transcript {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Transcript {
+    fn of(output: Output) -> Transcript {
+        Transcript {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Nothing said, all well.
+    fn is_silent(&self) -> bool {
+        self.code == Some(0) && self.out.is_empty() && self.err.is_empty()
+    }
+
+    /// Failed with this on standard error and nothing else.
+    fn failed_with(&self, text: &str) {
+        assert_eq!((self.code, self.out.as_str()), (Some(1), ""), "{self:?}");
+        assert!(self.err.contains(text), "{self:?}");
+        assert!(self.err.ends_with('\n') && !self.err.ends_with("\n\n"), "{self:?}");
+    }
+}
+
+struct Daemon {
+    child: Child,
+    log: BufReader<ChildStdout>,
+}
+
+impl Daemon {
+    fn wait_for_line(&mut self, words: &str) {
+        let mut seen = String::new();
+        loop {
+            let start = seen.len();
+            if self.log.read_line(&mut seen).unwrap() == 0 {
+                let mut error = String::new();
+                self.child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+                panic!("the daemon ended without saying {words:?}: {seen}{error}");
+            }
+            if seen[start..].contains(words) {
+                return;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// The rest of the log, and how it ended.
+    fn end(mut self) -> Transcript {
+        let mut out = String::new();
+        self.log.read_to_string(&mut out).unwrap();
+        let mut end = Transcript::of(self.child.wait_with_output().unwrap());
+        end.out = out;
+        end
+    }
+}
+
+fn status(place: &Place) -> serde_json::Value {
+    let status = place.run(&["status", "--mode", "raw"]);
+    assert_eq!((status.code, status.err.as_str()), (Some(0), ""));
+    assert!(!status.out.contains('\n'), "one line without a line feed");
+    serde_json::from_str(&status.out).unwrap()
+}
+
+/// Looks at the status until it is as wanted.
+fn wait_for_status(place: &Place, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    let mut looks = (0..LOOKS).map(|_| status(place));
+    looks.find(|status| wanted(status)).expect("the status becomes as wanted")
+}
+
+#[test]
+fn help_is_no_error_and_unknown_words_are() {
+    let place = Place::new("exit 1");
+    let bare = Transcript::of(Command::new(env!("CARGO_BIN_EXE_zrepl")).output().unwrap());
+    assert!(bare.code == Some(0) && bare.out.contains("Usage: zrepl") && bare.err.is_empty(), "{bare:?}");
+    for words in [&["--help"][..], &["help", "daemon"], &["status", "-h"]] {
+        let help = Transcript::of(Command::new(env!("CARGO_BIN_EXE_zrepl")).args(words).output().unwrap());
+        assert!(help.code == Some(0) && help.out.contains("Example") && help.err.is_empty(), "{words:?} {help:?}");
+    }
+    place.run(&["dance"]).failed_with("unrecognized subcommand 'dance'");
+    place.run(&["signal", "kick", "snap"]).failed_with("invalid value 'kick'");
+    place.run(&["daemon", "now"]).failed_with("unexpected argument 'now'");
+}
+
+#[test]
+fn version_needs_a_daemon_only_for_its_part() {
+    let place = Place::new("exit 1");
+    let own = place.run(&["version", "--show", "client"]);
+    assert!(own.out.starts_with("client: zrepl version=") && own.out.contains(" GOOS=linux GOARCH="), "{own:?}");
+    let both = place.run(&["version"]);
+    assert_eq!((both.code, &both.out), (Some(1), &own.out));
+    assert!(both.err.starts_with("server: error: cannot reach the daemon on "), "{both:?}");
+
+    let daemon = place.daemon();
+    let both = place.run(&["version"]);
+    assert_eq!((both.code, both.err.as_str()), (Some(0), ""));
+    assert_eq!(both.out, own.out.clone() + &own.out.replace("client", "server"));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code, Some(0));
+}
+
+#[test]
+fn configcheck_is_silent_or_says_where_and_what() {
+    let place = Place::new("exit 1");
+    assert!(place.run(&["configcheck"]).is_silent());
+    place.configure("  - {name: snap, type: snip}\n  - {name: _x, type: snap}");
+    let bad = place.run(&["configcheck"]);
+    bad.failed_with("zrepl.yml:5:24");
+    assert!(bad.err.matches("error").count() >= 2, "all mistakes at once: {bad:?}");
+    place.run(&["daemon"]).failed_with("zrepl.yml:5:24");
+    place.run(&["status", "--mode", "raw"]).failed_with("zrepl.yml:5:24");
+    fs::remove_file(place.path("zrepl.yml")).unwrap();
+    place.run(&["configcheck"]).failed_with("zrepl.yml");
+}
+
+#[test]
+fn without_a_daemon_clients_say_which_socket_and_what_to_do() {
+    let place = Place::new("exit 1");
+    let expected = format!("cannot reach the daemon on {}: ", place.socket().display());
+    for words in [&["status", "--mode", "raw"][..], &["signal", "wakeup", "snap"], &["signal", "reset", "snap"]] {
+        let refused = place.run(words);
+        refused.failed_with(&expected);
+        refused.failed_with("Start it with `zrepl daemon`");
+    }
+    for mode in ["interactive", "dump", "legacy"] {
+        place.run(&["status", "--mode", mode]).failed_with("use `zrepl status --mode raw`");
+    }
+    place.run(&["status"]).failed_with("use `zrepl status --mode raw`");
+}
+
+#[test]
+fn a_daemon_does_not_start_where_it_cannot_work() {
+    let place = Place::new("exit 1");
+    let output = place.command(&["daemon"]).env("PATH", "/nowhere").output().unwrap();
+    Transcript::of(output).failed_with("cannot find `zfs` in PATH=/nowhere (install OpenZFS");
+    let output = place.command(&["daemon"]).env("ZREPL_REPLICATION_MAX_ATTEMPTS", "many").output().unwrap();
+    Transcript::of(output).failed_with("ZREPL_REPLICATION_MAX_ATTEMPTS=\"many\" is not a whole number");
+    fs::create_dir(place.path("run")).unwrap();
+    fs::set_permissions(place.path("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    place.run(&["daemon"]).failed_with("socket directory must not be world-accessible");
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_the_first_one_unharmed() {
+    let place = Place::new("exit 1");
+    let first = place.daemon();
+    let socket = place.socket();
+    place
+        .run(&["daemon"])
+        .failed_with(&format!("cannot listen on control socket {}: another zrepl daemon uses it", socket.display()));
+    assert_eq!(status(&place)["Jobs"]["snap"]["type"], "snap");
+    first.signal(Signal::INT);
+    let end = first.end();
+    assert_eq!((end.code, end.err.as_str()), (Some(0), ""));
+    assert!(end.out.contains("[INFO]: stopping, waiting for jobs to finish cause=\"SIGINT\""), "{end:?}");
+    assert!(end.out.ends_with("[INFO]: daemon exiting\n"), "{end:?}");
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_killed_daemon_leaves_nothing_in_the_way_of_the_next() {
+    let place = Place::new("exit 1");
+    let first = place.daemon();
+    first.signal(Signal::KILL);
+    assert_eq!(first.end().code, None);
+    assert!(place.socket().exists(), "a killed daemon cannot clean up");
+    place.run(&["signal", "wakeup", "snap"]).failed_with("Connection refused");
+    let second = place.daemon();
+    assert_eq!(status(&place)["Jobs"]["_control"]["type"], "internal");
+    second.signal(Signal::TERM);
+    assert_eq!(second.end().code, Some(0));
+}
+
+#[test]
+fn signals_reach_a_job_whose_zfs_hangs_and_a_stop_leaves_no_child() {
+    let place = Place::new("echo $$ >> \"$0.pids\"; exec sleep 1000");
+    let mut daemon = place.daemon();
+    assert!(place.run(&["signal", "wakeup", "snap"]).is_silent());
+    let busy = wait_for_status(&place, |status| status["Global"]["ZFSCmds"]["Active"].is_array());
+    assert_eq!(busy["Global"]["ZFSCmds"]["Active"][0]["Args"][0], "zfs");
+    assert!(place.run(&["signal", "wakeup", "snap"]).is_silent(), "queued");
+    place.run(&["signal", "wakeup", "snap"]).failed_with("already woken up\n");
+    assert!(place.run(&["signal", "reset", "snap"]).is_silent());
+    daemon.wait_for_line("invocation cancelled invocation=\"1\"");
+    wait_for_status(&place, |status| {
+        status["Jobs"]["snap"]["snap"]["Invocation"]["Number"] == 2 && status["Global"]["ZFSCmds"]["Active"].is_array()
+    });
+    daemon.signal(Signal::TERM);
+    let end = daemon.end();
+    assert_eq!((end.code, end.err.as_str()), (Some(0), ""));
+    assert!(end.out.contains("invocation cancelled invocation=\"2\""), "{end:?}");
+    let pids = fs::read_to_string(place.path("bin/zfs.pids")).unwrap();
+    assert!(pids.lines().count() >= 2, "{pids}");
+    for pid in pids.lines() {
+        assert!(!Path::new("/proc").join(pid).exists(), "child {pid} is left");
+    }
+}
+
+#[test]
+fn words_for_what_cannot_be_signalled() {
+    let place = Place::new("exit 1");
+    let daemon = place.daemon();
+    place.run(&["signal", "wakeup", "nobody"]).failed_with("Job nobody does not exist\n");
+    place.run(&["signal", "reset", "snap"]).failed_with("already reset\n");
+    place.run(&["signal", "wakeup", "_control"]).failed_with("already woken up\n");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code, Some(0));
+}
