@@ -302,7 +302,8 @@ impl Story {
         let Some((filesystem, name)) = self.some_snapshot(host) else { return };
         let machine = self.world.machine(host).clone();
         if self.dice.chance(500) {
-            let tag = *self.dice.pick(&["keep", "zrepl_STEP_J_other", "zrepl_last_received_J_other"]).unwrap_or(&"keep");
+            let tag =
+                *self.dice.pick(&["keep", "zrepl_STEP_J_other", "zrepl_last_received_J_other"]).unwrap_or(&"keep");
             let held = machine.hold(&filesystem, &name, tag);
             self.did(format_args!("hold {tag} {filesystem}@{name}"), held);
         } else {

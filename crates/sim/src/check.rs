@@ -215,7 +215,8 @@ impl Watch {
                     self.seen.insert((host, name.clone(), version.guid));
                     let Some(content) = self.pools.content(host, name, &version.name) else { continue };
                     if *self.contents.entry(version.guid).or_insert(content) != content {
-                        found.push(format!("{name}@{} does not contain what {:?} contains", version.name, version.guid));
+                        found
+                            .push(format!("{name}@{} does not contain what {:?} contains", version.name, version.guid));
                     }
                 }
             }

@@ -219,11 +219,8 @@ async fn lose_reply(world: &mut World) -> Result<(), Failure> {
     Ok(())
 }
 
-const KILLS: [Fault; 3] = [
-    Fault::Kill(Victims::One(Host::Sender)),
-    Fault::Kill(Victims::One(Host::Receiver)),
-    Fault::Kill(Victims::Both),
-];
+const KILLS: [Fault; 3] =
+    [Fault::Kill(Victims::One(Host::Sender)), Fault::Kill(Victims::One(Host::Receiver)), Fault::Kill(Victims::Both)];
 
 /// How an invocation can be cut at a site.
 fn ways(index: usize, site: &Site) -> Vec<Cut> {

@@ -135,6 +135,13 @@ impl Machine {
         held.into_iter().collect::<Result<(), _>>().map_err(|error| error.kind)
     }
 
+    /// `zfs release`
+    pub fn release(&self, filesystem: &str, name: &str, tag: &str) -> Result<(), ErrorKind> {
+        let Ok(tag) = HoldTag::parse(tag) else { return Err(ErrorKind::NotFound) };
+        let released = self.now(async |zfs| zfs.release(&tag, &[snapshot(filesystem, name)]).await);
+        released.into_iter().collect::<Result<(), _>>().map_err(|error| error.kind)
+    }
+
     /// `zfs bookmark`
     pub fn bookmark(&self, filesystem: &str, name: &str, bookmark: &str) -> Result<(), ErrorKind> {
         let filesystem = dataset(filesystem);
@@ -152,7 +159,8 @@ impl Machine {
     /// The names of the snapshots of a filesystem, oldest first.
     pub fn snapshots(&self, filesystem: &str) -> Vec<String> {
         let picture = self.picture();
-        let names = picture.get(filesystem).map(|dataset| dataset.snapshots().map(|version| version.name.clone()).collect());
+        let names =
+            picture.get(filesystem).map(|dataset| dataset.snapshots().map(|version| version.name.clone()).collect());
         names.unwrap_or_default()
     }
 
@@ -196,7 +204,9 @@ impl Machine {
             });
             let dataset = DatasetPicture {
                 placeholder: found.placeholder == Placeholder::On,
-                partial: found.resume_token.map(|token| Partial { to: zfs::token::decode(&token).ok().map(|token| token.to) }),
+                partial: found
+                    .resume_token
+                    .map(|token| Partial { to: zfs::token::decode(&token).ok().map(|token| token.to) }),
                 versions: versions.collect(),
                 holds: Default::default(),
             };

@@ -119,7 +119,9 @@ impl Remote {
         let mut carried = 0_u64;
         loop {
             let limit = match &fault {
-                Some(Fault::AtByte(at, _)) => usize::try_from(at.saturating_sub(carried)).map_or(PIECE, |n| n.min(PIECE)),
+                Some(Fault::AtByte(at, _)) => {
+                    usize::try_from(at.saturating_sub(carried)).map_or(PIECE, |n| n.min(PIECE))
+                }
                 _ => PIECE,
             };
             if let (0, Some(Fault::AtByte(_, fault))) = (limit, &fault) {
@@ -162,7 +164,8 @@ impl Endpoint for Remote {
         let request = request.clone();
         let (sender, receiver) = mpsc::channel(2);
         let reader: ByteStream = Box::pin(Pipe { pieces: receiver, current: Vec::new(), read: 0, ended: false });
-        let call = self.call("receive", move |endpoint| Box::pin(async move { endpoint.receive(&request, reader).await }));
+        let call =
+            self.call("receive", move |endpoint| Box::pin(async move { endpoint.receive(&request, reader).await }));
         let (carried, answer) = tokio::join!(self.carry(stream, sender), call);
         carried.and(answer)
     }
@@ -173,8 +176,10 @@ impl Endpoint for Remote {
 
     async fn confirm_received(&self, request: &ReceiveRequest) -> Result<(), CallError> {
         let request = request.clone();
-        self.call("confirm_received", move |endpoint| Box::pin(async move { endpoint.confirm_received(&request).await }))
-            .await
+        self.call("confirm_received", move |endpoint| {
+            Box::pin(async move { endpoint.confirm_received(&request).await })
+        })
+        .await
     }
 
     async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
@@ -186,8 +191,10 @@ impl Endpoint for Remote {
     }
 
     async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        self.call("clean_stale_protections", |endpoint| Box::pin(async move { endpoint.clean_stale_protections().await }))
-            .await
+        self.call("clean_stale_protections", |endpoint| {
+            Box::pin(async move { endpoint.clean_stale_protections().await })
+        })
+        .await
     }
 }
 

@@ -39,7 +39,8 @@ const PATIENCE: Duration = Duration::from_hours(24);
 /// Runs a world from its beginning to its end, on a clock of its own that waits for nothing.
 pub fn simulate<T>(story: impl AsyncFnOnce() -> T) -> T {
     #[allow(clippy::expect_used, reason = "a runtime without I/O needs nothing that could be missing")]
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     runtime.block_on(story())
 }
 
@@ -103,7 +104,8 @@ impl Setup {
 
 /// A filter from the form of a configuration file.
 pub fn filter(entries: &[(&str, bool)]) -> FilesystemFilter {
-    let parsed = entries.iter().filter_map(|(pattern, selects)| Some((model::filter::Pattern::parse(pattern).ok()?, *selects)));
+    let parsed =
+        entries.iter().filter_map(|(pattern, selects)| Some((model::filter::Pattern::parse(pattern).ok()?, *selects)));
     FilesystemFilter::new(parsed)
 }
 

@@ -7,7 +7,8 @@ fn cut_everywhere(strategy: ProtectionStrategy) {
     let mut tried = 0;
     let mut failures = Vec::new();
     for scenario in Scenario::ALL {
-        let cuts = enumerate(scenario, strategy).unwrap_or_else(|failure| panic!("{scenario:?} {strategy:?}: {failure}"));
+        let cuts =
+            enumerate(scenario, strategy).unwrap_or_else(|failure| panic!("{scenario:?} {strategy:?}: {failure}"));
         let before = tried;
         for (cut, mischief) in cuts.iter().flat_map(|cut| Mischief::ALL.map(|mischief| (cut, mischief))) {
             tried += 1;
