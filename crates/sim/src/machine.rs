@@ -135,6 +135,13 @@ impl Machine {
         held.into_iter().collect::<Result<(), _>>().map_err(|error| error.kind)
     }
 
+    /// `zfs release`
+    pub fn release(&self, filesystem: &str, name: &str, tag: &str) -> Result<(), ErrorKind> {
+        let Ok(tag) = HoldTag::parse(tag) else { return Err(ErrorKind::NotFound) };
+        let released = self.now(async |zfs| zfs.release(&tag, &[snapshot(filesystem, name)]).await);
+        released.into_iter().collect::<Result<(), _>>().map_err(|error| error.kind)
+    }
+
     /// `zfs bookmark`
     pub fn bookmark(&self, filesystem: &str, name: &str, bookmark: &str) -> Result<(), ErrorKind> {
         let filesystem = dataset(filesystem);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use model::plan::prune::KeepRule;
 use model::protection::ProtectionStrategy;
 use sim::fault::{Fault, Faults, NoFaults, Site, StreamReader, Victims};
 use sim::machine::Machine;
@@ -53,5 +54,57 @@ fn a_child_does_not_arrive_below_an_interrupted_receive() {
         world.user_did("second", &[]);
         assert_eq!(world.come_to_rest(1, &BTreeSet::new()).await, Ok((1, Vec::new())));
         assert_eq!(world.machine(Host::Receiver).snapshots(target), ["second"]);
+    });
+}
+
+/// A rollback takes the cursor away and leaves an older snapshot as the only common version. While the
+/// receiver cannot be asked, no rule of the sender may let that one go.
+#[test]
+fn a_sender_without_cursor_prunes_nothing_while_the_receiver_is_away() {
+    simulate(async || {
+        let keep_last = KeepRule::LastN { count: 1, regex: None };
+        let mut world = World::new(Setup { keep_sender: vec![keep_last], ..Setup::new(1) });
+        let sender = world.machine(Host::Sender).clone();
+        let filesystem = "src/data/fs";
+        sender.create(filesystem);
+        write_and_snapshot(&sender, filesystem, "common");
+        world.user_did("common", &[]);
+        world.invoke().await.unwrap();
+        sender.hold(filesystem, "common", "keep").unwrap();
+        write_and_snapshot(&sender, filesystem, "lost later");
+        world.user_did("lost later", &[]);
+        world.invoke().await.unwrap();
+
+        sender.rollback(filesystem, "common").unwrap();
+        sender.release(filesystem, "common", "keep").unwrap();
+        write_and_snapshot(&sender, filesystem, "new");
+        world.user_did("rolled back", &[filesystem.to_owned()]);
+        world.machine(Host::Receiver).set_imported(false);
+        world.invoke().await.unwrap();
+        assert_eq!(sender.snapshots(filesystem), ["common", "new"]);
+    });
+}
+
+/// The sides have diverged. What is live on the receiver belongs to its newest snapshot, of which it may
+/// have the only copy: rules that do not name it must not let it go.
+#[test]
+fn a_receiver_that_has_diverged_keeps_its_newest_snapshot() {
+    simulate(async || {
+        let keep = KeepRule::Regex { regex: regex::Regex::new("^common$").unwrap(), negate: false };
+        let setup = Setup { keep_receiver: vec![keep], ..Setup::new(1) };
+        let mut world = World::new(setup.protected_by(ProtectionStrategy::Nothing));
+        let sender = world.machine(Host::Sender).clone();
+        let filesystem = "src/data/fs";
+        sender.create(filesystem);
+        for name in ["common", "lost later"] {
+            write_and_snapshot(&sender, filesystem, name);
+            world.user_did(name, &[]);
+            world.invoke().await.unwrap();
+        }
+        sender.destroy_snapshot(filesystem, "lost later").unwrap();
+        world.user_did("destroyed", &[]);
+        world.invoke().await.unwrap();
+        let there = world.machine(Host::Receiver).snapshots("dst/sink/client/src/data/fs");
+        assert_eq!(there, ["common", "lost later"]);
     });
 }

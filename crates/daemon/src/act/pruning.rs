@@ -89,15 +89,18 @@ impl Prune<'_> {
     }
 }
 
-/// The sender as pruning sees it. Without a receiver's view the cursor alone says what it has.
+/// The sender as pruning sees it. Without a receiver's view the cursor alone says what it has; without a
+/// cursor as well, any snapshot may be the last common one (a rollback takes cursors away).
 pub(super) fn sender_views(sender: &View, receiver: Option<&View>) -> Vec<PruneView> {
     let views = sender.filesystems.iter().map(|(name, view)| {
         let there = receiver.and_then(|receiver| receiver.filesystems.get(name));
+        let cursor = cursor(view);
+        let unknown = receiver.is_none() && cursor == CursorView::Missing;
         PruneView {
             name: name.clone(),
-            skip: skip_placeholder(view),
+            skip: skip_placeholder(view).or(unknown.then_some(SkipReason::ReceiverUnknown)),
             versions: Arc::clone(&view.versions),
-            cursor: cursor(view),
+            cursor,
             common_base: there.and_then(|there| common_base(view, there)),
         }
     });

@@ -134,6 +134,7 @@ impl fmt::Display for SkipReason {
         f.write_str(match self {
             SkipReason::Placeholder => "filesystem is placeholder",
             SkipReason::NotOnSender => "filesystem has no correspondence on sender",
+            SkipReason::ReceiverUnknown => "the receiver cannot be asked, and no replication cursor tells what it has",
         })
     }
 }

@@ -63,6 +63,8 @@ pub enum SkipReason {
     Placeholder,
     /// `filesystem has no correspondence on sender`
     NotOnSender,
+    /// On a sender: neither a cursor nor the receiver tells what the next step needs.
+    ReceiverUnknown,
 }
 
 /// Which side is pruned.
