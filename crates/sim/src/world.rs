@@ -34,7 +34,7 @@ use crate::trace::Trace;
 const RESTART: Duration = Duration::from_millis(1500);
 
 /// No invocation may take longer, on the world's clock.
-const PATIENCE: Duration = Duration::from_hours(24);
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Runs a world from its beginning to its end, on a clock of its own that waits for nothing.
 pub fn simulate<T>(story: impl AsyncFnOnce() -> T) -> T {
