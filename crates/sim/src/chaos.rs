@@ -129,7 +129,7 @@ impl Story {
         for _ in 0..1 + self.dice.below(5) {
             self.create_filesystem();
         }
-        for _ in 0..2 + self.dice.below(6) {
+        for _ in 0..3 + self.dice.below(7) {
             for _ in 0..self.dice.below(7) {
                 self.user_acts();
                 tokio::time::sleep(Duration::from_secs(self.dice.below(90) as u64)).await;
@@ -154,7 +154,7 @@ impl Story {
     }
 
     async fn invoke_under_faults(&mut self) -> Result<(), Failure> {
-        let permille = *self.dice.pick(&[0, 5, 20, 60]).unwrap_or(&0);
+        let permille = *self.dice.pick(&[0, 5, 20, 60, 120]).unwrap_or(&0);
         self.world.set_faults(Chaos { dice: self.dice.part(), permille });
         let victim = if self.dice.chance(500) { Host::Sender } else { Host::Receiver };
         let machine = self.world.machine(victim).clone();
