@@ -134,6 +134,9 @@ impl fmt::Display for SkipReason {
         f.write_str(match self {
             SkipReason::Placeholder => "filesystem is placeholder",
             SkipReason::NotOnSender => "filesystem has no correspondence on sender",
+            SkipReason::BaseUnknown => {
+                "receiver cannot be listed and there is no replication cursor, so any snapshot may be the common base"
+            }
         })
     }
 }
