@@ -240,3 +240,29 @@ async fn without_cursor_and_receiver_nothing_that_may_be_the_base_is_destroyed()
     world.assert_replicated("src/a").await;
     assert_eq!(world.source_versions("src/a").await, ["@6"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn snapshots_of_a_pool_that_went_away_are_not_reported_as_destroyed() {
+    let world = five_snapshots(Settings::default()).await;
+    world.create(&["src/b"]);
+    world.snapshot("1", &["src/b"]).await;
+    let request = |filesystem: &str| {
+        let guid = world.source.snapshot_guid(&name(filesystem), &short("1")).unwrap();
+        let version = VersionRef { kind: VersionKind::Snapshot, name: short("1"), guid };
+        DestroyRequest { filesystem: name(filesystem), snapshots: vec![version] }
+    };
+    let requests = [request("src/a"), request("src/b")];
+    world.source.set_pool_state("src", zfs::fake::PoolState::Exported).unwrap();
+    for asked in [&requests[..], &requests[..1]] {
+        let Ok(results) = world.daemons.sender.destroy_snapshots(asked).await else { continue };
+        for result in results {
+            let (_, outcome) = &result.results[0];
+            assert!(
+                matches!(outcome, DestroyOutcome::Failed(why) if why.contains("is the pool imported")),
+                "{result:?}"
+            );
+        }
+    }
+    world.source.set_pool_state("src", zfs::fake::PoolState::Online).unwrap();
+    assert_eq!(world.source_versions("src/a").await.len(), 5);
+}
