@@ -1,7 +1,7 @@
 //! Every limit of the daemon, each with its reason. What an administrator may want to change is an
 //! option of a job or an environment variable, which the daemon reads when it starts.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Attempts per invocation. zrepl's default: a passing disturbance is survived, a lasting one waits
@@ -18,9 +18,6 @@ pub const BACK_OFF_FIRST: Duration = Duration::from_secs(2);
 
 /// Longest such wait, so that a peer that is back is noticed soon.
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(60);
-
-/// Steps at a time unless the job says otherwise; zrepl's default.
-pub const STEPS: NonZeroUsize = NonZeroUsize::MIN;
 
 /// Filesystems whose protections are put right at a time. Each waits for transaction groups to sync,
 /// and those that wait together share them.

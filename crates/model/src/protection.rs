@@ -74,11 +74,6 @@ const CURSOR: &str = "zrepl_CURSOR";
 // The second underscore before `G` is part of what zrepl writes, not a slip.
 const TENTATIVE: &str = "zrepl_CURSORTENTATIVE_";
 
-/// Whether a tag is in the name space that zrepl keeps for itself, of whatever job.
-pub fn is_own_tag(tag: &HoldTag) -> bool {
-    tag.as_str().starts_with("zrepl_")
-}
-
 /// The tag of a job's step holds. Never fails: a [`JobName`] leaves room for it.
 pub fn step_hold_tag(job: &JobName) -> Result<HoldTag, NameError> {
     HoldTag::parse(&format!("{STEP_HOLD}{job}"))

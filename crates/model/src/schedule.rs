@@ -69,9 +69,10 @@ pub fn sync_point<'a>(
 }
 
 /// When the next round is due: one interval after the last one was planned, or at once if that has
-/// passed already.
+/// passed already. Never later than an interval from now, so that a clock that was set back does not
+/// stop the rounds until it has caught up.
 pub fn next_round(now: Timestamp, planned: Timestamp, interval: Duration) -> Timestamp {
-    later(planned, interval).max(now)
+    later(planned.min(now), interval).max(now)
 }
 
 /// The name of the snapshots of a round: `prefix` and the time in UTC, as in

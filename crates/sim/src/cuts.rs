@@ -126,7 +126,9 @@ async fn cut_and_recover(
     }
     do_mischief(world, mischief);
     let (_, stuck) = world.come_to_rest(3, &BTreeSet::new()).await?;
-    if strategy != ProtectionStrategy::Nothing && !stuck.is_empty() {
+    // Without protection a user can take the base away, but only a user.
+    let guarded = strategy != ProtectionStrategy::Nothing || mischief == Mischief::None;
+    if guarded && !stuck.is_empty() {
         return Err(Failure::NotConverged(vec![format!("{stuck:?} need a person")]));
     }
     Ok(())

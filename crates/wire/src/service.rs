@@ -46,7 +46,8 @@ impl CallError {
 }
 
 /// One side of a replication. All names are in the sender's name space; a receiver maps them below
-/// its root. A sender answers `receive` with an error, and a receiver `send` and `send_completed`.
+/// its root. A sender answers `receive` and `confirm_received` with an error, a receiver `send`; a
+/// receiver has nothing to do for `send_completed` and agrees.
 #[async_trait]
 pub trait Endpoint: Send + Sync {
     /// All filesystems that the caller may see, with their versions and the protections of the job

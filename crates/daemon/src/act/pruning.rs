@@ -89,18 +89,18 @@ impl Prune<'_> {
     }
 }
 
-/// The sender as pruning sees it. Without a receiver's view the cursor alone says what it has; without a
-/// cursor as well, any snapshot may be the last common one (a rollback takes cursors away).
+/// The sender as pruning sees it. Without a receiver's view the cursor alone says what it has; where
+/// there is none either (a job that guarantees nothing keeps none), nothing is pruned until the receiver
+/// can be listed again.
 pub(super) fn sender_views(sender: &View, receiver: Option<&View>) -> Vec<PruneView> {
+    let base_unknown = |view: &FilesystemView| receiver.is_none() && cursor(view) == CursorView::Missing;
     let views = sender.filesystems.iter().map(|(name, view)| {
         let there = receiver.and_then(|receiver| receiver.filesystems.get(name));
-        let cursor = cursor(view);
-        let unknown = receiver.is_none() && cursor == CursorView::Missing;
         PruneView {
             name: name.clone(),
-            skip: skip_placeholder(view).or(unknown.then_some(SkipReason::ReceiverUnknown)),
+            skip: skip_placeholder(view).or(base_unknown(view).then_some(SkipReason::BaseUnknown)),
             versions: Arc::clone(&view.versions),
-            cursor,
+            cursor: cursor(view),
             common_base: there.and_then(|there| common_base(view, there)),
         }
     });

@@ -125,7 +125,12 @@ fn verdict(
     if wanted.kind != VersionKind::Snapshot {
         return Verdict::Settled(DestroyOutcome::Failed("it is not a snapshot".to_owned()));
     }
-    let Some(found) = found.get(dataset).and_then(|snapshots| snapshots.get(&wanted.name)) else {
+    // Not the same as destroyed: the snapshots of a pool that was exported meanwhile are all still there.
+    let Some(snapshots) = found.get(dataset) else {
+        let gone = "the filesystem does not exist any longer (is the pool imported?)";
+        return Verdict::Settled(DestroyOutcome::Failed(gone.to_owned()));
+    };
+    let Some(found) = snapshots.get(&wanted.name) else {
         return Verdict::Settled(DestroyOutcome::Destroyed);
     };
     if found.guid != wanted.guid {

@@ -43,8 +43,16 @@ impl Snapshotter<'_> {
             let (state, error) = self.round(planned).await;
             let next = next_round(self.now(), planned, self.periodic.interval);
             self.enter(state, Some(next), error);
-            self.context.events.clock().sleep_until(next).await;
+            self.sleep_until(next).await;
         }
+    }
+
+    /// Sleeps until a moment that is at most an interval away, and no longer than that: a clock that is
+    /// set back meanwhile would otherwise stop the snapshots until it has caught up.
+    async fn sleep_until(&self, moment: Timestamp) {
+        let sleep = self.context.events.clock().sleep_until(moment);
+        // Either end is a reason to go on.
+        let _ = tokio::time::timeout(self.periodic.interval, sleep).await;
     }
 
     /// Waits for the moment that continues the rhythm of earlier rounds.
@@ -59,7 +67,7 @@ impl Snapshotter<'_> {
             }
         };
         self.enter(state, Some(until), error);
-        self.context.events.clock().sleep_until(until).await;
+        self.sleep_until(until).await;
     }
 
     async fn sync_point(&self, now: Timestamp) -> Result<Timestamp, String> {

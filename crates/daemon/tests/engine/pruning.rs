@@ -219,3 +219,50 @@ async fn a_look_that_fails_before_destroying_is_one_error_and_destroys_nothing()
     assert_eq!(finished, [PruneSide::Receiver]);
     assert_eq!(world.source_versions("src/a").await.len(), 6);
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_cursor_and_receiver_nothing_that_may_be_the_base_is_destroyed() {
+    let settings = Settings {
+        strategy: ProtectionStrategy::Nothing,
+        attempts: 1,
+        keep_sender: vec![last_n(1)],
+        ..Settings::default()
+    };
+    let world = five_snapshots(settings).await;
+    world.run_well().await;
+    assert_eq!(world.source_versions("src/a").await, ["@5"]);
+    world.snapshot("6", &["src/a"]).await;
+    world.target.set_pool_state("dst", zfs::fake::PoolState::Exported).unwrap();
+    assert_eq!(world.run().await.destroyed, 0);
+    assert_eq!(world.source_versions("src/a").await, ["@5", "@6"]);
+    world.target.set_pool_state("dst", zfs::fake::PoolState::Online).unwrap();
+    world.run_well().await;
+    world.assert_replicated("src/a").await;
+    assert_eq!(world.source_versions("src/a").await, ["@6"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn snapshots_of_a_pool_that_went_away_are_not_reported_as_destroyed() {
+    let world = five_snapshots(Settings::default()).await;
+    world.create(&["src/b"]);
+    world.snapshot("1", &["src/b"]).await;
+    let request = |filesystem: &str| {
+        let guid = world.source.snapshot_guid(&name(filesystem), &short("1")).unwrap();
+        let version = VersionRef { kind: VersionKind::Snapshot, name: short("1"), guid };
+        DestroyRequest { filesystem: name(filesystem), snapshots: vec![version] }
+    };
+    let requests = [request("src/a"), request("src/b")];
+    world.source.set_pool_state("src", zfs::fake::PoolState::Exported).unwrap();
+    for asked in [&requests[..], &requests[..1]] {
+        let Ok(results) = world.daemons.sender.destroy_snapshots(asked).await else { continue };
+        for result in results {
+            let (_, outcome) = &result.results[0];
+            assert!(
+                matches!(outcome, DestroyOutcome::Failed(why) if why.contains("is the pool imported")),
+                "{result:?}"
+            );
+        }
+    }
+    world.source.set_pool_state("src", zfs::fake::PoolState::Online).unwrap();
+    assert_eq!(world.source_versions("src/a").await.len(), 5);
+}

@@ -134,7 +134,9 @@ impl fmt::Display for SkipReason {
         f.write_str(match self {
             SkipReason::Placeholder => "filesystem is placeholder",
             SkipReason::NotOnSender => "filesystem has no correspondence on sender",
-            SkipReason::ReceiverUnknown => "the receiver cannot be asked, and no replication cursor tells what it has",
+            SkipReason::BaseUnknown => {
+                "receiver cannot be listed and there is no replication cursor, so any snapshot may be the common base"
+            }
         })
     }
 }

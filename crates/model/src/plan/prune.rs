@@ -41,7 +41,7 @@ pub struct PruneView {
     /// Where replication of the job stands.
     pub cursor: CursorView,
     /// Guid of the newest version common to both sides, as far as known: never destroyed on a
-    /// receiver, whatever the rules say, and on a sender only if a bookmark stands for it.
+    /// receiver, whatever the rules say, and on a sender only if the job's cursor stands for it.
     pub common_base: Option<Guid>,
 }
 
@@ -63,8 +63,8 @@ pub enum SkipReason {
     Placeholder,
     /// `filesystem has no correspondence on sender`
     NotOnSender,
-    /// On a sender: neither a cursor nor the receiver tells what the next step needs.
-    ReceiverUnknown,
+    /// The receiver could not be listed and there is no cursor: any snapshot may be the common base.
+    BaseUnknown,
 }
 
 /// Which side is pruned.
@@ -220,9 +220,12 @@ fn bases(side: PruneSide, view: &PruneView) -> [Option<Guid>; 2] {
     });
     match side {
         PruneSide::Local => [None, None],
+        // Only the job's cursor can stand for the snapshot. A bookmark of somebody else may go at any time:
+        // another job's cursor does as soon as that job has replicated further.
         PruneSide::Sender => {
+            let at_cursor = |guid: &Guid| matches!(view.cursor, CursorView::At(cursor, _) if cursor == *guid);
             let bookmarked = |guid: &Guid| view.versions.iter().any(|v| v.guid == *guid && !v.is_snapshot());
-            [known.filter(|guid| !bookmarked(guid)), None]
+            [known.filter(|guid| !(at_cursor(guid) && bookmarked(guid))), None]
         }
         // A stream continues the newest snapshot. Where that is not the common one, the sides have
         // diverged; without it the live data would count as modified, and be the only copy of itself.

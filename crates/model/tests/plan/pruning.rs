@@ -136,7 +136,8 @@ fn the_base_is_never_destroyed() {
         (PruneSide::Receiver, "@a @b @c", Some("x"), "a b"),
         (PruneSide::Receiver, "@a #b", None, ""),
         (PruneSide::Sender, "@a @b @c", Some("b"), "a c"),
-        (PruneSide::Sender, "@a #b @b @c", Some("b"), "a b c"),
+        // Without the job's cursor on it, a bookmark is somebody else's and may go at any time.
+        (PruneSide::Sender, "@a #b @b @c", Some("b"), "a c"),
         (PruneSide::Sender, "@a @b @c", None, "a b c"),
         (PruneSide::Local, "@a @b @c", None, "a b c"),
     ];
@@ -144,6 +145,13 @@ fn the_base_is_never_destroyed() {
         let view = PruneView { cursor: CursorView::Missing, common_base: base.map(guid), ..prune_view(versions) };
         assert_eq!(destroyed(side, view, &nothing_kept), expected, "{side} {versions} {base:?}");
     }
+    let at_cursor = |cursor: &str, versions: &str| {
+        let cursor = CursorView::At(guid(cursor), CreateTxg(20));
+        let view = PruneView { cursor, common_base: Some(guid("b")), ..prune_view(versions) };
+        destroyed(PruneSide::Sender, view, &nothing_kept)
+    };
+    assert_eq!(at_cursor("b", "@a #b @b @c"), "a b c", "the cursor stands for the base");
+    assert_eq!(at_cursor("a", "#a @a #b @b @c"), "a c", "the cursor is elsewhere");
 }
 
 #[test]

@@ -65,6 +65,7 @@ fn rounds_follow_at_the_interval_or_at_once_if_late() {
     assert_eq!(next_round(at("12:01"), at("12:00"), INTERVAL), at("12:10"));
     assert_eq!(next_round(at("12:15"), at("12:00"), INTERVAL), at("12:15"));
     assert_eq!(next_round(at("12:00"), at("12:00"), Duration::MAX), Timestamp::MAX);
+    assert_eq!(next_round(at("12:01"), at("18:00"), INTERVAL), at("12:11"), "the clock was set back");
 }
 
 #[test]
