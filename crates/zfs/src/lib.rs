@@ -3,6 +3,7 @@
 //! [`Zfs`] is what the rest of the program asks for, in terms of the model. [`cli`] answers it with
 //! child processes, [`fake`] from a pool in memory; both pass the same conformance suite.
 
+pub mod cli;
 pub mod error;
 pub mod fake;
 pub mod listing;
