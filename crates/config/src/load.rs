@@ -193,11 +193,14 @@ impl Reading {
     fn directory(&self, path: &Path, place: &Place) -> Result<Vec<PathBuf>, Problem> {
         let failed = |error: io::Error| Problem::of(path, &error.to_string());
         let mut files = Vec::new();
-        for entry in fs::read_dir(path).map_err(failed)?.take(MAX_INCLUDED_FILES * 2) {
+        for entry in fs::read_dir(path).map_err(failed)? {
             let file = entry.map_err(failed)?.path();
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             if name.ends_with(".yml") {
                 files.push(file);
+                if files.len() > MAX_INCLUDED_FILES {
+                    break; // which is an error, whatever else there is
+                }
             } else if name.ends_with(".yaml") {
                 let warning = place.warning(format!("`{}` is not read", file.display()));
                 self.log.report(warning.with_hint("only files that end with `.yml` are; rename it"));

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
-use crate::decode::File;
+use crate::decode::{File, shown};
 use crate::diagnostic::Diagnostic;
 use crate::source::{Source, Span};
 
@@ -233,7 +233,7 @@ impl<'a> Builder<'a> {
         let (key, span) = (entry.key.clone(), entry.key_span);
         if let Some(first) = entries.insert(entry) {
             let (line, _) = self.file.source.position(first.start);
-            let error = Diagnostic::error(format!("`{key}` is given twice")).at(self.file.source, span);
+            let error = Diagnostic::error(format!("`{}` is given twice", shown(&key))).at(self.file.source, span);
             self.file.log.report(error.with_hint(format!("the first one is in line {line}; keep one of them")));
         }
     }

@@ -78,3 +78,21 @@ fn include_needs_a_file() {
     let location = errors.errors[0].location().expect("a place");
     assert_eq!((location.line, location.column, errors.errors[0].field()), (1, 11, "include[0]"));
 }
+
+#[test]
+fn a_folder_is_read_whole_whatever_else_is_in_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (main, folder) = (dir.path().join("main.yml"), dir.path().join("jobs.d"));
+    fs::write(&main, "include: [jobs.d]\n").expect("write");
+    fs::create_dir(&folder).expect("create");
+    for number in 0..4000 {
+        fs::write(folder.join(format!("{number}.bak")), "").expect("write");
+    }
+    for number in 0..20 {
+        let job = format!(
+            "jobs: [{{type: sink, name: s{number}, root_fs: p/s{number}, serve: {{type: local, listener_name: l{number}}}}}]\n"
+        );
+        fs::write(folder.join(format!("{number}.yml")), job).expect("write");
+    }
+    assert_eq!(config::load(Some(&main)).expect("valid").config.jobs.len(), 20);
+}

@@ -63,9 +63,11 @@ async fn list_roots(runner: &Runner, roots: &[DatasetName]) -> Result<Listing, E
 }
 
 async fn read(runner: &Runner, depth: Depth, roots: &[DatasetName]) -> Result<Listing, Error> {
-    let ((mut datasets, mut skipped), (mut versions, unusable)) =
+    let ((mut datasets, mut skipped), (mut versions, unusable, gone)) =
         futures::try_join!(read_datasets(runner, depth, roots), read_versions(runner, depth, roots))?;
     skipped.extend(unusable);
+    // Its pool may have been exported between the two: it is missing, not without versions.
+    datasets.retain(|dataset| gone.is_empty() || !is_gone(&dataset.name, &gone));
     for dataset in &mut datasets {
         // A dataset that appeared between the two has none yet; versions of one that vanished are dropped.
         if let Some(versions) = versions.remove(dataset.name.as_str()) {
@@ -74,6 +76,11 @@ async fn read(runner: &Runner, depth: Depth, roots: &[DatasetName]) -> Result<Li
     }
     let missing = missing(roots, &datasets);
     Ok(Listing { datasets, missing, skipped })
+}
+
+/// Whether a dataset, or one that contains it, is among those that are not there any longer.
+fn is_gone(name: &DatasetName, gone: &HashSet<DatasetName>) -> bool {
+    gone.contains(name) || name.ancestors().any(|above| gone.contains(&above))
 }
 
 fn missing(roots: &[DatasetName], datasets: &[Dataset]) -> Vec<DatasetName> {
@@ -98,19 +105,27 @@ async fn read_datasets(
     })
 }
 
-async fn read_versions(runner: &Runner, depth: Depth, roots: &[DatasetName]) -> Result<(Versions, Vec<String>), Error> {
+/// The versions, what was left out, and the datasets that were not there.
+async fn read_versions(
+    runner: &Runner,
+    depth: Depth,
+    roots: &[DatasetName],
+) -> Result<(Versions, Vec<String>, HashSet<DatasetName>), Error> {
     let mut rows = VersionRows::default();
     let argv = argv::list_versions(depth, roots);
-    accept(runner.lines(&argv, &mut |line| rows.push(line)).await, roots)?;
-    Ok(rows.finish())
+    let gone = accept(runner.lines(&argv, &mut |line| rows.push(line)).await, roots)?;
+    let (versions, unusable) = rows.finish();
+    Ok((versions, unusable, gone))
 }
 
 /// A listing fails for a root that does not exist, and lists the others. It is good if that is all
-/// that it complains about.
-fn accept<T>(outcome: Result<T, Failure>, roots: &[DatasetName]) -> Result<(), Error> {
+/// that it complains about; gives back what it does not find.
+fn accept<T>(outcome: Result<T, Failure>, roots: &[DatasetName]) -> Result<HashSet<DatasetName>, Error> {
     match outcome {
-        Ok(_) => Ok(()),
-        Err(Failure::Child(ended)) if ended.status.code().is_some() && only_absences(&ended.stderr) => Ok(()),
+        Ok(_) => Ok(HashSet::new()),
+        Err(Failure::Child(ended)) if ended.status.code().is_some() && only_absences(&ended.stderr) => {
+            Ok(classify::messages(&ended.stderr).filter_map(|one| DatasetName::parse(one.object?).ok()).collect())
+        }
         Err(failure) => Err(failure.into_error("list", object(roots))),
     }
 }

@@ -296,6 +296,21 @@ async fn a_listing_is_two_processes_and_says_what_is_missing() {
 }
 
 #[tokio::test]
+async fn what_vanishes_between_the_two_processes_is_missing_and_not_without_versions() {
+    let lab = Lab::new(
+        r#"case "$1" in
+        get) for one in p q q/a qq; do printf '%s\ttype\tfilesystem\t-\n%s\tkeystatus\t-\t-\n' $one $one; done ;;
+        list) printf 'p@1\t7\t8\t9\t0\n'; echo "cannot open 'q': dataset does not exist" >&2; exit 1 ;;
+        esac"#,
+    );
+    let scope = Scope::Trees(vec![name("p"), name("q"), name("qq")]);
+    let listing = lab.zfs.list(&scope).await.unwrap();
+    assert_eq!(listing.datasets.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["p", "qq"]);
+    assert_eq!(listing.missing, [name("q")]);
+    assert!(lab.zfs.dataset(&name("q")).await.unwrap_err().is_not_found());
+}
+
+#[tokio::test]
 async fn a_listing_that_is_cut_short_is_no_listing() {
     let lab = Lab::new(r#"[ "$1" = list ] && { printf 'p@1\t7\t8\t9\t0\n'; kill -KILL $$; }; exit 0"#);
     let error = lab.zfs.list(&Scope::Everything).await.unwrap_err();
