@@ -1,6 +1,7 @@
 //! A running daemon: what it is made of, how it starts and how it stops.
 //!
-//! The program and the simulator run this same code; what differs between them is the [`World`].
+//! What differs between the program and a test of it is the [`World`]. The simulator does without: it
+//! runs the engine of [`crate::act`] and the endpoints in processes of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::report::{Status, StatusFold};
 use crate::tasks::Tasks;
 use crate::tuning::Tuning;
 
-/// Replaces a job's way to its other side, for a simulation of faulty networks.
+/// Replaces a job's way to its other side, for tests of faulty networks.
 pub type WrapConnector = Arc<dyn Fn(&JobName, Arc<dyn Connector>) -> Arc<dyn Connector> + Send + Sync>;
 
 /// Replaces a job's handle on ZFS, to attribute what it starts to the job's events.

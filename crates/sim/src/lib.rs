@@ -1,9 +1,10 @@
 //! A world of two daemons over fake pools, an in-memory network and virtual time, for development only.
 //!
-//! The program that runs in it is the real one. What surrounds it is made from a seed: the pools, what
-//! users do to them, and what goes wrong. After every operation a watch looks at the pools and says
-//! what must never happen; when nothing goes wrong any longer, everything must get level within a few
-//! invocations and then stay as it is. The same seed gives the same world, operation by operation.
+//! The engine and the endpoints that run in it are the real ones, without the jobs, timers and control
+//! socket around them. What surrounds them is made from a seed: the pools, what users do to them, and
+//! what goes wrong. After every operation a watch looks at the pools and says what must never happen;
+//! when nothing goes wrong any longer, everything must get level within a few invocations and then
+//! stay as it is. The same seed gives the same world, operation by operation.
 
 #![allow(clippy::indexing_slicing, reason = "nothing comes from outside; a panic is a finding like any other")]
 

@@ -146,8 +146,11 @@ fn remove_stale(path: &Path) -> Result<(), Problem> {
     if !metadata.file_type().is_socket() {
         return Err(Problem::NotASocket);
     }
-    if net::UnixStream::connect(path).is_ok() {
-        return Err(Problem::InUse);
+    match net::UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+        Ok(_) => return Err(Problem::InUse),
+        // Somebody may live there still, and only cannot be asked.
+        Err(error) => return Err(io_problem("find out who uses", path)(error)),
     }
     fs::remove_file(path).map_err(io_problem("remove the stale socket", path))
 }

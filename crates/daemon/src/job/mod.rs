@@ -75,7 +75,10 @@ impl Context {
         self.spawn("invocations", async move {
             context.events.tell(What::JobStarted);
             let stop = context.shared.jobs.clone();
-            stop.run_until_cancelled(prepare).await;
+            if let Some(Err(panic)) = stop.run_until_cancelled(catch(prepare)).await {
+                let message = format!("the preparation of the job panicked: {panic}; the job goes on without it");
+                context.events.tell(What::Error { subsystem: "job", message });
+            }
             while let Some(Some(start)) = stop.run_until_cancelled(inbox.recv()).await {
                 let number = start.number;
                 if let Err(panic) = catch(invoke(start)).await {

@@ -31,20 +31,26 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// An entry as one line, line feed included.
+    /// An entry as one line, line feed included. Of an entry that is too long the longest texts are
+    /// cut before they are laid out, so that what reads lines still can.
     pub fn line(&self, entry: &Entry) -> String {
-        let mut line = match self.format {
-            LogFormat::Human => self.human(entry),
-            LogFormat::Logfmt => self.logfmt(entry),
-            LogFormat::Json => self.json(entry),
-        };
+        let mut line = self.laid_out(entry);
         if line.len() > LOG_LINE_BYTES {
-            let end = (0..=LOG_LINE_BYTES).rev().find(|end| line.is_char_boundary(*end));
-            line.truncate(end.unwrap_or(0));
-            line.push('…');
+            let mut entry = entry.clone();
+            while line.len() > LOG_LINE_BYTES && shorten(&mut entry, line.len() - LOG_LINE_BYTES) {
+                line = self.laid_out(&entry);
+            }
         }
         line.push('\n');
         line
+    }
+
+    fn laid_out(&self, entry: &Entry) -> String {
+        match self.format {
+            LogFormat::Human => self.human(entry),
+            LogFormat::Logfmt => self.logfmt(entry),
+            LogFormat::Json => self.json(entry),
+        }
     }
 
     /// `TIME [LEVL][job][subsystem]: message key="value"`
@@ -68,7 +74,7 @@ impl Layout {
             line += " ";
             self.paint(&mut line, color, name);
             line += "=";
-            line += &quoted(&plain(value));
+            line += &quoted(&plain(name, value));
         }
         line
     }
@@ -84,7 +90,7 @@ impl Layout {
             ("msg", Some(entry.message.clone())),
         ];
         let head = head.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        let all = head.chain(entry.fields.iter().map(|(key, value)| (*key, plain(value))));
+        let all = head.chain(entry.fields.iter().map(|(key, value)| (*key, plain(key, value))));
         let pairs: Vec<String> = all.map(|(key, value)| format!("{key}={}", quoted_if_needed(&value))).collect();
         pairs.join(" ")
     }
@@ -129,6 +135,23 @@ impl Layout {
     }
 }
 
+/// Cuts `excess` bytes off the longest text of an entry, at most about half of it, since layouts make
+/// some characters longer than they are; whether there was something to cut.
+fn shorten(entry: &mut Entry, excess: usize) -> bool {
+    const MARK: &str = "…";
+    let fields = entry.fields.iter_mut().filter_map(|(_, value)| match value {
+        Value::Text(text) => Some(text),
+        Value::Number(_) | Value::Seconds(_) => None,
+    });
+    let longest = std::iter::once(&mut entry.message).chain(fields).max_by_key(|text| text.len());
+    let Some(text) = longest.filter(|text| text.len() > MARK.len()) else { return false };
+    let end = text.len().saturating_sub(excess + MARK.len()).max(text.len() / 2).min(text.len() - MARK.len() - 1);
+    let end = (0..=end).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.truncate(end);
+    text.push_str(MARK);
+    true
+}
+
 #[derive(Clone, Copy)]
 enum Fraction {
     Kept,
@@ -163,8 +186,10 @@ fn color_of(level: LogLevel) -> u8 {
     }
 }
 
-fn plain(value: &Value) -> String {
+fn plain(name: &str, value: &Value) -> String {
     match value {
+        // The name says the unit: zrepl's tools read a number.
+        Value::Seconds(duration) if name.ends_with("_s") => format!("{:.6}", duration.as_secs_f64()),
         Value::Text(text) => text.clone(),
         Value::Number(number) => number.to_string(),
         Value::Seconds(duration) => format!("{:.3}s", duration.as_secs_f64()),

@@ -221,10 +221,41 @@ fn utc_is_written_with_a_z() {
 }
 
 #[test]
-fn a_line_has_a_limit() {
-    let long = event(None, What::Error { subsystem: "job", message: "ä".repeat(1 << 20) });
-    let line = written(LogLevel::Warn, layout(LogFormat::Human, false, false), &[long]);
-    assert!(line.len() < crate::limits::LOG_LINE_BYTES + 10 && line.ends_with("…\n"));
+fn a_line_has_a_limit_and_is_whole_all_the_same() {
+    let entry = event(
+        Some("j"),
+        What::Pruning {
+            side: PruneSide::Sender,
+            what: Pruning::Filesystem {
+                filesystem: dataset("p/a"),
+                destroyed: (0..20_000).map(|number| VersionName::parse(&format!("s{number}")).unwrap()).collect(),
+                failed: vec![(VersionName::parse("x").unwrap(), "ä\u{1}\"".repeat(1 << 18))],
+            },
+        },
+    );
+    let lines = [LogFormat::Human, LogFormat::Logfmt, LogFormat::Json]
+        .map(|format| written(LogLevel::Warn, layout(format, false, false), std::slice::from_ref(&entry)));
+    for line in &lines {
+        assert!(line.len() <= crate::limits::LOG_LINE_BYTES + 1, "{}", line.len());
+        assert!(line.contains("p/a") && line.contains("s0,s1,") && line.contains('…'), "{line}");
+    }
+    assert!(lines[0].ends_with("…\"\n") && lines[1].ends_with("…\"\n"));
+    let json: serde_json::Value = serde_json::from_str(&lines[2]).unwrap();
+    assert_eq!(json["prune_side"], "sender");
+}
+
+#[test]
+fn a_field_whose_name_says_seconds_is_a_number() {
+    let command =
+        What::CommandFinished { command: "zfs list".to_owned(), took: Duration::from_micros(12_345), success: true };
+    check(
+        LogLevel::Debug,
+        layout(LogFormat::Human, false, false),
+        &[event(Some("j"), command)],
+        &expect![[r#"
+        [DEBG][j][zfs.cmd]: command exited with success cmd="zfs list" total_time_s="0.012345"
+    "#]],
+    );
 }
 
 /// Lets the writer through a write at a time.

@@ -33,6 +33,16 @@ struct Progress {
     index: Arc<HashMap<DatasetName, usize>>,
     /// Per filesystem of the plan.
     filesystems: Vec<Filesystem>,
+    /// What failed in earlier attempts for good, so that the plan has it no longer.
+    given_up: Arc<[GivenUp]>,
+}
+
+/// A filesystem as an earlier attempt left it.
+#[derive(Debug, Clone)]
+struct GivenUp {
+    plan: Arc<ReplicationPlan>,
+    index: usize,
+    filesystem: Filesystem,
 }
 
 #[derive(Debug, Clone)]
@@ -67,6 +77,13 @@ impl Report {
     pub(super) fn apply(&mut self, at: Timestamp, event: &Replication) {
         match event {
             Replication::AttemptStarted => self.attempts.push(Attempt::new(at)),
+            Replication::Planned { plan } => {
+                let earlier = self.attempts.iter().rev().find_map(|attempt| attempt.progress.as_ref());
+                let progress = Progress::new(plan, earlier);
+                if let Some(attempt) = self.attempts.last_mut() {
+                    attempt.progress = Some(progress);
+                }
+            }
             other => {
                 if let Some(attempt) = self.attempts.last_mut() {
                     attempt.apply(at, other);
@@ -92,7 +109,6 @@ impl Attempt {
     fn apply(&mut self, at: Timestamp, event: &Replication) {
         match event {
             Replication::PlanFailed { error } => self.plan_error = Some(TimedError::new(error, at)),
-            Replication::Planned { plan } => self.progress = Some(Progress::new(plan)),
             Replication::AttemptFinished => self.finished = Some(at),
             Replication::Blocked { filesystem, on } => self.update(filesystem, |one| one.blocked_on = *on),
             Replication::StepStarted { filesystem, step } => self.update(filesystem, |one| one.start(*step)),
@@ -113,7 +129,7 @@ impl Attempt {
                 let error = Box::new(TimedError::new(error, at));
                 self.update(filesystem, |one| one.fail(*step, *bytes, error));
             }
-            Replication::AttemptStarted | Replication::Discarding { .. } => {}
+            Replication::AttemptStarted | Replication::Planned { .. } | Replication::Discarding { .. } => {}
         }
     }
 
@@ -151,12 +167,11 @@ impl Attempt {
     }
 
     fn state(&self) -> &'static str {
-        let failed = |filesystem: &Filesystem| matches!(filesystem.state, State::Conflict(_) | State::StepFailed(_));
         match (&self.plan_error, &self.progress, self.finished) {
             (Some(_), _, _) => "planning-error",
             (None, None, None) => "planning",
             (None, Some(_), None) => "fan-out-filesystems",
-            (None, Some(progress), Some(_)) if progress.filesystems.iter().any(failed) => "filesystem-error",
+            (None, Some(progress), Some(_)) if progress.has_failed() => "filesystem-error",
             (None, _, Some(_)) => "done",
         }
     }
@@ -170,13 +185,43 @@ fn steps(plan: &FilesystemPlan) -> &[Step] {
 }
 
 impl Progress {
-    fn new(plan: &Arc<ReplicationPlan>) -> Progress {
+    fn new(plan: &Arc<ReplicationPlan>, earlier: Option<&Progress>) -> Progress {
         let names = plan.filesystems.iter().enumerate().map(|(index, filesystem)| (filesystem.name.clone(), index));
+        let index: HashMap<DatasetName, usize> = names.collect();
         Progress {
-            index: Arc::new(names.collect()),
+            given_up: earlier.map_or_else(Arc::default, |earlier| earlier.failed_without_chance(&index)),
+            index: Arc::new(index),
             filesystems: plan.filesystems.iter().map(Filesystem::new).collect(),
             plan: Arc::clone(plan),
         }
+    }
+
+    /// What failed here or before and is not in the next attempt's plan.
+    fn failed_without_chance(&self, next: &HashMap<DatasetName, usize>) -> Arc<[GivenUp]> {
+        let here = self.filesystems.iter().enumerate().filter(|(_, filesystem)| filesystem.has_failed());
+        let here = here.map(|(index, filesystem)| GivenUp {
+            plan: Arc::clone(&self.plan),
+            index,
+            filesystem: filesystem.clone(),
+        });
+        let all = self.given_up.iter().cloned().chain(here);
+        all.filter(|one| one.plan().is_some_and(|plan| !next.contains_key(&plan.name))).collect()
+    }
+
+    fn has_failed(&self) -> bool {
+        !self.given_up.is_empty() || self.filesystems.iter().any(Filesystem::has_failed)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = FilesystemRow<'_>> {
+        let earlier = self.given_up.iter().filter_map(|one| Some((one.plan()?, &one.filesystem)));
+        let all = earlier.chain(self.plan.filesystems.iter().zip(&self.filesystems));
+        all.map(|(plan, filesystem)| FilesystemRow::new(plan, filesystem))
+    }
+}
+
+impl GivenUp {
+    fn plan(&self) -> Option<&FilesystemPlan> {
+        self.plan.filesystems.get(self.index)
     }
 }
 
@@ -189,6 +234,10 @@ impl Filesystem {
             FilesystemAction::Steps { .. } => (State::Stepping, BlockedOn::Queue),
         };
         Filesystem { state, blocked_on, current: 0, bytes: Vec::new() }
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.state, State::Conflict(_) | State::StepFailed(_))
     }
 
     fn step(&mut self, index: usize) -> &mut StepBytes {
@@ -272,11 +321,7 @@ impl Serialize for Attempt {
             plan_error: Option<&'a TimedError>,
             filesystems: F,
         }
-        let filesystems = || {
-            let all =
-                self.progress.iter().flat_map(|progress| progress.plan.filesystems.iter().zip(&progress.filesystems));
-            all.map(|(plan, filesystem)| FilesystemRow::new(plan, filesystem))
-        };
+        let filesystems = || self.progress.iter().flat_map(Progress::rows);
         Row {
             state: self.state(),
             start_at: Some(self.started),
