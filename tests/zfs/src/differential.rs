@@ -59,7 +59,12 @@ fn compare<A: World, B: World>(
     let mut run = |steps: &[Step]| -> Result<Option<Difference>> { difference(steps, &one()?, &other()?) };
     let Some(found) = run(&steps)? else { return Ok(()) };
     // Shrinking takes its time on real pools.
-    eprintln!("seed {seed}: they differ after step {}, {:?}; shrinking", found.after, steps.get(found.after - 1));
+    eprintln!(
+        "seed {seed}: they differ after step {}, {:?}; shrinking\n{}",
+        found.after,
+        steps.get(found.after - 1),
+        found.text
+    );
     let (steps, found) = shrink(steps, found, &mut run)?;
     let listed: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
     bail!("seed {seed}: these {} steps tell them apart:\n{}\n{}", steps.len(), listed.join("\n"), found.text)

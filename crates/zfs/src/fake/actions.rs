@@ -190,8 +190,8 @@ impl Host {
         if name.parent().is_none() {
             return Err(failed("destroy", format!("cannot destroy '{name}': operation does not apply to pools")));
         }
-        let hidden = node.partial.is_some() && !node.incomplete;
-        if hidden || !node.snapshots.is_empty() || self.has_children(name) {
+        // The state of an interrupted receive goes with its dataset.
+        if !node.snapshots.is_empty() || self.has_children(name) {
             return Err(ErrorKind::HasChildren);
         }
         if node.partial.as_ref().is_some_and(|partial| partial.receiving) {

@@ -384,6 +384,12 @@ async fn partial_pins_base(ground: &Ground<'_>) -> Result<()> {
     ground.interrupt(&incremental(&fs, &one, &two), &into(&copy, "2")?, 300_000).await?;
     expect(ground.destroy(&copy, "1").await, "HasClones", format!("{copy}@1"))?;
     expect(ground.zfs().destroy_dataset(&copy).await, "HasChildren", &copy)?;
+    // Over a placeholder there is no base, and the state goes with its dataset.
+    let one_more = ground.dst("place holder")?;
+    ground.zfs().create_placeholder(&one_more, PlaceholderEncryption::Inherit).await?;
+    ground.interrupt(&full(&fs, &two), &replacing(&one_more, "2")?, 300_000).await?;
+    ground.zfs().destroy_dataset(&one_more).await?;
+    expect(ground.zfs().dataset(&one_more).await, "NotFound", &one_more)?;
     ground.zfs().abort_receive(&copy).await?;
     ground.destroy(&copy, "1").await?;
     ground.zfs().destroy_dataset(&copy).await?;
