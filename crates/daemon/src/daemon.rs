@@ -172,6 +172,7 @@ impl Daemon {
         let stopped = tokio::time::timeout(limits::STOP, async {
             self.shared.dispatch.stop(cause).await;
             self.shared.tasks.wait().await;
+            self.children_reaped().await;
             self.end_services.cancel();
             self.services.wait().await;
         });
@@ -180,6 +181,13 @@ impl Daemon {
         }
         self.shared.events.tell(What::DaemonStopped);
         Ok(())
+    }
+
+    /// A child whose task has ended is killed, and reaped soon after.
+    async fn children_reaped(&self) {
+        while !self.shared.world.zfs.running().is_empty() {
+            tokio::time::sleep(limits::REAP_PAUSE).await;
+        }
     }
 
     fn still_running(&self) -> StillRunning {

@@ -78,3 +78,6 @@ pub const LOG_QUEUE_RESERVED_BYTES: usize = 1 << 20;
 
 /// Longest log line in bytes. Texts of peers and children end up in lines; what is longer is cut.
 pub const LOG_LINE_BYTES: usize = 64 * 1024;
+
+/// Time between two looks whether a killed child has been reaped, which takes a millisecond or so.
+pub const REAP_PAUSE: Duration = Duration::from_millis(5);
