@@ -1,5 +1,7 @@
 //! Every cut point of every kind of step, for every kind of protection.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test tells its failure by a panic")]
+
 use model::protection::ProtectionStrategy::{self, Incremental, Nothing, Resumability};
 use sim::cuts::{Mischief, Scenario, enumerate, try_cut};
 

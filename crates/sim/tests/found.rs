@@ -1,5 +1,7 @@
 //! Worlds that once went wrong, cut down to what it took.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test tells its failure by a panic")]
+
 use std::collections::BTreeSet;
 
 use model::plan::prune::KeepRule;

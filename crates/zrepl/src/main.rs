@@ -47,15 +47,7 @@ fn allocate_from_one_heap() {
 /// Help was asked for, or the words make no command. zrepl knows the exit codes 0 and 1 only.
 fn explain(error: &clap::Error) -> ExitCode {
     let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
-    let text = error.render();
-    match help {
-        true => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
-        false => {
-            eprint!("{text}");
-            ExitCode::FAILURE
-        }
-    }
+    // A reader who has seen enough, such as `head`, is no failure.
+    let _ = error.print();
+    if help { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

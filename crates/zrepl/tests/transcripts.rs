@@ -204,6 +204,26 @@ fn configcheck_is_silent_or_says_where_and_what() {
 }
 
 #[test]
+fn the_configuration_of_the_readme_can_be_used() {
+    let place = Place::new("exit 1");
+    let readme = include_str!("../../../README.md");
+    let (_, after) = readme.split_once("```yaml\n").unwrap();
+    let (yaml, _) = after.split_once("```").unwrap();
+    fs::write(place.path("zrepl.yml"), yaml).unwrap();
+    assert!(yaml.contains("type: push") && place.run(&["configcheck"]).is_silent());
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_an_error_and_no_panic() {
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let place = Place::new("exit 1");
+    let output = place.command(&["version", "--show", "client"]).stdout(full()).output().unwrap();
+    Transcript::of(output).failed_with("cannot write to standard output: No space left on device");
+    let output = place.command(&["help"]).stdout(full()).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
 fn without_a_daemon_clients_say_which_socket_and_what_to_do() {
     let place = Place::new("exit 1");
     let expected = format!("cannot reach the daemon on {}: ", place.socket().display());

@@ -97,6 +97,9 @@ fn trials(arguments: &Cli) -> Result<Vec<Trial>> {
     if let Some(twice) = first_duplicate(&trials) {
         bail!("two cases are called {twice}");
     }
+    if trials.is_empty() {
+        bail!("no case has such a name (`--list` shows them)");
+    }
     Ok(trials.into_iter().skip(first - 1).step_by(step).collect())
 }
 

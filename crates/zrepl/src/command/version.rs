@@ -1,5 +1,6 @@
 //! `zrepl version`
 
+use std::io::{Write, stdout};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
@@ -12,17 +13,21 @@ use crate::command_line::Side;
 pub(crate) fn run(config: Option<&Path>, show: Option<Side>) -> Result<()> {
     let own = Version::own();
     if show != Some(Side::Daemon) {
-        println!("client: {own}");
+        say(&format!("client: {own}"))?;
     }
     if show == Some(Side::Client) {
         return Ok(());
     }
     let theirs = ask(config).map_err(|error| anyhow!("server: error: {error:#}"))?;
-    println!("server: {theirs}");
+    say(&format!("server: {theirs}"))?;
     if show.is_none() && theirs.version != own.version {
         eprintln!("WARNING: client version {} != daemon version {}, restart zrepl daemon", own.version, theirs.version);
     }
     Ok(())
+}
+
+fn say(line: &str) -> Result<()> {
+    writeln!(stdout(), "{line}").context("cannot write to standard output")
 }
 
 fn ask(config: Option<&Path>) -> Result<Version> {
