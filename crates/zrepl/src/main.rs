@@ -4,6 +4,7 @@ mod client;
 mod command;
 mod command_line;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -47,7 +48,11 @@ fn allocate_from_one_heap() {
 /// Help was asked for, or the words make no command. zrepl knows the exit codes 0 and 1 only.
 fn explain(error: &clap::Error) -> ExitCode {
     let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
+    let text = error.render();
     // A reader who has seen enough, such as `head`, is no failure.
-    let _ = error.print();
+    let _ = match help {
+        true => write!(std::io::stdout(), "{text}"),
+        false => write!(std::io::stderr(), "{text}"),
+    };
     if help { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

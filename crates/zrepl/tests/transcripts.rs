@@ -219,7 +219,7 @@ fn an_output_that_cannot_be_written_is_an_error_and_no_panic() {
     let place = Place::new("exit 1");
     let output = place.command(&["version", "--show", "client"]).stdout(full()).output().unwrap();
     Transcript::of(output).failed_with("cannot write to standard output: No space left on device");
-    let output = place.command(&["help"]).stdout(full()).output().unwrap();
+    let output = place.command(&["--help"]).stdout(full()).output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }
 
