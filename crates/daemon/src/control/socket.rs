@@ -72,7 +72,7 @@ impl Socket {
     /// Makes the socket, and its directory if that is missing.
     ///
     /// # Errors
-    /// See [`Problem`].
+    /// Names the path and what is in the way of it.
     pub fn bind(path: &Path) -> Result<Socket, SocketError> {
         bind(path).map_err(|problem| SocketError { path: path.to_owned(), problem })
     }

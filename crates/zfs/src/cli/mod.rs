@@ -1,7 +1,7 @@
 //! ZFS through its command line.
 //!
-//! [`argv`] makes the words, [`run`] runs them, [`parse`] and [`classify`] read what comes back; the
-//! other modules put these together, one kind of operation each. Only [`run`] touches the system.
+//! `argv` makes the words, `run` runs them, `parse` and `classify` read what comes back; the
+//! other modules put these together, one kind of operation each. Only `run` touches the system.
 
 mod argv;
 mod bulk;
