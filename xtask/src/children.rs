@@ -1,6 +1,6 @@
 //! Child processes that end when we do.
 //!
-//! Every child has its own process group, so that a compiler started by make started by us is
+//! Every child that runs for long has its own process group, so that a compiler started by make started by us is
 //! reached too. SIGINT, SIGTERM and SIGHUP to us kill all groups and remove all scratch folders.
 
 use anyhow::{Context as _, Result};

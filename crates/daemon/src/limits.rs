@@ -1,4 +1,4 @@
-//! Every limit of the daemon, each with its reason. What an administrator may want to change is an
+//! The limits of endpoints, engine, jobs and control socket, each with its reason. What an administrator may want to change is an
 //! option of a job or an environment variable, which the daemon reads when it starts.
 
 use std::num::NonZeroU32;
