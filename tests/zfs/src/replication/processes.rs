@@ -50,7 +50,7 @@ async fn six(stage: &Stage<'_>) -> Result<()> {
     for number in 0..6 {
         names.push(stage.fs_with(&format!("fs {number}"), &["1"]).await?);
     }
-    for (what, most, next) in [("the first replication", 100, "2"), ("the next increment", 100, "3")] {
+    for (what, most, next) in [("the first replication", 50, "2"), ("the next increment", 62, "3")] {
         let (before, started) = (stage.world.processes(), Instant::now());
         let report = rig.ok().await?;
         let (count, took) = (stage.world.processes() - before, started.elapsed());
