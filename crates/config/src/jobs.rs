@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use model::naming::{SnapshotNaming, TimestampFormat};
 use model::plan::replication::{InitialReplication, ReplicationPolicy};
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
 use model::{DatasetName, JobName, VersionName};
@@ -270,7 +271,8 @@ fn periodic(mut section: Section<'_>) -> Option<Snapshotting> {
     section.unsupported("hooks", "remove it: snapshots are taken without hooks");
     section.finish()?;
     format.and(location)?;
-    Some(Snapshotting::Periodic { prefix: prefix?, interval: interval? })
+    let naming = SnapshotNaming::new(prefix?, TimestampFormat::dense());
+    Some(Snapshotting::Periodic { naming, interval: interval?, hooks: Vec::new() })
 }
 
 fn prefix(field: &Field<'_>) -> Option<String> {

@@ -1,11 +1,14 @@
 //! The checked configuration: plain data, every name parsed, every default filled in.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::naming::SnapshotNaming;
 use model::plan::prune::KeepRule;
 use model::plan::replication::ReplicationPolicy;
+use model::schedule::Cron;
 use model::{ClientIdentity, DatasetName, FilesystemFilter, JobName};
 
 /// Everything that one daemon does.
@@ -179,17 +182,127 @@ impl Default for Concurrency {
 }
 
 /// When snapshots are taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Snapshotting {
-    /// Every so often. A snapshot is named `prefix` and the time, `20240514_211623_000` in UTC.
+    /// Every so often.
     Periodic {
-        /// Begins the name; with a time appended it is a snapshot name that ZFS accepts.
-        prefix: String,
+        /// What the snapshots are called.
+        naming: SnapshotNaming,
         /// At least one second.
         interval: Duration,
+        /// What runs around each snapshot, in file order.
+        hooks: Vec<Hook>,
+    },
+    /// At the times of a calendar.
+    Cron {
+        /// What the snapshots are called.
+        naming: SnapshotNaming,
+        /// The times.
+        cron: Cron,
+        /// What runs around each snapshot, in file order.
+        hooks: Vec<Hook>,
     },
     /// By somebody else.
     Manual,
+}
+
+/// What runs before and after the snapshot of a filesystem.
+#[derive(Debug, Clone)]
+pub struct Hook {
+    /// What it does.
+    pub kind: HookKind,
+    /// How long each edge may take; positive.
+    pub timeout: Duration,
+    /// Around which snapshots.
+    pub filesystems: FilesystemFilter,
+    /// A failure before the snapshot prevents it.
+    pub err_is_fatal: bool,
+}
+
+/// What a hook does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookKind {
+    /// Runs a program before and after.
+    Command {
+        /// Its path, or a name that is looked up in `PATH`.
+        path: PathBuf,
+    },
+    /// `CHECKPOINT` before; nothing after.
+    PostgresCheckpoint {
+        /// The server.
+        dsn: PostgresDsn,
+    },
+    /// `FLUSH TABLES WITH READ LOCK` before, `UNLOCK TABLES` after, in one session.
+    MysqlLockTables {
+        /// The server.
+        dsn: MysqlDsn,
+    },
+}
+
+/// A PostgreSQL server, from a `key=value` text or a `postgres://` URL.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct PostgresDsn {
+    /// A host name, an address, or the folder of a Unix socket.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The role; empty for the name of the daemon's user.
+    pub user: String,
+    /// The password; empty for none.
+    pub password: String,
+    /// The database; empty for the role's name.
+    pub database: String,
+    /// `sslmode`
+    pub ssl: PostgresSsl,
+}
+
+/// `sslmode` of a PostgreSQL connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PostgresSsl {
+    /// `disable`
+    Disable,
+    /// `require`: encrypted, whoever answers.
+    #[default]
+    Require,
+    /// `verify-ca` and `verify-full`: encrypted, with a certificate of a known authority.
+    Verify,
+}
+
+/// A MySQL or MariaDB server, `[user[:password]@][protocol[(address)]]/database[?parameters]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MysqlDsn {
+    /// The account; empty for none.
+    pub user: String,
+    /// The password; empty for none.
+    pub password: String,
+    /// Where it is.
+    pub address: MysqlAddress,
+    /// The database; may be empty.
+    pub database: String,
+}
+
+/// Where a MySQL server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MysqlAddress {
+    /// A host and a port.
+    Tcp(String, u16),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+// Passwords are for servers, not for logs.
+impl fmt::Debug for PostgresDsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, user, password: _, database, ssl } = self;
+        write!(f, "PostgresDsn({user}@{host}:{port}/{database}, {ssl:?})")
+    }
+}
+
+impl fmt::Debug for MysqlDsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { user, password: _, address, database } = self;
+        write!(f, "MysqlDsn({user}@{address:?}/{database})")
+    }
 }
 
 /// `pruning` of a push job.

@@ -8,6 +8,7 @@ pub mod diff;
 pub mod event;
 pub mod filter;
 pub mod name;
+pub mod naming;
 pub mod plan;
 pub mod protection;
 pub mod retry;

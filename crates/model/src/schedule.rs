@@ -5,8 +5,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
-use crate::name::{DatasetName, NameError, VersionName};
+use crate::name::DatasetName;
 use crate::version::Version;
+
+mod cron;
+
+pub use cron::Cron;
 
 /// Waiting longer than this for the first round deserves a warning for filesystems without snapshots.
 const WAIT_WORTH_A_WARNING: SignedDuration = SignedDuration::from_secs(1);
@@ -73,12 +77,6 @@ pub fn sync_point<'a>(
 /// stop the rounds until it has caught up.
 pub fn next_round(now: Timestamp, planned: Timestamp, interval: Duration) -> Timestamp {
     later(planned.min(now), interval).max(now)
-}
-
-/// The name of the snapshots of a round: `prefix` and the time in UTC, as in
-/// `zrepl_20240514_211623_000`. The `_000` is not a fraction of a second but part of the format.
-pub fn snapshot_name(prefix: &str, now: Timestamp) -> Result<VersionName, NameError> {
-    VersionName::parse(&format!("{prefix}{}", now.strftime("%Y%m%d_%H%M%S_000")))
 }
 
 /// The end of time if there is nothing later.

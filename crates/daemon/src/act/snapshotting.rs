@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use model::event::{Snapshotting, What};
+use model::naming::SnapshotNaming;
 use model::plan::snapshot::{SnapshotPlan, plan_snapshots};
 use model::{DatasetName, FilesystemFilter, NameError, Version};
 use thiserror::Error;
@@ -69,12 +70,12 @@ pub fn selected<'a>(
 pub async fn plan_round(
     zfs: &dyn Zfs,
     now: Timestamp,
-    prefix: &str,
+    naming: &SnapshotNaming,
     filter: &FilesystemFilter,
     events: &Events,
 ) -> Result<SnapshotPlan, PlanError> {
     let listing = look(zfs, filter, events).await?;
-    Ok(plan_snapshots(now, prefix, filter, selected(&listing, filter))?)
+    Ok(plan_snapshots(now, naming, filter, selected(&listing, filter))?)
 }
 
 /// Takes the snapshots of a plan and tells what became of each; how many failed.

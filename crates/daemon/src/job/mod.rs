@@ -55,8 +55,9 @@ impl Context {
     fn spawn_snapshotter(&self, snapshotting: Snapshotting, filesystems: FilesystemFilter) {
         match snapshotting {
             Snapshotting::Manual => {}
-            Snapshotting::Periodic { prefix, interval } => {
-                let task = periodic::run(self.clone(), periodic::Periodic { prefix, interval, filesystems });
+            Snapshotting::Cron { .. } => {}
+            Snapshotting::Periodic { naming, interval, .. } => {
+                let task = periodic::run(self.clone(), periodic::Periodic { naming, interval, filesystems });
                 self.spawn("snapshotter", task);
             }
         }

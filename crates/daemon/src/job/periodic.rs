@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::FilesystemFilter;
 use model::event::{SnapshotterState, Snapshotting, What};
+use model::naming::SnapshotNaming;
 use model::schedule::{next_round, sync_point};
 
 use super::Context;
@@ -15,8 +16,8 @@ use crate::act::snapshotting::{look, plan_round, selected, some_names, take_roun
 
 /// A periodic snapshotter.
 pub(super) struct Periodic {
-    /// Begins the names.
-    pub prefix: String,
+    /// What the snapshots are called.
+    pub naming: SnapshotNaming,
     /// From the start of one round to that of the next.
     pub interval: Duration,
     /// What is snapshotted, evaluated anew every round.
@@ -71,13 +72,13 @@ impl Snapshotter<'_> {
     }
 
     async fn sync_point(&self, now: Timestamp) -> Result<Timestamp, String> {
-        let Periodic { prefix, interval, filesystems } = self.periodic;
+        let Periodic { naming, interval, filesystems } = self.periodic;
         let zfs = &*self.context.zfs;
         let listing = look(zfs, filesystems, &self.context.events).await.map_err(|error| error.to_string())?;
         // Listing takes its time, in which snapshots may have been made.
         let now = now.max(self.now());
-        let found =
-            sync_point(now, *interval, prefix, selected(&listing, filesystems)).map_err(|error| error.to_string())?;
+        let found = sync_point(now, *interval, naming.prefix(), selected(&listing, filesystems))
+            .map_err(|error| error.to_string())?;
         let warn = |message| self.context.events.tell(What::Warning { subsystem: "snapshot", message });
         if !found.from_the_future.is_empty() {
             let names = some_names(found.from_the_future.iter());
@@ -92,10 +93,10 @@ impl Snapshotter<'_> {
 
     /// One round, and the state to wait in until the next.
     async fn round(&self, now: Timestamp) -> (SnapshotterState, Option<String>) {
-        let Periodic { prefix, filesystems, .. } = self.periodic;
+        let Periodic { naming, filesystems, .. } = self.periodic;
         let (zfs, events) = (&*self.context.zfs, &self.context.events);
         self.enter(SnapshotterState::Planning, None, None);
-        let plan = match plan_round(zfs, now, prefix, filesystems, events).await {
+        let plan = match plan_round(zfs, now, naming, filesystems, events).await {
             Ok(plan) => plan,
             Err(error) => return (SnapshotterState::ErrorWait, Some(error.to_string())),
         };

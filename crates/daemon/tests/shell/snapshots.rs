@@ -11,6 +11,7 @@ use jiff::SignedDuration;
 use model::FilesystemFilter;
 use model::event::SnapshotterState;
 use model::filter::Pattern;
+use model::naming::{SnapshotNaming, TimestampFormat};
 use zfs::ErrorKind;
 use zfs::fake::{Action, Moment, PoolState, Verb};
 
@@ -122,7 +123,7 @@ async fn a_name_that_is_taken_fails_where_it_is_and_nowhere_else() {
     lab.world.zfs.snapshot(&[taken]).await;
     let events = Events::new(lab.world.clock.clone(), lab.world.readers.clone());
     let filter = FilesystemFilter::new([(Pattern::parse("src<").unwrap(), true)]);
-    let plan = plan_round(&lab.zfs, lab.world.clock.now(), "z_", &filter, &events).await.unwrap();
+    let plan = plan_round(&lab.zfs, lab.world.clock.now(), &naming(), &filter, &events).await.unwrap();
     assert_eq!(take_round(&lab.zfs, plan, &events).await, 1);
     check(
         &lab,
@@ -139,7 +140,7 @@ async fn what_the_filter_names_and_is_not_there_is_warned_of() {
     let events = Events::new(lab.world.clock.clone(), lab.world.readers.clone());
     let patterns = ["src/a", "src/gone", "else<"].map(|one| (Pattern::parse(one).unwrap(), true));
     let filter = FilesystemFilter::new(patterns);
-    let plan = plan_round(&lab.zfs, lab.world.clock.now(), "z_", &filter, &events).await.unwrap();
+    let plan = plan_round(&lab.zfs, lab.world.clock.now(), &naming(), &filter, &events).await.unwrap();
     assert_eq!(plan.filesystems, [dataset("src/a")]);
     check(
         &lab,
@@ -226,4 +227,8 @@ async fn a_pool_that_goes_away_is_named_and_its_return_is_noticed() {
         12:10:00 Stopped
         12:10:00 stopped"#]],
     );
+}
+
+fn naming() -> SnapshotNaming {
+    SnapshotNaming::new("z_".to_owned(), TimestampFormat::dense())
 }

@@ -149,6 +149,7 @@ impl fmt::Display for KeepRule {
             KeepRule::LastN { count, regex: None } => write!(f, "last_n {count}"),
             KeepRule::LastN { count, regex: Some(regex) } => write!(f, "last_n {count} of `{regex}`"),
             KeepRule::Regex { regex, negate: false } => write!(f, "regex `{regex}`"),
+            KeepRule::Grid { grid, regex } => write!(f, "grid `{grid}` of `{regex}`"),
             KeepRule::Regex { regex, negate: true } => write!(f, "regex not `{regex}`"),
         }
     }

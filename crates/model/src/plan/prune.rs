@@ -1,5 +1,6 @@
 //! Which snapshots go, and what keeps the others.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::name::DatasetName;
@@ -27,6 +28,46 @@ pub enum KeepRule {
         /// Keep those that do not match.
         negate: bool,
     },
+    /// Keep some of those whose name matches, ever fewer with age.
+    Grid {
+        /// How many of which age.
+        grid: RetentionGrid,
+        /// Which.
+        regex: regex::Regex,
+    },
+}
+
+/// Buckets of time that lie back to back, going into the past from the youngest matching snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionGrid {
+    /// From young to old; never empty.
+    pub intervals: Vec<GridInterval>,
+}
+
+/// Some buckets of equal length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GridInterval {
+    /// How many buckets; at least 1.
+    pub repeat: u64,
+    /// The length of each; positive.
+    pub length: std::time::Duration,
+    /// How many snapshots of each bucket are kept, the oldest ones; none for all.
+    pub keep: Option<std::num::NonZeroU64>,
+}
+
+impl fmt::Display for RetentionGrid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, interval) in self.intervals.iter().enumerate() {
+            let separator = if index == 0 { "" } else { " | " };
+            write!(f, "{separator}{}x{}s", interval.repeat, interval.length.as_secs())?;
+            match interval.keep {
+                None => write!(f, "(keep=all)")?,
+                Some(keep) if keep.get() == 1 => {}
+                Some(keep) => write!(f, "(keep={keep})")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What pruning knows of one filesystem on the side that is pruned.
@@ -258,7 +299,7 @@ impl KeepRule {
                 Progress::NotReplicated => true,
             },
             KeepRule::Regex { regex, negate } => regex.is_match(version.name.as_str()) != *negate,
-            KeepRule::LastN { .. } => false,
+            KeepRule::LastN { .. } | KeepRule::Grid { .. } => false,
         }
     }
 }

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::filter::FilesystemFilter;
 use crate::name::{DatasetName, MAX_NAME_LEN, NameError, VersionName};
-use crate::schedule::snapshot_name;
+use crate::naming::SnapshotNaming;
 use crate::version::Version;
 
 /// One round of snapshots.
@@ -37,11 +37,11 @@ pub enum Impossible {
 /// Plans a round over the datasets of a listing. Fails if prefix and time make no valid name.
 pub fn plan_snapshots<'a>(
     now: Timestamp,
-    prefix: &str,
+    naming: &SnapshotNaming,
     filter: &FilesystemFilter,
     datasets: impl IntoIterator<Item = (&'a DatasetName, &'a [Version])>,
 ) -> Result<SnapshotPlan, NameError> {
-    let name = snapshot_name(prefix, now)?;
+    let name = naming.name(now)?;
     let (mut filesystems, mut impossible) = (Vec::new(), Vec::new());
     for (dataset, versions) in datasets.into_iter().filter(|(dataset, _)| filter.selects(dataset)) {
         match obstacle(dataset, &name, versions) {

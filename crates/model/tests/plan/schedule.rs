@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::filter::Pattern;
+use model::naming::{SnapshotNaming, TimestampFormat};
 use model::plan::snapshot::plan_snapshots;
-use model::schedule::{next_round, snapshot_name, sync_point};
+use model::schedule::{next_round, sync_point};
 use model::{DatasetName, FilesystemFilter, UnixTime, Version};
 
 use crate::notation::{dataset, unsorted, versions};
@@ -70,7 +71,7 @@ fn rounds_follow_at_the_interval_or_at_once_if_late() {
 
 #[test]
 fn the_dense_format_ends_in_literal_zeros() {
-    let name = |prefix, time: &str| snapshot_name(prefix, at(time));
+    let name = |prefix, time: &str| naming(prefix).name(at(time));
     assert_eq!(name("zrepl_", "2024-05-14T21:16:23.004567890Z").unwrap().as_str(), "zrepl_20240514_211623_000");
     assert_eq!(name("x", "2024-05-14T23:16:23+02:00").unwrap().as_str(), "x20240514_211623_000");
     assert!(name("a/", "12:00").is_err());
@@ -87,7 +88,8 @@ fn a_round_has_one_name_and_leaves_out_what_would_fail() {
         .map(|(name, text)| (dataset(name), versions(text)))
         .chain([(dataset("p/twice"), versions("@x20240514_120000_000"))])
         .collect();
-    let plan = plan_snapshots(at("12:00"), "x", &filter, listing.iter().map(|(name, list)| (name, &**list))).unwrap();
+    let plan =
+        plan_snapshots(at("12:00"), &naming("x"), &filter, listing.iter().map(|(name, list)| (name, &**list))).unwrap();
     assert_eq!(plan.name.as_str(), "x20240514_120000_000");
     assert_eq!(plan.filesystems, [dataset("p"), dataset("p/b")]);
     let impossible: Vec<String> =
@@ -99,4 +101,8 @@ fn a_round_has_one_name_and_leaves_out_what_would_fail() {
             "p/x the full name would be 263 bytes long, ZFS allows 255: use a shorter prefix"
         ]
     );
+}
+
+fn naming(prefix: &str) -> SnapshotNaming {
+    SnapshotNaming::new(prefix.to_owned(), TimestampFormat::dense())
 }

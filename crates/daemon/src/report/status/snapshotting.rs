@@ -36,7 +36,7 @@ struct Progress {
 impl Snapper {
     pub(super) fn new(configured: &Configured) -> Snapper {
         match configured {
-            Configured::Manual => Snapper::Manual,
+            Configured::Manual | Configured::Cron { .. } => Snapper::Manual,
             Configured::Periodic { .. } => Snapper::Periodic(Periodic {
                 state: SnapshotterState::SyncUp,
                 sleep_until: None,
