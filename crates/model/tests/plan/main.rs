@@ -1,7 +1,10 @@
 //! The decisions, as tables: views in, plans out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod cron;
 mod diff;
+mod grid;
+mod naming;
 mod notation;
 mod properties;
 mod protection;
