@@ -4,6 +4,7 @@
 mod cron;
 mod diff;
 mod grid;
+mod grid_properties;
 mod naming;
 mod notation;
 mod properties;
@@ -11,3 +12,5 @@ mod protection;
 mod pruning;
 mod replication;
 mod schedule;
+mod simulate;
+mod verdicts;
