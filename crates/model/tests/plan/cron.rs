@@ -2,6 +2,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use model::schedule::{Cron, CronError};
+use proptest::prelude::*;
 
 fn parse(spec: &str) -> Result<Cron, CronError> {
     Cron::parse(spec, |name| TimeZone::get(name).ok(), TimeZone::UTC)
@@ -194,4 +195,42 @@ fn the_end_of_the_calendar_has_no_next_time() {
     assert!(cron.next(Timestamp::MIN).is_some());
     let before_1970: Timestamp = "1969-12-31T23:59:59.5Z".parse().unwrap();
     assert_eq!(parse("* * * * * *").unwrap().next(before_1970), Some(Timestamp::UNIX_EPOCH));
+}
+
+/// A field and what it means.
+type Choice = (&'static str, fn(i8) -> bool);
+
+const MINUTES: [Choice; 4] = [
+    ("*", |_| true),
+    ("*/7", |minute| minute % 7 == 0),
+    ("5,50-52", |m| m == 5 || (50..53).contains(&m)),
+    ("0", |m| m == 0),
+];
+const HOURS: [Choice; 3] = [("*", |_| true), ("3", |hour| hour == 3), ("22-23,1/9", |hour| hour > 21 || hour % 9 == 1)];
+const DAYS: [Choice; 3] = [("*", |_| true), ("13", |day| day == 13), ("*/2", |day| day % 2 == 1)];
+const WEEKDAYS: [Choice; 3] = [("?", |_| true), ("mon-wed", |day| (1..4).contains(&day)), ("7", |day| day == 0)];
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_next_time_is_the_first_minute_that_matches(
+        minute in prop::sample::select(&MINUTES[..]),
+        hour in prop::sample::select(&HOURS[..]),
+        day in prop::sample::select(&DAYS[..]),
+        weekday in prop::sample::select(&WEEKDAYS[..]),
+        after in 0_i64..4_000_000_000,
+    ) {
+        let cron = parse(&format!("{} {} {} * {}", minute.0, hour.0, day.0, weekday.0)).unwrap();
+        let either = day.0 != "*" && weekday.0 != "?";
+        let matches = |at: &Timestamp| {
+            let time = TimeZone::UTC.to_datetime(*at);
+            let days = (day.1(time.day()), weekday.1(time.weekday().to_sunday_zero_offset()));
+            minute.1(time.minute()) && hour.1(time.hour()) && if either { days.0 || days.1 } else { days.0 && days.1 }
+        };
+        let minutes = (after / 60 + 1..).map(|minute| Timestamp::from_second(minute * 60).unwrap());
+        let first = minutes.take(40 * 24 * 60).find(matches);
+        prop_assert!(first.is_some());
+        prop_assert_eq!(cron.next(Timestamp::from_second(after).unwrap()), first);
+    }
 }

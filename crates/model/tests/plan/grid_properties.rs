@@ -57,9 +57,9 @@ fn kept_by_the_book(intervals: &[GridInterval], matching: &[&Version]) -> Vec<Ve
     for interval in intervals {
         for _ in 0..interval.repeat {
             let old_edge = young_edge - interval.length.as_secs() as i64;
-            let mut bucket: Vec<&Version> = matching.iter().copied().collect();
+            let mut bucket = matching.to_vec();
             bucket.retain(|version| version.creation.0 <= young_edge && version.creation.0 > old_edge);
-            bucket.sort_by(|a, b| b.creation.cmp(&a.creation));
+            bucket.sort_by_key(|version| std::cmp::Reverse(version.creation));
             let keep = interval.keep.map_or(bucket.len(), |keep| keep.get() as usize);
             bucket.reverse();
             kept.extend(bucket.into_iter().take(keep).cloned());
