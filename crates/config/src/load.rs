@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::decode::{File, Log, Place};
 use crate::diagnostic::{Diagnostic, Errors};
 use crate::document::{self, Document};
+use crate::files::NamedFiles;
 use crate::jobs::Claims;
 use crate::patterns::Patterns;
 use crate::source::Source;
@@ -79,6 +80,7 @@ struct Reading {
     log: Log,
     claims: Claims,
     patterns: Patterns,
+    named_files: NamedFiles,
     bytes_read: Cell<u64>,
 }
 
@@ -93,17 +95,18 @@ impl Reading {
         }
         check::names(&self.claims, &self.log);
         if !self.log.has_errors() {
-            check::relations(&self.claims, &self.log);
+            check::relations(&jobs, &self.claims, &self.log);
         }
         let (errors, warnings) = self.log.into_parts();
         if errors.is_empty() {
-            return Ok(Loaded { config: Config { global, jobs }, warnings });
+            return Ok(Loaded { config: Config { global, jobs }, warnings, files: self.named_files.into_inner() });
         }
         Err(Errors { errors, warnings })
     }
 
     fn document(&self, source: &Arc<Source>) -> Document {
-        document::read(File { source, log: &self.log, patterns: &self.patterns }, &self.claims)
+        let Self { log, patterns, named_files, .. } = self;
+        document::read(File { source, log, patterns, named_files }, &self.claims)
     }
 
     fn read(&self, path: &Path) -> Result<String, Problem> {
@@ -239,7 +242,7 @@ fn kind_of(path: &Path) -> Result<FileType, Problem> {
 }
 
 /// An I/O error in words, without the number that the system gives it.
-fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
