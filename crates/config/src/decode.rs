@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::files::NamedFiles;
 use crate::patterns::Patterns;
 use crate::source::{Source, Span};
 use crate::suggest;
@@ -72,6 +73,9 @@ pub(crate) struct File<'a> {
     pub(crate) source: &'a Arc<Source>,
     pub(crate) log: &'a Log,
     pub(crate) patterns: &'a Patterns,
+    pub(crate) named_files: &'a NamedFiles,
+    /// Where passwords are.
+    pub(crate) secrets: &'a RefCell<Vec<Place>>,
 }
 
 /// Where something is said, for messages that come later.
@@ -91,9 +95,68 @@ impl Place {
         Diagnostic::warning(message).at(&self.source, self.span).field_path(self.path.as_str())
     }
 
+    /// The name of the file.
+    pub(crate) fn file(&self) -> &str {
+        &self.source.name
+    }
+
     /// `zrepl.yml:12`
     pub(crate) fn line(&self) -> String {
         format!("{}:{}", self.source.name, self.source.position(self.span.start).0)
+    }
+}
+
+/// A part of a file, to say something about what is in it when it has been read.
+#[derive(Debug, Clone)]
+pub(crate) struct Spot {
+    source: Arc<Source>,
+    node: Rc<Node>,
+    /// Where to point when the value has no extent of its own.
+    key: Option<Span>,
+    path: String,
+}
+
+impl Spot {
+    /// Where the value of a key below this one is; where this one is if there is no such key.
+    pub(crate) fn place(&self, keys: &[&str]) -> Place {
+        let mut spot = self.clone();
+        for key in keys {
+            let Value::Map(entries) = &spot.node.value else { break };
+            let Some(entry) = entries.iter().find(|entry| entry.key == *key) else { break };
+            let path = format!("{}.{}", spot.path, shown_key(&entry.key));
+            let (node, key) = (Rc::clone(&entry.value), Some(entry.key_span));
+            spot = Spot { source: spot.source, node, key, path };
+        }
+        Place { source: spot.source, span: extent(&spot.node, spot.key), path: spot.path }
+    }
+
+    /// Where an item of a list is.
+    pub(crate) fn item_place(&self, keys: &[&str], index: usize) -> Place {
+        let list = self.place(keys);
+        let mut node = Some(&self.node);
+        for key in keys {
+            node = node.and_then(|node| match &node.value {
+                Value::Map(entries) => entries.iter().find(|entry| entry.key == *key).map(|entry| &entry.value),
+                Value::List(_) | Value::Scalar(_) => None,
+            });
+        }
+        match node.map(|node| &node.value) {
+            Some(Value::List(items)) if index < items.len() => {
+                let span = items.get(index).map_or(list.span, |item| extent(item, None));
+                Place { span, path: format!("{}[{index}]", list.path), ..list }
+            }
+            _ => list,
+        }
+    }
+}
+
+/// Where a value is; for a section its key, or its first key if it is an item of a list.
+fn extent(node: &Node, key: Option<Span>) -> Span {
+    match (&node.value, key) {
+        (Value::Map(entries), None) => entries.first().map_or(node.span, |entry| entry.key_span),
+        (Value::Map(_) | Value::List(_), Some(key)) => key,
+        (Value::Scalar(scalar), Some(key)) if scalar.plain && scalar.text.is_empty() => key,
+        (Value::Scalar(_) | Value::List(_), _) => node.span,
     }
 }
 
@@ -128,14 +191,14 @@ impl<'a> Field<'a> {
 
     /// Where the value is; for a section its key, or its first key if it is an item of a list.
     pub(crate) fn place(&self) -> Place {
-        let whole = self.node.span;
-        let span = match (&self.node.value, self.key) {
-            (Value::Map(entries), None) => entries.first().map_or(whole, |entry| entry.key_span),
-            (Value::Map(_) | Value::List(_), Some(key)) => key,
-            (Value::Scalar(scalar), Some(key)) if scalar.plain && scalar.text.is_empty() => key,
-            (Value::Scalar(_) | Value::List(_), _) => whole,
-        };
+        let span = extent(&self.node, self.key);
         Place { source: Arc::clone(self.file.source), span, path: self.path.clone() }
+    }
+
+    /// Remembers the value for later.
+    pub(crate) fn spot(&self) -> Spot {
+        let (source, node) = (Arc::clone(self.file.source), Rc::clone(&self.node));
+        Spot { source, node, key: self.key, path: self.path.clone() }
     }
 
     /// Where the key is.
@@ -155,13 +218,6 @@ impl<'a> Field<'a> {
             Some(hint) => error.with_hint(hint),
             None => error,
         });
-        None
-    }
-
-    /// Reports something that zrepl can do and this version cannot.
-    pub(crate) fn unsupported<T>(&self, what: &str, hint: impl Into<String>) -> Option<T> {
-        let error = self.key_place().error(format!("not supported yet by this version: {what}"));
-        self.report(error.with_hint(hint));
         None
     }
 
@@ -310,26 +366,12 @@ impl<'a> Section<'a> {
         all(field.items()?, decode)
     }
 
-    /// A key that zrepl knows and this version does not: fine as long as it says nothing.
-    pub(crate) fn unsupported(&mut self, key: &'static str, hint: &str) -> Option<()> {
-        match self.take(key) {
-            Some(field) if !field.is_empty() => field.unsupported(&format!("`{key}`"), hint),
-            _ => Some(()),
-        }
-    }
-
-    /// Reports a `type` that zrepl knows and this version does not.
-    pub(crate) fn unsupported_type<T>(&mut self, what: &str, hint: &str) -> Option<T> {
-        let field = self.take("type").unwrap_or_else(|| self.field.clone());
-        let error = field.place().error(format!("not supported yet by this version: {what}"));
-        self.field.report(error.with_hint(hint));
-        None
-    }
-
     /// Reports keys that nobody asked for, and required ones that are not there.
     pub(crate) fn finish(self) -> Option<()> {
         let mut meant = Vec::new();
-        let unknown = self.entries.iter().filter(|(name, _)| !self.asked.contains(&name.as_str()));
+        // `x-` marks what is only there to be referred to by aliases.
+        let unknown = self.entries.iter().filter(|(name, _)| !name.starts_with("x-"));
+        let unknown = unknown.filter(|(name, _)| !self.asked.contains(&name.as_str()));
         for (name, field) in unknown {
             let error = field.key_place().error(format!("unknown field `{}`", shown(name)));
             // Guessing is the dear part, and nobody sees it once the list of errors is full.

@@ -1,33 +1,31 @@
 //! The `jobs` of a file.
 
 use std::cell::RefCell;
-use std::time::Duration;
 
-use model::naming::{SnapshotNaming, TimestampFormat};
+use model::JobName;
 use model::plan::replication::{InitialReplication, ReplicationPolicy};
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
-use model::{DatasetName, JobName, VersionName};
 
-use crate::decode::{Field, Place, Section, all, shown};
+use crate::decode::{Field, Place, Section, Spot, all, shown};
+use crate::snapshotting::snapshotting;
+use crate::transports::{connect, serve};
 use crate::types::{
-    Concurrency, Job, LocalConnect, LocalServe, PlaceholderEncryption, PushJob, PushPruning, RecvOptions, SendOptions,
-    SinkJob, SnapJob, Snapshotting,
+    BandwidthLimit, Concurrency, Job, PlaceholderEncryption, Pruning, PullJob, PushJob, RecvOptions, SendOptions,
+    SinkJob, SnapJob, SourceJob,
 };
 use crate::values::{
-    bad_name, boolean, brief, client_identity, count, dataset, filesystems, interval, keep_rules, local_keep_rules,
-    property, property_key, text, timeout,
+    bad_name, bandwidth_limit, boolean, count, dataset, filesystems, interval, keep_rules, local_keep_rules, property,
+    property_key, text,
 };
 
 const TYPES: [&str; 5] = ["push", "sink", "snap", "pull", "source"];
-const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What jobs say that other jobs may contradict.
 #[derive(Default)]
 pub(crate) struct Claims {
     pub(crate) names: RefCell<Vec<(JobName, Place)>>,
-    pub(crate) served: RefCell<Vec<(String, Place)>>,
-    pub(crate) dialled: RefCell<Vec<(String, Place)>>,
-    pub(crate) roots: RefCell<Vec<(DatasetName, Place)>>,
+    /// Those that could be read, in order.
+    pub(crate) spots: RefCell<Vec<Spot>>,
 }
 
 pub(crate) fn jobs(field: &Field<'_>, claims: &Claims) -> Option<Vec<Job>> {
@@ -35,26 +33,28 @@ pub(crate) fn jobs(field: &Field<'_>, claims: &Claims) -> Option<Vec<Job>> {
 }
 
 fn job(field: &Field<'_>, claims: &Claims) -> Option<Job> {
-    let (mut section, kind) = field.tagged(&TYPES)?;
-    match kind.as_str() {
-        "push" => push(section, claims).map(Job::Push),
-        "sink" => sink(section, claims).map(Job::Sink),
-        "snap" => snap(section, claims).map(Job::Snap),
-        other => section
-            .unsupported_type(&format!("job type `{other}`"), "this version has `push`, `snap` and local `sink` jobs"),
-    }
+    let (section, kind) = field.tagged(&TYPES)?;
+    let job = match kind.as_str() {
+        "push" => Job::Push(push(section, claims)?),
+        "sink" => Job::Sink(sink(section, claims)?),
+        "snap" => Job::Snap(snap(section, claims)?),
+        "pull" => Job::Pull(pull(section, claims)?),
+        _ => Job::Source(source(section, claims)?),
+    };
+    claims.spots.borrow_mut().push(field.spot());
+    Some(job)
 }
 
 fn push(mut section: Section<'_>, claims: &Claims) -> Option<PushJob> {
     let name = name(&mut section, claims);
-    let connect = section.required("connect", |field| connect(field, claims));
+    let connect = section.required("connect", connect);
     let filesystems = section.required("filesystems", filesystems);
     let send = section.subsection("send", SendOptions::default(), send);
     let (protection, concurrency) =
         section.subsection("replication", (ProtectionPolicy::default(), Concurrency::default()), replication).unzip();
     let initial = section.subsection("conflict_resolution", InitialReplication::default(), conflict_resolution);
     let snapshotting = section.required("snapshotting", snapshotting);
-    let pruning = section.required("pruning", push_pruning);
+    let pruning = section.required("pruning", pruning);
     section.finish()?;
     Some(PushJob {
         name: name?,
@@ -70,12 +70,8 @@ fn push(mut section: Section<'_>, claims: &Claims) -> Option<PushJob> {
 
 fn sink(mut section: Section<'_>, claims: &Claims) -> Option<SinkJob> {
     let name = name(&mut section, claims);
-    let root_fs = section.required("root_fs", |field| {
-        let root = dataset(field)?;
-        claims.roots.borrow_mut().push((root.clone(), field.place()));
-        Some(root)
-    });
-    let serve = section.required("serve", |field| serve(field, claims));
+    let root_fs = section.required("root_fs", dataset);
+    let serve = section.required("serve", serve);
     let recv = section.subsection("recv", RecvOptions::default(), recv);
     section.finish()?;
     Some(SinkJob { name: name?, root_fs: root_fs?, serve: serve?, recv: recv? })
@@ -93,6 +89,42 @@ fn snap(mut section: Section<'_>, claims: &Claims) -> Option<SnapJob> {
     });
     section.finish()?;
     Some(SnapJob { name: name?, filesystems: filesystems?, snapshotting: snapshotting?, keep: keep? })
+}
+
+fn pull(mut section: Section<'_>, claims: &Claims) -> Option<PullJob> {
+    let name = name(&mut section, claims);
+    let connect = section.required("connect", connect);
+    let root_fs = section.required("root_fs", dataset);
+    let interval = section.required("interval", |field| match field.scalar("an interval")?.text.as_str() {
+        "manual" => Some(None),
+        _ => interval(field).map(Some),
+    });
+    let recv = section.subsection("recv", RecvOptions::default(), recv);
+    let (protection, concurrency) =
+        section.subsection("replication", (ProtectionPolicy::default(), Concurrency::default()), replication).unzip();
+    let initial = section.subsection("conflict_resolution", InitialReplication::default(), conflict_resolution);
+    let pruning = section.required("pruning", pruning);
+    section.finish()?;
+    Some(PullJob {
+        name: name?,
+        connect: connect?,
+        root_fs: root_fs?,
+        interval: interval?,
+        recv: recv?,
+        replication: ReplicationPolicy { initial: initial?, protection: protection? },
+        concurrency: concurrency?,
+        pruning: pruning?,
+    })
+}
+
+fn source(mut section: Section<'_>, claims: &Claims) -> Option<SourceJob> {
+    let name = name(&mut section, claims);
+    let serve = section.required("serve", serve);
+    let filesystems = section.required("filesystems", filesystems);
+    let send = section.subsection("send", SendOptions::default(), send);
+    let snapshotting = section.required("snapshotting", snapshotting);
+    section.finish()?;
+    Some(SourceJob { name: name?, serve: serve?, filesystems: filesystems?, send: send?, snapshotting: snapshotting? })
 }
 
 /// Names end up on disk; those that begin with `_` are the daemon's own.
@@ -113,49 +145,13 @@ fn name(section: &mut Section<'_>, claims: &Claims) -> Option<JobName> {
     })
 }
 
-fn connect(field: &Field<'_>, claims: &Claims) -> Option<LocalConnect> {
-    let (mut section, kind) = field.tagged(&["local", "tcp", "tls", "ssh+stdinserver"])?;
-    if kind != "local" {
-        return section
-            .unsupported_type(&format!("transport `{kind}`"), "this version replicates within one daemon: `local`");
-    }
-    let listener_name = section.required("listener_name", |field| {
-        let name = text(field)?;
-        claims.dialled.borrow_mut().push((name.clone(), field.place()));
-        Some(name)
-    });
-    let client_identity = section.required("client_identity", client_identity);
-    let dial_timeout = section.optional("dial_timeout", DIAL_TIMEOUT, timeout);
-    section.finish()?;
-    Some(LocalConnect { listener_name: listener_name?, client_identity: client_identity?, dial_timeout: dial_timeout? })
-}
-
-fn serve(field: &Field<'_>, claims: &Claims) -> Option<LocalServe> {
-    let (mut section, kind) = field.tagged(&["local", "tcp", "tls", "stdinserver"])?;
-    if kind != "local" {
-        return section
-            .unsupported_type(&format!("transport `{kind}`"), "this version replicates within one daemon: `local`");
-    }
-    let listener_name = section.required("listener_name", |field| {
-        let name = text(field)?;
-        claims.served.borrow_mut().push((name.clone(), field.place()));
-        Some(name)
-    });
-    section.finish()?;
-    Some(LocalServe { listener_name: listener_name? })
-}
-
 fn send(mut section: Section<'_>) -> Option<SendOptions> {
     let mut flag = |key| section.optional(key, false, boolean);
     let (encrypted, raw) = (flag("encrypted"), flag("raw"));
     let (send_properties, backup_properties) = (flag("send_properties"), flag("backup_properties"));
     let (large_blocks, compressed) = (flag("large_blocks"), flag("compressed"));
-    let embedded_data = flag("embedded_data");
-    section.optional("saved", (), |field| match boolean(field)? {
-        true => field.unsupported("`saved`", "remove it, or set it to `false`"),
-        false => Some(()),
-    });
-    section.unsupported("bandwidth_limit", "remove it: streams are as fast as they can be");
+    let (embedded_data, saved) = (flag("embedded_data"), flag("saved"));
+    let bandwidth_limit = section.subsection("bandwidth_limit", BandwidthLimit::default(), bandwidth_limit);
     section.finish()?;
     Some(SendOptions {
         encrypted: encrypted?,
@@ -165,6 +161,8 @@ fn send(mut section: Section<'_>) -> Option<SendOptions> {
         large_blocks: large_blocks?,
         compressed: compressed?,
         embedded_data: embedded_data?,
+        saved: saved?,
+        bandwidth_limit: bandwidth_limit?,
     })
 }
 
@@ -209,12 +207,12 @@ fn conflict_resolution(mut section: Section<'_>) -> Option<InitialReplication> {
     initial
 }
 
-fn push_pruning(field: &Field<'_>) -> Option<PushPruning> {
+fn pruning(field: &Field<'_>) -> Option<Pruning> {
     let mut section = field.section()?;
     let keep_sender = section.required("keep_sender", keep_rules);
     let keep_receiver = section.required("keep_receiver", keep_rules);
     section.finish()?;
-    Some(PushPruning { keep_sender: keep_sender?, keep_receiver: keep_receiver? })
+    Some(Pruning { keep_sender: keep_sender?, keep_receiver: keep_receiver? })
 }
 
 fn recv(mut section: Section<'_>) -> Option<RecvOptions> {
@@ -229,10 +227,15 @@ fn recv(mut section: Section<'_>) -> Option<RecvOptions> {
         section.finish()?;
         Some((inherit?, override_?))
     });
-    section.unsupported("bandwidth_limit", "remove it: streams are as fast as they can be");
+    let bandwidth_limit = section.subsection("bandwidth_limit", BandwidthLimit::default(), bandwidth_limit);
     section.finish()?;
     let (inherit, override_) = properties?;
-    Some(RecvOptions { placeholder_encryption: placeholder_encryption?, inherit, override_ })
+    Some(RecvOptions {
+        placeholder_encryption: placeholder_encryption?,
+        inherit,
+        override_,
+        bandwidth_limit: bandwidth_limit?,
+    })
 }
 
 fn placeholder_encryption(field: &Field<'_>) -> Option<PlaceholderEncryption> {
@@ -252,54 +255,4 @@ fn overrides(field: &Field<'_>) -> Option<Vec<(String, String)>> {
     });
     let decoded: Vec<Option<(String, String)>> = decoded.collect();
     decoded.into_iter().collect()
-}
-
-fn snapshotting(field: &Field<'_>) -> Option<Snapshotting> {
-    let (mut section, kind) = field.tagged(&["periodic", "manual", "cron"])?;
-    match kind.as_str() {
-        "periodic" => periodic(section),
-        "manual" => section.finish().map(|()| Snapshotting::Manual),
-        _ => section.unsupported_type("snapshotting by `cron`", "this version has `periodic` and `manual`"),
-    }
-}
-
-fn periodic(mut section: Section<'_>) -> Option<Snapshotting> {
-    let prefix = section.required("prefix", prefix);
-    let interval = section.required("interval", interval);
-    let format = section.optional("timestamp_format", (), timestamp_format);
-    let location = section.optional("timestamp_location", (), timestamp_location);
-    section.unsupported("hooks", "remove it: snapshots are taken without hooks");
-    section.finish()?;
-    format.and(location)?;
-    let naming = SnapshotNaming::new(prefix?, TimestampFormat::dense());
-    Some(Snapshotting::Periodic { naming, interval: interval?, hooks: Vec::new() })
-}
-
-fn prefix(field: &Field<'_>) -> Option<String> {
-    let prefix = text(field)?;
-    // Any time will do: all are written with the same characters and length.
-    match VersionName::parse(&format!("{prefix}20200601_000000_000")) {
-        Ok(_) => Some(prefix),
-        Err(error) => {
-            let hint = "letters, digits, `-`, `_`, `.`, `:` and blanks are possible";
-            field.fail(format!("prefix leads to an {}", brief(&error)), Some(hint.to_owned()))
-        }
-    }
-}
-
-fn timestamp_format(field: &Field<'_>) -> Option<()> {
-    let format = text(field)?;
-    if format.eq_ignore_ascii_case("dense") {
-        return Some(());
-    }
-    field.unsupported(&format!("timestamp format `{}`", shown(&format)), "this version has `dense`, the default")
-}
-
-fn timestamp_location(field: &Field<'_>) -> Option<()> {
-    let location = text(field)?;
-    if location.is_empty() || location == "UTC" {
-        return Some(());
-    }
-    let hint = "remove it, or write `UTC`".to_owned();
-    field.fail(format!("timestamp format `dense` requires UTC, not `{}`", shown(&location)), Some(hint))
 }

@@ -5,17 +5,26 @@
 
 pub mod types;
 
+mod address;
 mod check;
+mod clients;
 mod decode;
 mod diagnostic;
 mod document;
+mod dsn;
 mod duration;
+mod files;
+mod global;
+mod grid;
 mod jobs;
 mod load;
 mod patterns;
 mod scalar;
+mod size;
+mod snapshotting;
 mod source;
 mod suggest;
+mod transports;
 mod tree;
 mod values;
 
@@ -30,4 +39,14 @@ pub struct Loaded {
     pub config: Config,
     /// What is legal and probably not meant.
     pub warnings: Vec<Diagnostic>,
+    /// Certificates and keys.
+    files: Vec<files::NamedFile>,
+}
+
+impl Loaded {
+    /// Looks at the certificates and keys that the configuration names: errors for those that cannot
+    /// be used, warnings for what is dangerous.
+    pub fn check_files(&self) -> Vec<Diagnostic> {
+        files::check(&self.files)
+    }
 }

@@ -1,14 +1,17 @@
 //! Finding and reading files: where the configuration is, and what it includes.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fs::{self, File as OsFile, FileType};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::decode::{File, Log, Place};
 use crate::diagnostic::{Diagnostic, Errors};
 use crate::document::{self, Document};
+use crate::files::{NamedFiles, READABLE_BY_OTHERS};
 use crate::jobs::Claims;
 use crate::patterns::Patterns;
 use crate::source::Source;
@@ -79,6 +82,10 @@ struct Reading {
     log: Log,
     claims: Claims,
     patterns: Patterns,
+    named_files: NamedFiles,
+    secrets: RefCell<Vec<Place>>,
+    /// Files that everybody can read.
+    public: RefCell<HashSet<String>>,
     bytes_read: Cell<u64>,
 }
 
@@ -93,23 +100,29 @@ impl Reading {
         }
         check::names(&self.claims, &self.log);
         if !self.log.has_errors() {
-            check::relations(&self.claims, &self.log);
+            check::relations(&jobs, &self.claims, &self.log);
+            check::secrets(&self.secrets.borrow(), &self.public.borrow(), &self.log);
         }
         let (errors, warnings) = self.log.into_parts();
         if errors.is_empty() {
-            return Ok(Loaded { config: Config { global, jobs }, warnings });
+            return Ok(Loaded { config: Config { global, jobs }, warnings, files: self.named_files.into_inner() });
         }
         Err(Errors { errors, warnings })
     }
 
     fn document(&self, source: &Arc<Source>) -> Document {
-        document::read(File { source, log: &self.log, patterns: &self.patterns }, &self.claims)
+        let Self { log, patterns, named_files, secrets, .. } = self;
+        document::read(File { source, log, patterns, named_files, secrets }, &self.claims)
     }
 
     fn read(&self, path: &Path) -> Result<String, Problem> {
         let failed = |error: io::Error| Problem::of(path, &reason(&error));
         let mut bytes = Vec::new();
         let file = OsFile::open(path).map_err(failed)?;
+        let found = file.metadata().map_err(failed)?;
+        if found.is_file() && found.permissions().mode() & READABLE_BY_OTHERS != 0 {
+            self.public.borrow_mut().insert(path.display().to_string());
+        }
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
         self.bytes_read.set(self.bytes_read.get().saturating_add(bytes.len() as u64));
         if self.bytes_read.get() > MAX_BYTES {
@@ -239,7 +252,7 @@ fn kind_of(path: &Path) -> Result<FileType, Problem> {
 }
 
 /// An I/O error in words, without the number that the system gives it.
-fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }

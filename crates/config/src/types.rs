@@ -1,7 +1,7 @@
 //! The checked configuration: plain data, every name parsed, every default filled in.
 
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +10,9 @@ use model::plan::prune::KeepRule;
 use model::plan::replication::ReplicationPolicy;
 use model::schedule::Cron;
 use model::{ClientIdentity, DatasetName, FilesystemFilter, JobName};
+
+pub use crate::address::{HostPort, Port};
+pub use crate::clients::{Client, ClientMap};
 
 /// Everything that one daemon does.
 #[derive(Debug, Clone)]
@@ -25,15 +28,21 @@ pub struct Config {
 pub struct Global {
     /// `logging`; never empty.
     pub logging: Vec<Outlet>,
+    /// `monitoring`; none for no metrics.
+    pub monitoring: Option<Monitoring>,
     /// `control.sockpath`; none if it is empty, which asks for a daemon without a control socket.
     pub control_socket: Option<PathBuf>,
+    /// `serve.stdinserver.sockdir`: the folder of the sockets that `zrepl stdinserver` connects to.
+    pub stdinserver_sockets: PathBuf,
 }
 
 impl Default for Global {
     fn default() -> Self {
         Self {
             logging: vec![Outlet::Stdout(StdoutOutlet::default())],
+            monitoring: None,
             control_socket: Some(PathBuf::from(DEFAULT_CONTROL_SOCKET)),
+            stdinserver_sockets: PathBuf::from(DEFAULT_STDINSERVER_SOCKETS),
         }
     }
 }
@@ -41,11 +50,34 @@ impl Default for Global {
 /// Where clients find the daemon unless `control.sockpath` says otherwise.
 pub const DEFAULT_CONTROL_SOCKET: &str = "/var/run/zrepl/control";
 
+/// Where `zrepl stdinserver` looks for the daemon unless `serve.stdinserver.sockdir` says otherwise.
+pub const DEFAULT_STDINSERVER_SOCKETS: &str = "/var/run/zrepl/stdinserver";
+
+/// `monitoring` of type `prometheus`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Monitoring {
+    /// Where the metrics are served.
+    pub listen: Listen,
+}
+
+/// Where a socket listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// `listen`; an empty host is every address of the machine.
+    pub address: HostPort,
+    /// `listen_freebind`: the address may be one that the machine does not have yet.
+    pub freebind: bool,
+}
+
 /// Where log entries go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outlet {
     /// `stdout`
     Stdout(StdoutOutlet),
+    /// `syslog`: the socket of this machine.
+    Syslog(SyslogOutlet),
+    /// `tcp`: a log server.
+    Tcp(TcpOutlet),
 }
 
 /// The `stdout` outlet.
@@ -65,6 +97,100 @@ impl Default for StdoutOutlet {
     fn default() -> Self {
         Self { level: LogLevel::Warn, format: LogFormat::Human, time: true, color: true }
     }
+}
+
+/// The `syslog` outlet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyslogOutlet {
+    /// Least important level that is written.
+    pub level: LogLevel,
+    /// How an entry is laid out.
+    pub format: LogFormat,
+    /// What kind of program this is.
+    pub facility: SyslogFacility,
+    /// Time between attempts to connect; positive.
+    pub retry_interval: Duration,
+}
+
+/// A facility of syslog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyslogFacility {
+    /// The number that messages carry, 0 to 23.
+    pub code: u8,
+}
+
+impl SyslogFacility {
+    /// Names in the order of their numbers; those without one, 12 to 15, cannot be configured.
+    pub(crate) const NAMES: [(&'static str, u8); 20] = [
+        ("kern", 0),
+        ("user", 1),
+        ("mail", 2),
+        ("daemon", 3),
+        ("auth", 4),
+        ("syslog", 5),
+        ("lpr", 6),
+        ("news", 7),
+        ("uucp", 8),
+        ("cron", 9),
+        ("authpriv", 10),
+        ("ftp", 11),
+        ("local0", 16),
+        ("local1", 17),
+        ("local2", 18),
+        ("local3", 19),
+        ("local4", 20),
+        ("local5", 21),
+        ("local6", 22),
+        ("local7", 23),
+    ];
+    /// `local0`
+    pub(crate) const DEFAULT: SyslogFacility = SyslogFacility { code: 16 };
+}
+
+/// The `tcp` outlet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpOutlet {
+    /// Least important level that is written.
+    pub level: LogLevel,
+    /// How an entry is laid out.
+    pub format: LogFormat,
+    /// The server.
+    pub address: HostPort,
+    /// How it is reached.
+    pub net: LogNet,
+    /// Limit of one attempt to connect, of one write, and pause between attempts; positive.
+    pub retry_interval: Duration,
+    /// Encrypt, and prove by certificate who is who.
+    pub tls: Option<TlsFiles>,
+}
+
+/// `net` of a `tcp` outlet: the protocol, and the kind of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogNet {
+    /// `tcp`
+    Tcp,
+    /// `tcp4`
+    Tcp4,
+    /// `tcp6`
+    Tcp6,
+    /// `udp`: one datagram per entry.
+    Udp,
+    /// `udp4`
+    Udp4,
+    /// `udp6`
+    Udp6,
+}
+
+/// The files of one side of a TLS connection. Relative paths are relative to the daemon's current
+/// directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificates that vouch for the other side, PEM.
+    pub ca: PathBuf,
+    /// The own certificate and those that lead to its authority, PEM.
+    pub cert: PathBuf,
+    /// The key of `cert`, PEM.
+    pub key: PathBuf,
 }
 
 /// Importance of a log entry; a later one is more important.
@@ -100,6 +226,10 @@ pub enum Job {
     Sink(SinkJob),
     /// Snapshots and prunes, without replication.
     Snap(SnapJob),
+    /// Fetches from a source, prunes both sides.
+    Pull(PullJob),
+    /// Snapshots, and serves what pull jobs fetch.
+    Source(SourceJob),
 }
 
 impl Job {
@@ -109,6 +239,8 @@ impl Job {
             Job::Push(job) => &job.name,
             Job::Sink(job) => &job.name,
             Job::Snap(job) => &job.name,
+            Job::Pull(job) => &job.name,
+            Job::Source(job) => &job.name,
         }
     }
 }
@@ -119,7 +251,7 @@ pub struct PushJob {
     /// Part of names on disk.
     pub name: JobName,
     /// The sink.
-    pub connect: LocalConnect,
+    pub connect: Connect,
     /// What it is about.
     pub filesystems: FilesystemFilter,
     /// How streams are made.
@@ -131,7 +263,73 @@ pub struct PushJob {
     /// When snapshots are taken.
     pub snapshotting: Snapshotting,
     /// What is kept.
-    pub pruning: PushPruning,
+    pub pruning: Pruning,
+}
+
+/// The other side of an active job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Connect {
+    /// `local`
+    Local(LocalConnect),
+    /// `tcp`
+    Tcp(TcpConnect),
+    /// `tls`
+    Tls(TlsConnect),
+    /// `ssh+stdinserver`
+    Ssh(SshConnect),
+}
+
+impl Connect {
+    /// The `type`.
+    pub fn transport(&self) -> &'static str {
+        match self {
+            Connect::Local(_) => "local",
+            Connect::Tcp(_) => "tcp",
+            Connect::Tls(_) => "tls",
+            Connect::Ssh(_) => "ssh+stdinserver",
+        }
+    }
+}
+
+/// `connect` of type `tcp`: neither encrypted nor authenticated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpConnect {
+    /// The other side.
+    pub address: HostPort,
+    /// How long to wait for a connection; zero for no limit.
+    pub dial_timeout: Duration,
+}
+
+/// `connect` of type `tls`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConnect {
+    /// The other side.
+    pub address: HostPort,
+    /// Certificates and key.
+    pub files: TlsFiles,
+    /// The name that the other side's certificate must have.
+    pub server_cn: String,
+    /// How long to wait for a connection, without the handshake; zero for no limit.
+    pub dial_timeout: Duration,
+}
+
+/// `connect` of type `ssh+stdinserver`: the other side runs `zrepl stdinserver` as a forced command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshConnect {
+    /// The other side.
+    pub host: String,
+    /// The account there.
+    pub user: String,
+    /// The port of its SSH server.
+    pub port: NonZeroU16,
+    /// The private key.
+    pub identity_file: PathBuf,
+    /// Each becomes `-o OPTION`.
+    pub options: Vec<String>,
+    /// `ssh_command`: the program instead of `ssh`.
+    pub command: Option<String>,
+    /// How long to wait for the other side's greeting; positive.
+    pub dial_timeout: Duration,
 }
 
 /// `connect` of type `local`: a sink job of the same daemon.
@@ -163,6 +361,26 @@ pub struct SendOptions {
     pub compressed: bool,
     /// `-e`
     pub embedded_data: bool,
+    /// `-S`: also send what a filesystem has received in part.
+    pub saved: bool,
+    /// How fast.
+    pub bandwidth_limit: BandwidthLimit,
+}
+
+/// A token bucket for the streams of a job. It starts full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BandwidthLimit {
+    /// Bytes per second; none for as fast as possible.
+    pub max: Option<NonZeroU64>,
+    /// The bucket, in bytes: how much may go at once after a pause.
+    pub bucket_capacity: NonZeroU64,
+}
+
+impl Default for BandwidthLimit {
+    fn default() -> Self {
+        const BUCKET: NonZeroU64 = NonZeroU64::MIN.saturating_add((128 << 10) - 1);
+        Self { max: None, bucket_capacity: BUCKET }
+    }
 }
 
 /// `replication.concurrency`
@@ -305,9 +523,9 @@ impl fmt::Debug for MysqlDsn {
     }
 }
 
-/// `pruning` of a push job.
+/// `pruning` of a push or pull job.
 #[derive(Debug, Clone)]
-pub struct PushPruning {
+pub struct Pruning {
     /// What the sender keeps; never empty.
     pub keep_sender: Vec<KeepRule>,
     /// What the receiver keeps; never empty.
@@ -322,9 +540,63 @@ pub struct SinkJob {
     /// Clients' filesystems go to `root_fs/<client identity>/<the sender's name>`.
     pub root_fs: DatasetName,
     /// Where push jobs find it.
-    pub serve: LocalServe,
+    pub serve: Serve,
     /// How streams are received.
     pub recv: RecvOptions,
+}
+
+/// Where a passive job is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Serve {
+    /// `local`
+    Local(LocalServe),
+    /// `tcp`
+    Tcp(TcpServe),
+    /// `tls`
+    Tls(TlsServe),
+    /// `stdinserver`
+    Stdinserver(StdinserverServe),
+}
+
+impl Serve {
+    /// The `type`.
+    pub fn transport(&self) -> &'static str {
+        match self {
+            Serve::Local(_) => "local",
+            Serve::Tcp(_) => "tcp",
+            Serve::Tls(_) => "tls",
+            Serve::Stdinserver(_) => "stdinserver",
+        }
+    }
+}
+
+/// `serve` of type `tcp`: a client is who its address says it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpServe {
+    /// Where clients find it.
+    pub listen: Listen,
+    /// Who they are; never empty.
+    pub clients: ClientMap,
+}
+
+/// `serve` of type `tls`: a client is who its certificate says it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsServe {
+    /// Where clients find it.
+    pub listen: Listen,
+    /// Certificates and key.
+    pub files: TlsFiles,
+    /// Common names of certificates that are let in; never empty.
+    pub client_cns: Vec<ClientIdentity>,
+    /// How long a handshake may take; positive.
+    pub handshake_timeout: Duration,
+}
+
+/// `serve` of type `stdinserver`: a client is who its forced command says it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StdinserverServe {
+    /// Who is let in; never empty, each once.
+    pub client_identities: Vec<ClientIdentity>,
 }
 
 /// `serve` of type `local`.
@@ -343,6 +615,8 @@ pub struct RecvOptions {
     pub inherit: Vec<String>,
     /// Properties that get this value instead of the received one: `-o`, in file order.
     pub override_: Vec<(String, String)>,
+    /// How fast.
+    pub bandwidth_limit: BandwidthLimit,
 }
 
 /// `recv.placeholder.encryption`
@@ -368,4 +642,40 @@ pub struct SnapJob {
     pub snapshotting: Snapshotting,
     /// What is kept; never empty and without `not_replicated`.
     pub keep: Vec<KeepRule>,
+}
+
+/// A `pull` job.
+#[derive(Debug, Clone)]
+pub struct PullJob {
+    /// Part of names on disk.
+    pub name: JobName,
+    /// The source.
+    pub connect: Connect,
+    /// The source's filesystems go to `root_fs/<the sender's name>`.
+    pub root_fs: DatasetName,
+    /// Time between rounds, at least one second; none for rounds by `zrepl signal wakeup` only.
+    pub interval: Option<Duration>,
+    /// How streams are received.
+    pub recv: RecvOptions,
+    /// What replication protects and how it begins.
+    pub replication: ReplicationPolicy,
+    /// How much replication does at once.
+    pub concurrency: Concurrency,
+    /// What is kept.
+    pub pruning: Pruning,
+}
+
+/// A `source` job.
+#[derive(Debug, Clone)]
+pub struct SourceJob {
+    /// The name.
+    pub name: JobName,
+    /// Where pull jobs find it.
+    pub serve: Serve,
+    /// What clients may read, and destroy snapshots of.
+    pub filesystems: FilesystemFilter,
+    /// How streams are made.
+    pub send: SendOptions,
+    /// When snapshots are taken.
+    pub snapshotting: Snapshotting,
 }

@@ -1,16 +1,17 @@
 //! Decoders of single values.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use model::filter::{Pattern, PatternError};
-use model::plan::prune::KeepRule;
+use model::plan::prune::{KeepRule, RetentionGrid};
 use model::{ClientIdentity, DatasetName, FilesystemFilter, NameError};
 use regex::Regex;
 
-use crate::decode::{Field, all, shown};
+use crate::decode::{Field, Section, all, shown};
 use crate::scalar::{as_bool, as_integer};
-use crate::{duration, tree::Scalar};
+use crate::types::BandwidthLimit;
+use crate::{duration, grid, size, tree::Scalar};
 
 /// Any scalar, as it was written: `yes`, `010` and `1.50` stay what they are.
 pub(crate) fn text(field: &Field<'_>) -> Option<String> {
@@ -30,8 +31,8 @@ pub(crate) fn boolean(field: &Field<'_>) -> Option<bool> {
     })
 }
 
-/// A number of things, at least one.
-pub(crate) fn count(field: &Field<'_>) -> Option<NonZeroUsize> {
+/// A whole number.
+pub(crate) fn integer(field: &Field<'_>) -> Option<i64> {
     let scalar = field.scalar("a number")?;
     let Some(integer) = as_integer(scalar) else {
         let hint = (!scalar.plain).then(|| "write it without quotes".to_owned());
@@ -40,8 +41,14 @@ pub(crate) fn count(field: &Field<'_>) -> Option<NonZeroUsize> {
     if let Some(surprise) = integer.surprise {
         field.warn(format!("`{}` is read as {}", shown(&scalar.text), integer.value), surprise);
     }
-    let count = usize::try_from(integer.value).ok().and_then(NonZeroUsize::new);
-    count.or_else(|| field.fail(format!("`{}` is less than 1", shown(&scalar.text)), None))
+    Some(integer.value)
+}
+
+/// A number of things, at least one.
+pub(crate) fn count(field: &Field<'_>) -> Option<NonZeroUsize> {
+    let number = integer(field)?;
+    let count = usize::try_from(number).ok().and_then(NonZeroUsize::new);
+    count.or_else(|| field.fail(format!("`{number}` is less than 1"), None))
 }
 
 /// The time between two rounds: at least a second, which is as fine as names of snapshots go.
@@ -69,6 +76,47 @@ pub(crate) fn timeout(field: &Field<'_>) -> Option<Duration> {
         field.warn(message, format!("for seconds, write `{}s`", integer.value));
     }
     Some(Duration::from_nanos(nanoseconds))
+}
+
+/// How long to wait where zero would be no time at all.
+pub(crate) fn positive_timeout(field: &Field<'_>) -> Option<Duration> {
+    let timeout = timeout(field)?;
+    if timeout.is_zero() {
+        return field.fail("the duration must be positive", Some("nothing succeeds in no time".to_owned()));
+    }
+    Some(timeout)
+}
+
+/// `bandwidth_limit`
+pub(crate) fn bandwidth_limit(mut section: Section<'_>) -> Option<BandwidthLimit> {
+    let default = BandwidthLimit::default();
+    let max = section.optional("max", None, |field| match u64::try_from(size(field)?).map(NonZeroU64::new) {
+        Err(_) => Some(None),
+        Ok(Some(max)) => Some(Some(max)),
+        Ok(None) => {
+            let hint = "for no limit, write `-1 B` or leave it out".to_owned();
+            field.fail("`max` has to be at least one byte per second", Some(hint))
+        }
+    });
+    let limited = max.is_none_or(|max| max.is_some());
+    let bucket_capacity = section.optional("bucket_capacity", default.bucket_capacity, |field| {
+        let bytes = size(field)?;
+        match u64::try_from(bytes).ok().and_then(NonZeroU64::new) {
+            Some(capacity) => Some(capacity),
+            // Without a limit nobody looks into the bucket.
+            None if bytes < 0 && !limited => Some(default.bucket_capacity),
+            None => field.fail("`bucket_capacity` has to be at least one byte", None),
+        }
+    });
+    section.finish()?;
+    Some(BandwidthLimit { max: max?, bucket_capacity: bucket_capacity? })
+}
+
+/// Bytes; negative ones are possible.
+fn size(field: &Field<'_>) -> Option<i64> {
+    let text = &field.scalar("a size")?.text;
+    size::parse_bytes(text)
+        .map_or_else(|error| field.fail(format!("bad size `{}`: {error}", shown(text)), Some(error.hint(text))), Some)
 }
 
 fn parsed_duration(field: &Field<'_>) -> Option<Duration> {
@@ -227,8 +275,25 @@ fn keep_rule(field: &Field<'_>) -> Option<KeepRule> {
             section.finish()?;
             Some(KeepRule::Regex { regex: pattern?, negate: negate? })
         }
-        _ => section.unsupported_type("keep rule `grid`", "this version has `not_replicated`, `last_n` and `regex`"),
+        _ => {
+            let grid = section.required("grid", grid);
+            let regex = section.required("regex", regex);
+            section.finish()?;
+            Some(KeepRule::Grid { grid: grid?, regex: regex? })
+        }
     }
+}
+
+fn grid(field: &Field<'_>) -> Option<RetentionGrid> {
+    let text = &field.scalar("a retention grid")?.text;
+    let intervals = match grid::parse(text) {
+        Ok(intervals) => intervals,
+        Err(error) => {
+            let hint = "write such as `1x1h(keep=all) | 24x1h | 30x1d`, from young to old".to_owned();
+            return field.fail(format!("bad grid: {error}"), Some(hint));
+        }
+    };
+    RetentionGrid::new(intervals).map_or_else(|error| field.fail(error.to_string(), None), Some)
 }
 
 fn regex_of(field: &Field<'_>) -> Option<Option<Regex>> {

@@ -20,6 +20,7 @@ use crate::dispatch::{Dispatch, Operation, SignalError};
 use crate::events::{Events, Reader};
 use crate::job;
 use crate::limits;
+use crate::not_yet::not_yet;
 use crate::report::{Status, StatusFold};
 use crate::tasks::Tasks;
 use crate::tuning::Tuning;
@@ -70,6 +71,9 @@ pub enum StartError {
     /// Nobody could talk to it.
     #[error(transparent)]
     Control(#[from] SocketError),
+    /// The configuration asks for what this version cannot do: each with its job and field.
+    #[error("{}", .0.join("\n"))]
+    NotYet(Vec<String>),
 }
 
 /// What a daemon still waited for when its time to stop was over.
@@ -113,9 +117,13 @@ impl Daemon {
     /// Starts all jobs and the control socket. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// The control socket cannot be made, or another daemon uses it. Nothing else stops a start:
-    /// pools may appear later.
+    /// The control socket cannot be made, or another daemon uses it; or the configuration asks for
+    /// what this version cannot do. Nothing else stops a start: pools may appear later.
     pub fn start(config: Config, world: World) -> Result<Daemon, StartError> {
+        let not_yet = not_yet(&config);
+        if !not_yet.is_empty() {
+            return Err(StartError::NotYet(not_yet));
+        }
         let socket = config.global.control_socket.as_deref().map(control::Socket::bind).transpose()?;
         let status = Arc::new(StatusFold::new(&config));
         let readers = std::iter::once(Arc::clone(&status) as Arc<dyn Reader>).chain(world.readers.iter().cloned());

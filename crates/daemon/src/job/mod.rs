@@ -19,12 +19,14 @@ use crate::dispatch::{Slot, Start};
 use crate::events::Events;
 use crate::tasks::catch;
 
-/// Starts a job's tasks; what the dispatcher has to know of it.
+/// Starts a job's tasks; what the dispatcher has to know of it. A daemon whose configuration asks for
+/// more than this version can do does not get as far as this.
 pub(crate) fn start(job: Job, shared: &Shared) -> Slot {
     match job {
         Job::Push(job) => push::start(job, shared),
         Job::Sink(job) => sink::start(job, shared),
         Job::Snap(job) => snap::start(job, shared),
+        Job::Pull(_) | Job::Source(_) => Slot::Passive,
     }
 }
 

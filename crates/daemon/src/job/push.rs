@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use config::types::{PushJob, SendOptions};
+use config::types::{Connect, LocalConnect, PushJob, SendOptions};
+use model::JobName;
 use model::event::{ProtectionOutcome, What};
 use wire::{Connector, Endpoint};
 
@@ -13,9 +14,10 @@ use crate::dispatch::{Slot, Start};
 use crate::endpoint::{SendPolicy, Sender, SenderConfig};
 
 pub(super) fn start(job: PushJob, shared: &Shared) -> Slot {
+    let Connect::Local(connect) = &job.connect else { return Slot::Passive };
     let context = Context::new(&job.name, shared);
     let sender: Arc<dyn Endpoint> = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
-    let receiver = receiver(&job, shared);
+    let receiver = receiver(&job.name, connect, shared);
     context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
     let prepare = clean_stale_protections(context.clone(), Arc::clone(&sender));
     let invocations = context.clone();
@@ -55,11 +57,10 @@ fn send_policy(send: &SendOptions) -> SendPolicy {
     }
 }
 
-fn receiver(job: &PushJob, shared: &Shared) -> Arc<dyn Connector> {
-    let connect = &job.connect;
+fn receiver(job: &JobName, connect: &LocalConnect, shared: &Shared) -> Arc<dyn Connector> {
     let connector =
         shared.world.network.connector(&connect.listener_name, connect.client_identity.clone(), connect.dial_timeout);
-    (shared.world.connector)(&job.name, Arc::new(connector))
+    (shared.world.connector)(job, Arc::new(connector))
 }
 
 /// Removes what a crash left behind. A failure only leaves it where it is.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use config::types::{PlaceholderEncryption, SinkJob};
+use config::types::{PlaceholderEncryption, Serve, SinkJob};
 use model::event::What;
 
 use super::Context;
@@ -11,10 +11,11 @@ use crate::dispatch::Slot;
 use crate::endpoint::{ReceiverConfig, Sink};
 
 pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
+    let Serve::Local(serve) = &job.serve else { return Slot::Passive };
     let context = Context::new(&job.name, shared);
     let service = Sink::new(Arc::clone(&context.zfs), context.events.clone(), receiver_config(&job));
     // Served before the first push job looks for it.
-    let listener = shared.world.network.listen(&job.serve.listener_name, service);
+    let listener = shared.world.network.listen(&serve.listener_name, service);
     context.clone().spawn("listener", async move {
         context.events.tell(What::JobStarted);
         match listener {

@@ -162,7 +162,7 @@ impl Invocation {
 impl JobState {
     fn new(job: &Job) -> JobState {
         match job {
-            Job::Sink(_) => JobState::Sink,
+            Job::Sink(_) | Job::Source(_) | Job::Pull(_) => JobState::Sink,
             Job::Push(job) => JobState::Push(Box::new(Push::new(Snapper::new(&job.snapshotting)))),
             Job::Snap(job) => JobState::Snap(Box::new(Snap::new(Snapper::new(&job.snapshotting)))),
         }

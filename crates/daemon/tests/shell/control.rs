@@ -141,7 +141,7 @@ async fn a_second_daemon_does_not_start_on_the_same_socket() {
     let served = Served::new();
     let config = config::parse("zrepl.yml", &yaml(&served.path)).unwrap().config;
     let refused = Daemon::start(config, served.lab.world.clone()).err().unwrap();
-    let StartError::Control(error) = &refused;
+    let StartError::Control(error) = &refused else { panic!("{refused}") };
     assert_eq!(error.path, served.path);
     assert!(refused.to_string().contains("another zrepl daemon uses it"), "{refused}");
     assert_eq!(served.ask("GET", "/version", "").await.0, OK, "the first one goes on");

@@ -57,8 +57,12 @@ fn logs(config: &Config) -> Vec<Arc<StdoutLog>> {
         (true, false) => Terminal::Plain,
         (true, true) => Terminal::Color,
     };
-    let outlets = config.global.logging.iter();
-    outlets.map(|Outlet::Stdout(outlet)| Arc::new(StdoutLog::new(outlet, terminal))).collect()
+    let outlets = config.global.logging.iter().filter_map(|outlet| match outlet {
+        Outlet::Stdout(outlet) => Some(Arc::new(StdoutLog::new(outlet, terminal))),
+        // With these the daemon does not start.
+        Outlet::Syslog(_) | Outlet::Tcp(_) => None,
+    });
+    outlets.collect()
 }
 
 fn world(logs: &[Arc<StdoutLog>], tuning: Tuning) -> World {

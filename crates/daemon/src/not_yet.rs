@@ -1,0 +1,127 @@
+//! What a configuration may ask for and this version cannot do. A daemon that left it out in silence
+//! would look as if it replicated.
+
+use config::Config;
+use config::types::{BandwidthLimit, Connect, Job, Outlet, SendOptions, Serve};
+
+/// Each with the job and the field; empty if the daemon can do everything.
+pub(crate) fn not_yet(config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    for outlet in &config.global.logging {
+        match outlet {
+            Outlet::Stdout(_) => {}
+            Outlet::Syslog(_) => {
+                found.push("global.logging: outlet `syslog` cannot be used by this version yet".into())
+            }
+            Outlet::Tcp(_) => found.push("global.logging: outlet `tcp` cannot be used by this version yet".into()),
+        }
+    }
+    if config.global.monitoring.is_some() {
+        found.push("global.monitoring: `prometheus` cannot be used by this version yet".into());
+    }
+    for job in &config.jobs {
+        let name = job.name();
+        let features = features(job).into_iter();
+        found.extend(features.map(|feature| format!("job `{name}`: {feature} cannot be used by this version yet")));
+    }
+    found
+}
+
+fn features(job: &Job) -> Vec<String> {
+    match job {
+        Job::Push(job) => [connect(&job.connect), send(&job.send)].concat(),
+        Job::Sink(job) => [serve(&job.serve), limit("recv", &job.recv.bandwidth_limit)].concat(),
+        Job::Snap(_) => Vec::new(),
+        Job::Pull(_) => vec!["type `pull`".to_owned()],
+        Job::Source(_) => vec!["type `source`".to_owned()],
+    }
+}
+
+fn connect(connect: &Connect) -> Vec<String> {
+    match connect {
+        Connect::Local(_) => Vec::new(),
+        Connect::Tcp(_) | Connect::Tls(_) | Connect::Ssh(_) => vec![format!("transport `{}`", connect.transport())],
+    }
+}
+
+fn serve(serve: &Serve) -> Vec<String> {
+    match serve {
+        Serve::Local(_) => Vec::new(),
+        Serve::Tcp(_) | Serve::Tls(_) | Serve::Stdinserver(_) => vec![format!("transport `{}`", serve.transport())],
+    }
+}
+
+fn send(send: &SendOptions) -> Vec<String> {
+    let saved = send.saved.then(|| "`send.saved`".to_owned());
+    saved.into_iter().chain(limit("send", &send.bandwidth_limit)).collect()
+}
+
+fn limit(section: &str, limit: &BandwidthLimit) -> Vec<String> {
+    limit.max.map(|_| format!("`{section}.bandwidth_limit`")).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+global:
+  logging:
+  - {type: stdout, level: warn, format: human}
+  - {type: syslog, level: warn, format: human}
+  - {type: tcp, level: warn, format: human, address: "log:514"}
+  monitoring: [{type: prometheus, listen: ":9811"}]
+jobs:
+- type: push
+  name: a
+  connect: {type: tcp, address: "other:8888"}
+  filesystems: {"a<": true}
+  send: {saved: true, bandwidth_limit: {max: 1 MiB}}
+  snapshotting: {type: manual}
+  pruning: {keep_sender: [{type: last_n, count: 1}], keep_receiver: [{type: last_n, count: 1}]}
+- type: sink
+  name: b
+  root_fs: b
+  serve: {type: stdinserver, client_identities: [c]}
+  recv: {bandwidth_limit: {max: 1 MiB}}
+- type: pull
+  name: c
+  connect: {type: tcp, address: "other:8888"}
+  root_fs: c
+  interval: manual
+  pruning: {keep_sender: [{type: last_n, count: 1}], keep_receiver: [{type: last_n, count: 1}]}
+- type: source
+  name: d
+  serve: {type: local, listener_name: d}
+  filesystems: {"d<": true}
+  snapshotting: {type: manual}
+- type: snap
+  name: e
+  filesystems: {"e<": true}
+  snapshotting: {type: manual}
+  pruning: {keep: [{type: last_n, count: 1}]}
+"#;
+
+    #[test]
+    fn everything_that_cannot_be_done_is_named() {
+        let config = config::parse("zrepl.yml", CONFIG).unwrap().config;
+        let found = not_yet(&config);
+        let found: Vec<_> =
+            found.iter().map(|one| one.strip_suffix(" cannot be used by this version yet").unwrap()).collect();
+        assert_eq!(
+            found,
+            [
+                "global.logging: outlet `syslog`",
+                "global.logging: outlet `tcp`",
+                "global.monitoring: `prometheus`",
+                "job `a`: transport `tcp`",
+                "job `a`: `send.saved`",
+                "job `a`: `send.bandwidth_limit`",
+                "job `b`: transport `stdinserver`",
+                "job `b`: `recv.bandwidth_limit`",
+                "job `c`: type `pull`",
+                "job `d`: type `source`",
+            ]
+        );
+    }
+}
