@@ -241,7 +241,7 @@ fn split(mut read: &[u8], unfinished: &mut Vec<u8>, mut line: impl FnMut(&[u8]))
         let room = HOOK_LINE_BYTES.saturating_sub(unfinished.len());
         let (piece, rest, complete) = match read.iter().position(|byte| *byte == b'\n') {
             Some(end) if end <= room => (read.get(..end), read.get(end + 1..), true),
-            _ if read.len() < room => (Some(read), None, false),
+            _ if read.len() <= room => (Some(read), None, false),
             _ => (read.get(..room), read.get(room..), true),
         };
         unfinished.extend_from_slice(piece.unwrap_or_default());
@@ -270,5 +270,26 @@ impl Log<'_> {
         if self.cut > 0 {
             self.scene.tell(Hook::OutputCut { hook: self.hook.to_owned(), bytes: self.cut });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(reads: &[&[u8]]) -> (Vec<usize>, Vec<u8>) {
+        let (mut lines, mut unfinished) = (Vec::new(), Vec::new());
+        for read in reads {
+            split(read, &mut unfinished, |line| lines.push(line.len()));
+        }
+        (lines, unfinished)
+    }
+
+    #[test]
+    fn lines_do_not_depend_on_how_they_were_read_and_long_ones_come_in_pieces() {
+        assert_eq!(lines(&[b"ab", b"c\n\nde"]), (vec![3, 0], b"de".to_vec()));
+        let long = [b'x'; HOOK_LINE_BYTES + 3];
+        assert_eq!(lines(&[&long, b"\n"]), (vec![HOOK_LINE_BYTES, 3], Vec::new()));
+        assert_eq!(lines(&[&long[3..], b"\n"]).0.iter().sum::<usize>(), HOOK_LINE_BYTES);
     }
 }

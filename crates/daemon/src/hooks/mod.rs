@@ -6,7 +6,11 @@
 //! run was dropped by a reset or a stop. Knows nothing of ZFS: the snapshot is a future.
 
 mod command;
+#[cfg(feature = "hooks-db")]
+mod mysql;
 mod plan;
+#[cfg(feature = "hooks-db")]
+mod postgres;
 
 use std::fmt;
 use std::future::Future;
@@ -47,13 +51,20 @@ struct Prepared {
 
 enum Program {
     Command(Command),
+    #[cfg(feature = "hooks-db")]
+    Postgres(PostgresDsn),
+    #[cfg(feature = "hooks-db")]
+    Mysql(MysqlDsn),
     /// A database, in a program that was built without support for them.
+    #[cfg(not(feature = "hooks-db"))]
     Unavailable,
 }
 
 /// What a hook keeps from before the snapshot until after it.
 enum Held {
     Nothing,
+    #[cfg(feature = "hooks-db")]
+    Lock(mysql::Locked),
 }
 
 /// Around which snapshot a hook runs, and where it tells what happens.
@@ -199,10 +210,11 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let Some(around) = &self.around else { return };
+        let Some(around) = &mut self.around else { return };
         let interrupted = around.order.turns().iter().any(|turn| turn.edge == Edge::Pre && turn.status == Status::Ok);
         // Without a runtime the process is ending at once, and nothing can be run.
         if interrupted && tokio::runtime::Handle::try_current().is_ok() {
+            around.order.interrupt();
             around.scene.tell(Hook::Interrupted);
             self.undo();
         }
@@ -327,6 +339,7 @@ impl Around {
 /// What the snapshot is called among the steps.
 const CALLBACK: &str = "snapshot";
 
+#[cfg(not(feature = "hooks-db"))]
 const UNAVAILABLE: &str = "this zrepl was built without support for databases (feature `hooks-db`)";
 
 impl Prepared {
@@ -336,7 +349,7 @@ impl Prepared {
             HookKind::Command { path } => (path.display().to_string(), Program::Command(Command { path })),
             HookKind::PostgresCheckpoint { dsn } => {
                 let PostgresDsn { host, port, user, database, .. } = &dsn;
-                (format!("postgres-checkpoint {user}@{host}:{port}/{database}"), Program::Unavailable)
+                (format!("postgres-checkpoint {user}@{host}:{port}/{database}"), Program::postgres(dsn))
             }
             HookKind::MysqlLockTables { dsn } => {
                 let MysqlDsn { user, address, database, .. } = &dsn;
@@ -344,10 +357,37 @@ impl Prepared {
                     MysqlAddress::Tcp(host, port) => format!("{host}:{port}"),
                     MysqlAddress::Unix(path) => path.display().to_string(),
                 };
-                (format!("mysql-lock-tables {user}@{address}/{database}"), Program::Unavailable)
+                (format!("mysql-lock-tables {user}@{address}/{database}"), Program::mysql(dsn))
             }
         };
         Prepared { name, program, timeout, filesystems, fatal }
+    }
+
+    #[cfg(feature = "hooks-db")]
+    fn tell_statement(&self, statement: &'static str, scene: &Scene) {
+        scene.tell(Hook::Statement { hook: self.name.clone(), statement });
+    }
+}
+
+#[cfg(feature = "hooks-db")]
+impl Program {
+    fn postgres(dsn: PostgresDsn) -> Program {
+        Program::Postgres(dsn)
+    }
+
+    fn mysql(dsn: MysqlDsn) -> Program {
+        Program::Mysql(dsn)
+    }
+}
+
+#[cfg(not(feature = "hooks-db"))]
+impl Program {
+    fn postgres(_: PostgresDsn) -> Program {
+        Program::Unavailable
+    }
+
+    fn mysql(_: MysqlDsn) -> Program {
+        Program::Unavailable
     }
 }
 
@@ -358,16 +398,40 @@ impl Program {
                 command.run(HookEdge::Pre, hook.timeout, scene).await.map_err(|error| error.to_string())?;
                 Ok(Held::Nothing)
             }
+            #[cfg(feature = "hooks-db")]
+            Program::Postgres(dsn) => {
+                hook.tell_statement(postgres::CHECKPOINT, scene);
+                postgres::checkpoint(dsn, hook.timeout).await.map_err(|error| error.to_string())?;
+                Ok(Held::Nothing)
+            }
+            #[cfg(feature = "hooks-db")]
+            Program::Mysql(dsn) => {
+                hook.tell_statement(mysql::LOCK, scene);
+                mysql::lock(dsn, hook.timeout).await.map(Held::Lock).map_err(|error| error.to_string())
+            }
+            #[cfg(not(feature = "hooks-db"))]
             Program::Unavailable => Err(UNAVAILABLE.to_owned()),
         }
     }
 
-    async fn post(&self, hook: &Prepared, scene: &Scene, _held: Held) -> Result<(), String> {
-        match self {
-            Program::Command(command) => {
+    async fn post(&self, hook: &Prepared, scene: &Scene, held: Held) -> Result<(), String> {
+        match (self, held) {
+            (Program::Command(command), _) => {
                 command.run(HookEdge::Post, hook.timeout, scene).await.map_err(|error| error.to_string())
             }
-            Program::Unavailable => Err(UNAVAILABLE.to_owned()),
+            #[cfg(feature = "hooks-db")]
+            (Program::Mysql(_), Held::Lock(locked)) => {
+                hook.tell_statement(mysql::UNLOCK, scene);
+                locked.unlock(hook.timeout).await.map_err(|error| error.to_string())
+            }
+            // A checkpoint needs no undoing, nor does what never succeeded.
+            #[cfg(feature = "hooks-db")]
+            (Program::Postgres(_) | Program::Mysql(_), _) => Ok(()),
+            #[cfg(not(feature = "hooks-db"))]
+            (Program::Unavailable, _) => Ok(()),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

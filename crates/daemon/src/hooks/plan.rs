@@ -115,6 +115,15 @@ impl Order {
         }
     }
 
+    /// Ends what runs as failed, and rules out all but what undoes what succeeded before.
+    pub(super) fn interrupt(&mut self) {
+        let Some(index) = self.turns.iter().position(|turn| turn.status == Status::Exec) else { return };
+        if let Some(turn) = self.turns.get_mut(index) {
+            turn.fatal = turn.edge == Edge::Pre;
+        }
+        self.end(index, false);
+    }
+
     /// Whether a step failed.
     pub(super) fn has_error(&self) -> bool {
         self.turns.iter().any(|turn| turn.status == Status::Err)
@@ -181,6 +190,18 @@ mod tests {
             "Pre1 Err, Pre2 Ok, Pre3 Err, Callback SkippedDueToFatalErr, Post3 SkippedDueToFatalErr, Post2 Ok, \
              Post1 SkippedDueToPreErr; error"
         );
+    }
+
+    #[test]
+    fn an_interruption_leaves_only_what_undoes_what_succeeded() {
+        let mut order = Order::new(&[false, false, false]);
+        let (first, _) = order.begin(Edge::Pre).unwrap();
+        order.end(first, true);
+        order.begin(Edge::Pre).unwrap();
+        order.interrupt();
+        assert_eq!((order.begin(Edge::Pre), order.begin(Edge::Callback)), (None, None));
+        assert_eq!(order.begin(Edge::Post).map(|(_, turn)| turn.hook), Some(0));
+        assert_eq!(order.begin(Edge::Post), None);
     }
 
     #[test]
