@@ -57,6 +57,31 @@ impl HostApt {
         Ok(pairs.map(|(label, address)| (label.to_owned(), address.to_owned())).collect())
     }
 
+    /// The first dependency of a package whose name begins with `prefix`.
+    pub(crate) fn dependency(&self, package: &str, prefix: &str) -> Result<String> {
+        let mut command = Command::new("apt-cache");
+        for option in &self.options {
+            command.args(["-o", option]);
+        }
+        let output = crate::children::output(command.args(["depends", package]))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let names = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        let found = names.map(str::trim).find(|name| name.starts_with(prefix) && !name.ends_with("common"));
+        found.map(str::to_owned).with_context(|| format!("{package} of this Debian depends on no {prefix}…"))
+    }
+
+    /// Fetches packages with those of their dependencies that this machine lacks.
+    pub(crate) fn download_missing(&self, packages: &[&str], into: &Path) -> Result<()> {
+        let mut command = self.apt_get();
+        for name in ["Dir::Cache", "Dir::Cache::Archives"] {
+            command.arg("-o").arg(format!("{name}={}", into.display()));
+        }
+        command.args(["-o", "Debug::NoLocking=1", "-o", "APT::Keep-Downloaded-Packages=1", "-qq", "--yes"]);
+        // What is installed is fetched again, because its files are wanted in a folder of their own.
+        command.args(["--no-install-recommends", "--reinstall", "--download-only", "install"]).args(packages);
+        checked(&mut command, &into.join("apt.log")).with_context(|| format!("fetching {}", packages.join(", ")))
+    }
+
     /// Fetches packages of this machine's own release and unpacks them into `into`.
     pub(crate) fn unpack(&self, packages: &[&str], downloads: &Path, into: &Path) -> Result<()> {
         std::fs::create_dir_all(downloads).context("making a folder for packages")?;

@@ -3,6 +3,7 @@
 
 mod apt;
 mod build;
+mod databases;
 mod emulator;
 mod guest;
 mod kernel;
@@ -16,6 +17,7 @@ mod uml;
 mod userland;
 mod version;
 
+pub(crate) use databases::Databases;
 pub(crate) use guest::{Guest, Machine, Share, Streams};
 pub(crate) use kernel::Kernel;
 pub(crate) use linkage::linkage_for;

@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     /// OpenZFS release series of the test machine, like 2.3
     #[arg(long, value_name = "SERIES")]
     openzfs: Option<String>,
-    /// Only cases with this in their name, in the stages zfs, fake, unit and sim
+    /// Only cases with this in their name, in the stages zfs, databases, fake, unit and sim
     #[arg(last = true, value_name = "PATTERN")]
     pattern: Option<String>,
 }
@@ -46,6 +46,8 @@ enum Stage {
     Fake,
     /// The suite against real OpenZFS
     Zfs,
+    /// Hooks against PostgreSQL and MariaDB servers
+    Databases,
     /// Reference documentation without warnings, and links between pages
     Doc,
 }
@@ -109,7 +111,7 @@ impl Stage {
 
     /// Whether it runs test programs, which it then must do.
     fn is_tests(self) -> bool {
-        matches!(self, Stage::Unit | Stage::Sim | Stage::Fake | Stage::Zfs)
+        matches!(self, Stage::Unit | Stage::Sim | Stage::Fake | Stage::Zfs | Stage::Databases)
     }
 }
 
@@ -122,7 +124,7 @@ fn closing_line(report: &Report) -> String {
 }
 
 fn print_summary(reports: &[Report]) {
-    println!("\n{:<8} {:<7} {:>9} {:>7} {:>7}", "stage", "result", "time", "passed", "failed");
+    println!("\n{:<9} {:<7} {:>9} {:>7} {:>7}", "stage", "result", "time", "passed", "failed");
     let mut total = Tally::default();
     for report in reports {
         let result = if report.problem.is_none() { "ok" } else { "FAILED" };
@@ -132,7 +134,7 @@ fn print_summary(reports: &[Report]) {
             String::new()
         };
         let seconds = report.took.as_secs_f64();
-        println!("{:<8} {result:<7} {seconds:>7.1} s{counts}", report.stage.name());
+        println!("{:<9} {result:<7} {seconds:>7.1} s{counts}", report.stage.name());
         total += report.tests;
     }
     println!("\n{} passed, {} failed", total.passed, total.failed);

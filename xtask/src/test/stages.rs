@@ -43,6 +43,7 @@ pub(super) fn run(stage: Stage, arguments: &Arguments, tests: &mut Tally) -> Res
             counted(command, tests)
         }
         Stage::Zfs => real_zfs(arguments, tests),
+        Stage::Databases => databases(pattern, tests),
         Stage::Doc => documentation(),
     }
 }
@@ -73,6 +74,20 @@ fn counted(mut command: Command, tests: &mut Tally) -> Result<()> {
         bail!("see the failures above");
     }
     Ok(())
+}
+
+fn databases(pattern: Option<&str>, tests: &mut Tally) -> Result<()> {
+    let servers = machine::Databases::unpack()?;
+    let mut command = cargo([
+        "test",
+        "--quiet",
+        "--package=daemon",
+        "--features=database-tests",
+        "--test=databases",
+        "--no-fail-fast",
+    ]);
+    command.env("ZREPL_TEST_DATABASES", servers.path());
+    counted(filtered(command, pattern), tests)
 }
 
 fn documentation() -> Result<()> {

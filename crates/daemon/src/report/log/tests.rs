@@ -8,7 +8,9 @@ use std::time::Duration;
 use config::types::{LogFormat, LogLevel};
 use expect_test::{Expect, expect};
 use jiff::tz::{Offset, TimeZone};
-use model::event::{Event, InvocationSummary, ProtectionOutcome, Pruning, Replication, Snapshotting, What};
+use model::event::{
+    Event, Hook, HookEdge, InvocationSummary, OutputStream, ProtectionOutcome, Pruning, Replication, Snapshotting, What,
+};
 use model::plan::prune::PruneSide;
 use model::plan::replication::{Base, FilesystemAction, FilesystemPlan, ReplicationPlan, Step};
 use model::version::Guid;
@@ -299,4 +301,28 @@ fn a_reader_who_stops_reading_loses_lines_and_learns_how_many() {
     let lost: usize = complaint.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
     assert_eq!(text.lines().filter(|line| line.contains("xxx")).count() + lost, 100);
     assert!(text.trim_end().ends_with("daemon exiting"));
+}
+
+#[test]
+fn hooks_say_what_they_do_and_what_their_programs_write() {
+    let hook = "/etc/zrepl/hooks/freeze".to_owned();
+    let story: Vec<Event> = [
+        Hook::PreEdges,
+        Hook::Output { hook: hook.clone(), stream: OutputStream::Stdout, line: "frozen".to_owned() },
+        Hook::Output { hook: hook.clone(), stream: OutputStream::Stderr, line: "slowly".to_owned() },
+        Hook::Failed { hook, edge: HookEdge::Post, error: "exit status: 1".to_owned() },
+    ]
+    .into_iter()
+    .map(|what| {
+        let snapshot = VersionName::parse("zrepl_1").unwrap();
+        event(Some("j"), What::Hook { filesystem: dataset("p/a"), snapshot, what })
+    })
+    .collect();
+    let lines = written(LogLevel::Info, layout(LogFormat::Human, false, false), &story);
+    expect![[r#"
+        [INFO][j][hook]: run pre-edges in configuration order fs="p/a" snap="zrepl_1"
+        [INFO][j][hook]: hook output stdout="frozen" command="/etc/zrepl/hooks/freeze" fs="p/a" snap="zrepl_1"
+        [WARN][j][hook]: hook output stderr="slowly" command="/etc/zrepl/hooks/freeze" fs="p/a" snap="zrepl_1"
+        [ERRO][j][hook]: hook invocation failed for post-edge hook="/etc/zrepl/hooks/freeze" err="exit status: 1" fs="p/a" snap="zrepl_1"
+    "#]].assert_eq(&lines);
 }
