@@ -133,7 +133,7 @@ pub struct InvocationSummary {
 /// About snapshotting.
 #[derive(Debug, Clone)]
 pub enum Snapshotting {
-    /// State of the periodic snapshotter changed.
+    /// State of the snapshotter changed. One that follows a calendar knows neither of the sync-up states.
     State {
         /// The new state.
         state: SnapshotterState,
@@ -158,9 +158,25 @@ pub enum Snapshotting {
     },
     /// The round ended.
     RoundFinished,
+    /// Times of the calendar came and no round was taken for them.
+    Missed {
+        /// How many, as far as they were counted.
+        count: usize,
+        /// Why.
+        why: Missed,
+    },
 }
 
-/// States of the periodic snapshotter, as zrepl numbers them in its status.
+/// Why times of a calendar were missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// The machine slept or its clock was set forward; one round is taken for all of them.
+    Asleep,
+    /// A round was still running.
+    RoundRunning,
+}
+
+/// States of the snapshotter, as zrepl numbers them in its status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnapshotterState {
     /// 1

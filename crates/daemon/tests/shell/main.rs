@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+mod clocks;
 mod control;
 mod jobs;
+mod requests;
 mod snapshots;
 mod world;

@@ -6,7 +6,7 @@ use config::types::LogLevel;
 use jiff::Timestamp;
 use model::JobName;
 use model::event::{
-    Event, InvocationSummary, ProtectionOutcome, Pruning, Replication, SnapshotterState, Snapshotting, What,
+    Event, InvocationSummary, Missed, ProtectionOutcome, Pruning, Replication, SnapshotterState, Snapshotting, What,
 };
 use model::plan::prune::{Decision, FilesystemPrunePlan, PruneSide};
 use model::plan::replication::{FilesystemAction, ReplicationPlan};
@@ -166,6 +166,18 @@ fn snapshotting(what: &Snapshotting) -> Line {
         .with("snap", snapshot.as_str())
         .maybe("err", result.as_ref().err().map(String::as_str)),
         Snapshotting::RoundFinished => line(Debug, "snapshot", "round of snapshots finished"),
+        Snapshotting::Missed { count, why } => {
+            let message = match why {
+                Missed::Asleep => {
+                    "times of the cron schedule passed while the machine slept or its clock was set; taking one round"
+                }
+                Missed::RoundRunning => {
+                    "snapshotting triggered according to cron rules but previous snapshotting is not done; \
+                     not taking a snapshot this time"
+                }
+            };
+            line(Warn, "snapshot", message).with("count", *count)
+        }
     }
 }
 
