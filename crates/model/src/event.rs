@@ -308,11 +308,20 @@ pub enum Pruning {
         /// The plan itself.
         plan: Arc<PrunePlan>,
     },
+    /// A snapshot is gone.
+    Destroyed {
+        /// Its filesystem.
+        filesystem: DatasetName,
+        /// The snapshot.
+        snapshot: VersionName,
+        /// The rules that all let it go, in words.
+        rules: Arc<str>,
+    },
     /// A filesystem is done.
     Filesystem {
         /// The filesystem.
         filesystem: DatasetName,
-        /// Destroyed, with the rules' verdict.
+        /// Destroyed; each was told before.
         destroyed: Vec<VersionName>,
         /// Could not be destroyed, and why.
         failed: Vec<(VersionName, String)>,

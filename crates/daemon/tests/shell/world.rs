@@ -75,6 +75,7 @@ fn in_words(event: &Event) -> Option<String> {
         What::Pruning { what: Pruning::Filesystem { filesystem, destroyed, .. }, .. } if !destroyed.is_empty() => {
             format!("destroyed {} of {filesystem}", destroyed.len())
         }
+        What::Snapshotting(Snapshotting::Missed { count, why }) => format!("missed {count}: {why:?}"),
         What::Warning { message, .. } => format!("warning: {message}"),
         What::Error { message, .. } => format!("error: {message}"),
         What::DaemonStopping { cause } => format!("stopping: {cause}"),

@@ -252,16 +252,20 @@ fn pruning(side: PruneSide, what: &Pruning) -> Option<Line> {
         Pruning::Planned { plan } => line(Debug, "planned pruning")
             .with("filesystems", plan.filesystems.len())
             .with("snapshots", plan.filesystems.iter().map(to_destroy).sum::<usize>()),
+        Pruning::Destroyed { filesystem, snapshot, rules } => line(Info, "destroyed snapshot")
+            .with("fs", filesystem.as_str())
+            .with("destroy_snap", snapshot.as_str())
+            .with("reason", "no keep rule keeps it")
+            .with("rule", &**rules),
         Pruning::Filesystem { filesystem, destroyed, failed } => {
-            let names: Vec<&str> = destroyed.iter().map(|name| name.as_str()).collect();
             let failures: Vec<String> = failed.iter().map(|(name, why)| format!("@{name}: {why}")).collect();
-            let line = match (names.is_empty(), failures.is_empty()) {
+            let line = match (destroyed.is_empty(), failures.is_empty()) {
                 (true, true) => return None,
-                (false, true) => line(Info, "snapshots destroyed").with("reason", "no keep rule keeps them"),
+                (false, true) => line(Debug, "filesystem pruned"),
                 (_, false) => line(Error, "some snapshots could not be destroyed"),
             };
             line.with("fs", filesystem.as_str())
-                .maybe("destroy_snap", (!names.is_empty()).then(|| names.join(",")))
+                .with("destroyed", destroyed.len())
                 .maybe("err", (!failures.is_empty()).then(|| failures.join("; ")))
         }
         Pruning::Finished => line(Debug, "finished pruning"),
