@@ -11,6 +11,7 @@ mod daemon;
 mod dispatch;
 pub mod endpoint;
 pub mod events;
+pub mod hooks;
 mod job;
 pub mod limits;
 pub mod report;

@@ -85,3 +85,18 @@ pub const LOG_LINE_BYTES: usize = 64 * 1024;
 
 /// Time between two looks whether a killed child has been reaped, which takes a millisecond or so.
 pub const REAP_PAUSE: Duration = Duration::from_millis(5);
+
+/// Output of one edge of a hook that is logged, in bytes. zrepl's default; `ZREPL_MAX_HOOK_LOG_SIZE`
+/// changes it.
+pub const HOOK_LOG_BYTES: u64 = 1 << 20;
+
+/// Longest line of a hook's output, in bytes; a longer one is logged in pieces. It fits into a log
+/// line even if every byte has to be escaped.
+pub const HOOK_LINE_BYTES: usize = 8 * 1024;
+
+/// How long output is read after a hook's program has ended or was killed. The pipe ends at once
+/// unless something that it started in the background holds it, which nobody waits for.
+pub const HOOK_LEFTOVERS: Duration = Duration::from_millis(200);
+
+/// How long a killed hook is waited for; one that is stuck in the kernel is reaped whenever that ends.
+pub const HOOK_REAP: Duration = Duration::from_secs(1);

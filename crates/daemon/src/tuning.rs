@@ -6,12 +6,14 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use thiserror::Error;
 
-use crate::limits::{ATTEMPTS, RECONNECT_WINDOW};
+use crate::limits::{ATTEMPTS, HOOK_LOG_BYTES, RECONNECT_WINDOW};
 
 /// How often a replication is tried before its job waits for its next wake-up.
 pub const MAX_ATTEMPTS: &str = "ZREPL_REPLICATION_MAX_ATTEMPTS";
 /// How long a replication waits for the other side to come back.
 pub const RECONNECT_TIMEOUT: &str = "ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT";
+/// How many bytes of the output of one edge of a hook are logged.
+pub const HOOK_LOG_SIZE: &str = "ZREPL_MAX_HOOK_LOG_SIZE";
 
 /// The settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +22,13 @@ pub struct Tuning {
     pub attempts: NonZeroU32,
     /// [`RECONNECT_TIMEOUT`]
     pub reconnect_window: Duration,
+    /// [`HOOK_LOG_SIZE`]
+    pub hook_log_bytes: u64,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Tuning { attempts: ATTEMPTS, reconnect_window: RECONNECT_WINDOW }
+        Tuning { attempts: ATTEMPTS, reconnect_window: RECONNECT_WINDOW, hook_log_bytes: HOOK_LOG_BYTES }
     }
 }
 
@@ -57,6 +61,10 @@ impl Tuning {
             let parsed = value.parse::<SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
             tuning.reconnect_window = parsed.ok_or(TuningError { name: RECONNECT_TIMEOUT, value, expected })?;
         }
+        if let Some(value) = set(HOOK_LOG_SIZE) {
+            let expected = "a number of bytes";
+            tuning.hook_log_bytes = value.parse().map_err(|_| TuningError { name: HOOK_LOG_SIZE, value, expected })?;
+        }
         Ok(tuning)
     }
 }
@@ -75,6 +83,8 @@ mod tests {
         assert_eq!(read(MAX_ATTEMPTS, ""), Ok(Tuning::default()));
         assert_eq!(read(MAX_ATTEMPTS, "5").unwrap().attempts.get(), 5);
         assert_eq!(read(RECONNECT_TIMEOUT, "1m30s").unwrap().reconnect_window, Duration::from_secs(90));
+        assert_eq!(read(HOOK_LOG_SIZE, "4096").unwrap().hook_log_bytes, 4096);
+        assert!(read(HOOK_LOG_SIZE, "1MiB").is_err());
         assert_eq!(
             read(MAX_ATTEMPTS, "-1").unwrap_err(),
             r#"environment variable ZREPL_REPLICATION_MAX_ATTEMPTS="-1" is not a whole number of at least 1"#

@@ -56,6 +56,15 @@ pub enum What {
     },
     /// Something about snapshotting.
     Snapshotting(Snapshotting),
+    /// Something about what runs around the snapshot of a filesystem.
+    Hook {
+        /// The filesystem.
+        filesystem: DatasetName,
+        /// The snapshot.
+        snapshot: VersionName,
+        /// What.
+        what: Hook,
+    },
     /// An invocation of an active job began; earlier reports of the job are void.
     InvocationStarted {
         /// Counts from 1 since the daemon started.
@@ -174,6 +183,80 @@ pub enum Missed {
     Asleep,
     /// A round was still running.
     RoundRunning,
+}
+
+/// About the hooks around one snapshot. A hook is named as the configuration identifies it: by its
+/// program, or by its type and server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hook {
+    /// What comes before the snapshot begins, in the order of the configuration.
+    PreEdges,
+    /// A line that a hook's program wrote.
+    Output {
+        /// The hook.
+        hook: String,
+        /// Where to.
+        stream: OutputStream,
+        /// Without its line feed.
+        line: String,
+    },
+    /// More than may be logged of one edge was written.
+    OutputCut {
+        /// The hook.
+        hook: String,
+        /// So many bytes are not in the log.
+        bytes: u64,
+    },
+    /// A hook talks to its server.
+    Statement {
+        /// The hook.
+        hook: String,
+        /// In SQL.
+        statement: &'static str,
+    },
+    /// An edge failed.
+    Failed {
+        /// The hook.
+        hook: String,
+        /// Before or after the snapshot.
+        edge: HookEdge,
+        /// Why.
+        error: String,
+    },
+    /// The failure of a hook before the snapshot prevents it.
+    Prevented {
+        /// The hook.
+        hook: String,
+    },
+    /// The snapshot is taken now.
+    Callback,
+    /// What comes after the snapshot begins, in reverse order.
+    PostEdges,
+    /// A hook has nothing to undo because it failed before the snapshot.
+    PostSkipped {
+        /// The hook.
+        hook: String,
+    },
+    /// The run was ended by a reset or by the daemon's stop; what was done before the snapshot is undone.
+    Interrupted,
+}
+
+/// When a hook runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookEdge {
+    /// Before the snapshot.
+    Pre,
+    /// After it.
+    Post,
+}
+
+/// Where a program writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
 }
 
 /// States of the snapshotter, as zrepl numbers them in its status.

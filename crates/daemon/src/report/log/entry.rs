@@ -6,7 +6,8 @@ use config::types::LogLevel;
 use jiff::Timestamp;
 use model::JobName;
 use model::event::{
-    Event, InvocationSummary, Missed, ProtectionOutcome, Pruning, Replication, SnapshotterState, Snapshotting, What,
+    Event, Hook, HookEdge, InvocationSummary, Missed, OutputStream, ProtectionOutcome, Pruning, Replication,
+    SnapshotterState, Snapshotting, What,
 };
 use model::plan::prune::{Decision, FilesystemPrunePlan, PruneSide};
 use model::plan::replication::{FilesystemAction, ReplicationPlan};
@@ -123,6 +124,9 @@ fn describe(event: &Event, steps: &StepNames) -> Option<Line> {
             line(Debug, "zfs.cmd", message).with("cmd", command.as_str()).with("total_time_s", *took)
         }
         What::Snapshotting(what) => snapshotting(what),
+        What::Hook { filesystem, snapshot, what } => {
+            hook(what).with("fs", filesystem.as_str()).with("snap", snapshot.as_str())
+        }
         What::InvocationStarted { number } => line(Info, "job", "invocation started").with("invocation", *number),
         What::InvocationFinished { number, summary } => finished(*number, summary),
         What::Replication(what) => replication(event.job.as_ref(), what, steps)?,
@@ -178,6 +182,41 @@ fn snapshotting(what: &Snapshotting) -> Line {
             };
             line(Warn, "snapshot", message).with("count", *count)
         }
+    }
+}
+
+fn hook(what: &Hook) -> Line {
+    let line = |level, message: &str| line(level, "hook", message);
+    match what {
+        Hook::PreEdges => line(Info, "run pre-edges in configuration order"),
+        Hook::Output { hook, stream: OutputStream::Stdout, line: text } => {
+            line(Info, "hook output").with("stdout", text.as_str()).with("command", hook.as_str())
+        }
+        Hook::Output { hook, stream: OutputStream::Stderr, line: text } => {
+            line(Warn, "hook output").with("stderr", text.as_str()).with("command", hook.as_str())
+        }
+        Hook::OutputCut { hook, bytes } => {
+            line(Warn, "the rest of the hook's output is not logged (see ZREPL_MAX_HOOK_LOG_SIZE)")
+                .with("bytes", *bytes)
+                .with("command", hook.as_str())
+        }
+        Hook::Statement { hook, statement } => {
+            line(Info, &format!("execute {statement} command")).with("hook", hook.as_str())
+        }
+        Hook::Failed { hook, edge: HookEdge::Pre, error } => {
+            line(Error, "hook invocation failed for pre-edge").with("hook", hook.as_str()).with("err", error.as_str())
+        }
+        Hook::Failed { hook, edge: HookEdge::Post, error } => {
+            line(Error, "hook invocation failed for post-edge").with("hook", hook.as_str()).with("err", error.as_str())
+        }
+        Hook::Prevented { hook } => {
+            line(Error, "fatal error in a pre-snapshot hook invocation, no snapshot will be taken")
+                .with("hook", hook.as_str())
+        }
+        Hook::Callback => line(Info, "running callback"),
+        Hook::PostEdges => line(Info, "run post-edges for successful pre-edges in reverse configuration order"),
+        Hook::PostSkipped { hook } => line(Info, "skip post-edge because pre-edge failed").with("hook", hook.as_str()),
+        Hook::Interrupted => line(Warn, "interrupted, only running post-edges for successful pre-edges"),
     }
 }
 
