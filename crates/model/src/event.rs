@@ -155,6 +155,22 @@ pub enum Snapshotting {
     RoundStarted {
         /// Full names of what will be taken.
         snapshots: Vec<(DatasetName, VersionName)>,
+        /// Those with hooks, which come one by one after the others, in this order.
+        one_by_one: Vec<DatasetName>,
+    },
+    /// The hooks around a snapshot begin.
+    HooksStarted {
+        /// Its filesystem.
+        filesystem: DatasetName,
+    },
+    /// The hooks around a snapshot, and the snapshot itself, are done.
+    HooksFinished {
+        /// Its filesystem.
+        filesystem: DatasetName,
+        /// A line per step.
+        report: String,
+        /// Whether any step failed; the snapshot may be there all the same.
+        had_error: bool,
     },
     /// One snapshot was tried.
     Taken {

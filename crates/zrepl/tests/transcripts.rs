@@ -308,8 +308,9 @@ fn signals_reach_a_job_whose_zfs_hangs_and_a_stop_leaves_no_child() {
 
 #[test]
 fn a_round_of_snapshots_is_taken_when_asked_for() {
-    let place =
-        Place::new("case $1 in get) printf 'p\\ttype\\tfilesystem\\t-\\n';; snapshot) echo $2 >> \"$0.taken\";; esac");
+    let place = Place::new(
+        "case $1 in get) printf 'p\\ttype\\tfilesystem\\t-\\np\\tkeystatus\\t-\\t-\\np\\treceive_resume_token\\t-\\t-\\np\\tzrepl:placeholder\\t-\\t-\\n';; snapshot) echo $2 >> \"$0.taken\";; esac",
+    );
     place.configure(PERIODIC);
     let mut daemon = place.daemon();
     // Without snapshots the first round is taken at once, the next one in an hour.

@@ -19,6 +19,7 @@ use zfs::Zfs;
 use crate::daemon::{Shared, failed_invocation};
 use crate::dispatch::{Slot, SnapshotRequests, Snapshots, Start};
 use crate::events::Events;
+use crate::hooks::HookRunner;
 use crate::tasks::catch;
 use snapshotter::{Rhythm, Rounds};
 
@@ -56,13 +57,14 @@ impl Context {
 
     /// Runs the snapshotter that the configuration asks for; where the dispatcher asks it for rounds.
     fn spawn_snapshotter(&self, snapshotting: Snapshotting, filesystems: FilesystemFilter) -> Snapshots {
-        let (naming, rhythm) = match snapshotting {
+        let (naming, hooks, rhythm) = match snapshotting {
             Snapshotting::Manual => return Snapshots::ByOthers,
-            Snapshotting::Cron { naming, cron, .. } => (naming, Rhythm::At(cron)),
-            Snapshotting::Periodic { naming, interval, .. } => (naming, Rhythm::Every(interval)),
+            Snapshotting::Cron { naming, cron, hooks } => (naming, hooks, Rhythm::At(cron)),
+            Snapshotting::Periodic { naming, interval, hooks } => (naming, hooks, Rhythm::Every(interval)),
         };
+        let hooks = HookRunner::new(hooks, self.events.clone()).with_tasks(self.shared.tasks.clone());
         let requests = SnapshotRequests::default();
-        let rounds = Rounds { context: self.clone(), naming, filesystems, requests: requests.clone() };
+        let rounds = Rounds { context: self.clone(), naming, filesystems, hooks, requests: requests.clone() };
         self.spawn("snapshotter", snapshotter::run(rounds, rhythm));
         Snapshots::OnRequest(requests)
     }

@@ -12,8 +12,9 @@ use model::naming::SnapshotNaming;
 use model::schedule::Cron;
 
 use super::{Context, cron, periodic};
-use crate::act::snapshotting::{plan_round, take_round};
+use crate::act::snapshotting::{Failures, plan_round, take_round};
 use crate::dispatch::SnapshotRequests;
+use crate::hooks::HookRunner;
 use crate::limits::SNAPSHOTTER_PAUSE;
 use crate::tasks::catch;
 
@@ -33,6 +34,8 @@ pub(super) struct Rounds {
     pub naming: SnapshotNaming,
     /// What is snapshotted, evaluated anew every round.
     pub filesystems: FilesystemFilter,
+    /// What runs around snapshots.
+    pub hooks: HookRunner,
     /// Where rounds are asked for.
     pub requests: SnapshotRequests,
 }
@@ -107,12 +110,14 @@ impl Rounds {
         let plan = plan.map_err(|error| error.to_string())?;
         self.enter(SnapshotterState::Snapshotting, None, None);
         let all = plan.filesystems.len() + plan.impossible.len();
-        let failed = take_round(zfs, plan, events).await;
+        let Failures { snapshots, hooks } = take_round(zfs, plan, &self.hooks, events).await;
         // What was there before can still be replicated and pruned, so a failed round counts.
         shared.dispatch.round_finished(name).await;
-        match failed {
-            0 => Ok(()),
-            _ => Err(format!("{failed} of {all} snapshots could not be taken")),
+        match (snapshots, hooks) {
+            (0, 0) => Ok(()),
+            (0, _) => Err(format!("hooks failed around {hooks} of {all} snapshots, which were taken")),
+            (_, 0) => Err(format!("{snapshots} of {all} snapshots could not be taken")),
+            _ => Err(format!("{snapshots} of {all} snapshots could not be taken, hooks failed around {hooks} more")),
         }
     }
 

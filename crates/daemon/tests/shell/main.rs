@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+mod calendar;
 mod clocks;
 mod control;
+mod hooks;
 mod jobs;
 mod requests;
 mod snapshots;

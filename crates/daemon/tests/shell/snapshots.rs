@@ -1,7 +1,8 @@
 //! Snapshots every so often, and what follows them.
 
-use daemon::act::snapshotting::{plan_round, take_round};
+use daemon::act::snapshotting::{Failures, plan_round, take_round};
 use daemon::events::Events;
+use daemon::hooks::HookRunner;
 use expect_test::{Expect, expect};
 use model::FilesystemFilter;
 use model::event::SnapshotterState;
@@ -119,7 +120,8 @@ async fn a_name_that_is_taken_fails_where_it_is_and_nowhere_else() {
     let events = Events::new(lab.world.clock.clone(), lab.world.readers.clone());
     let filter = FilesystemFilter::new([(Pattern::parse("src<").unwrap(), true)]);
     let plan = plan_round(&lab.zfs, lab.world.clock.now(), &naming(), &filter, &events).await.unwrap();
-    assert_eq!(take_round(&lab.zfs, plan, &events).await, 1);
+    let none = HookRunner::new(Vec::new(), events.clone());
+    assert_eq!(take_round(&lab.zfs, plan, &none, &events).await, Failures { snapshots: 1, hooks: 0 });
     check(
         &lab,
         &expect![[r#"

@@ -159,7 +159,16 @@ fn snapshotting(what: &Snapshotting) -> Line {
             }
             .maybe("sleep_until", until)
         }
-        Snapshotting::RoundStarted { snapshots } => {
+        Snapshotting::HooksStarted { filesystem } => {
+            line(Debug, "snapshot", "begin run job plan").with("fs", filesystem.as_str())
+        }
+        Snapshotting::HooksFinished { filesystem, report, had_error } => match had_error {
+            false => line(Info, "snapshot", "end run job plan successful"),
+            true => line(Error, "snapshot", "end run job plan with error"),
+        }
+        .with("fs", filesystem.as_str())
+        .with("report", report.as_str()),
+        Snapshotting::RoundStarted { snapshots, .. } => {
             line(Debug, "snapshot", "taking snapshots").with("count", snapshots.len())
         }
         Snapshotting::Taken { filesystem, snapshot, result } => match result {

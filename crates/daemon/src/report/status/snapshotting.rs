@@ -44,9 +44,19 @@ pub(super) struct Cron {
 struct Progress {
     filesystem: DatasetName,
     snapshot: VersionName,
-    started: Timestamp,
+    /// None for one that waits for its turn.
+    started: Option<Timestamp>,
     done: Option<Timestamp>,
+    /// Of the snapshot.
     error: Option<Box<str>>,
+    hooks: Option<Hooks>,
+}
+
+/// What became of the hooks around a snapshot.
+#[derive(Debug, Clone)]
+struct Hooks {
+    report: Box<str>,
+    had_error: bool,
 }
 
 impl Snapper {
@@ -120,17 +130,33 @@ impl Cron {
 /// Keeps the rows of a round up to date.
 fn follow(progress: &mut Option<Vec<Progress>>, at: Timestamp, event: &Snapshotting) {
     match event {
-        Snapshotting::RoundStarted { snapshots } => {
+        Snapshotting::RoundStarted { snapshots, one_by_one } => {
             let entry = |(filesystem, snapshot): &(DatasetName, VersionName)| Progress {
                 filesystem: filesystem.clone(),
                 snapshot: snapshot.clone(),
-                started: at,
+                started: Some(at),
                 done: None,
                 error: None,
+                hooks: None,
             };
             let mut entries: Vec<Progress> = snapshots.iter().map(entry).collect();
             entries.sort_by(|a, b| a.filesystem.cmp(&b.filesystem));
             *progress = Some(entries);
+            for filesystem in one_by_one {
+                if let Some(entry) = row(progress, filesystem) {
+                    entry.started = None;
+                }
+            }
+        }
+        Snapshotting::HooksStarted { filesystem } => {
+            if let Some(entry) = row(progress, filesystem) {
+                entry.started = Some(at);
+            }
+        }
+        Snapshotting::HooksFinished { filesystem, report, had_error } => {
+            if let Some(entry) = row(progress, filesystem) {
+                entry.hooks = Some(Hooks { report: report.as_str().into(), had_error: *had_error });
+            }
         }
         Snapshotting::Taken { filesystem, result, .. } => {
             if let Some(entry) = row(progress, filesystem) {
@@ -233,19 +259,22 @@ impl Serialize for Progress {
             #[serde(serialize_with = "optional_time")]
             done_at: Option<Timestamp>,
         }
+        let hooks = self.hooks.as_ref().map(|hooks| &*hooks.report);
+        let had_error = self.error.is_some() || self.hooks.as_ref().is_some_and(|hooks| hooks.had_error);
         Row {
             path: self.filesystem.as_str(),
-            // started, done, error; a bulk call leaves nothing pending (1).
-            state: match (self.done, &self.error) {
-                (None, _) => 2,
-                (Some(_), None) => 4,
-                (Some(_), Some(_)) => 8,
+            // Pending, started, done, error; as in zrepl, a hook's error counts like the snapshot's.
+            state: match (self.started, self.done, had_error) {
+                (None, None, _) => 1,
+                (Some(_), None, _) => 2,
+                (_, Some(_), false) => 4,
+                (_, Some(_), true) => 8,
             },
             snap_name: self.snapshot.as_str(),
-            start_at: Some(self.started),
+            start_at: self.started,
             // zrepl's client shows the reason of a failure only from these two.
-            hooks: self.error.as_deref().unwrap_or_default(),
-            hooks_had_error: self.error.is_some(),
+            hooks: hooks.or(self.error.as_deref()).unwrap_or_default(),
+            hooks_had_error: had_error,
             done_at: self.done,
         }
         .serialize(serializer)
