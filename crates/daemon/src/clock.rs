@@ -31,9 +31,15 @@ impl Clock {
 
     /// Sleeps until the wall clock shows `deadline`, however often it is set meanwhile.
     pub async fn sleep_until(&self, deadline: Timestamp) {
+        self.sleep_within(Timestamp::MIN, deadline).await;
+    }
+
+    /// Sleeps until the wall clock shows `deadline` or, because it was set back, less than `earliest`.
+    pub async fn sleep_within(&self, earliest: Timestamp, deadline: Timestamp) {
         loop {
-            let left = Duration::try_from(deadline.duration_since(self.now())).unwrap_or(Duration::ZERO);
-            if left.is_zero() {
+            let now = self.now();
+            let left = Duration::try_from(deadline.duration_since(now)).unwrap_or(Duration::ZERO);
+            if left.is_zero() || now < earliest {
                 return;
             }
             tokio::time::sleep(left.min(RECHECK)).await;

@@ -143,6 +143,8 @@ async fn signal(State(shared): State<Shared>, body: Body) -> Response {
     let operation = match op.as_str() {
         "wakeup" => Operation::Wakeup,
         "reset" => Operation::Reset,
+        // Not in zrepl.
+        "snapshot" => Operation::Snapshot,
         _ => return text(StatusCode::INTERNAL_SERVER_ERROR, format!("operation {op:?} is invalid")),
     };
     match shared.dispatch.signal(&name, operation).await {

@@ -139,7 +139,7 @@ impl Daemon {
             dispatcher.add(name.as_str(), job::start(job, &shared));
         }
         if let Some(socket) = socket {
-            dispatcher.add(control::JOB, crate::dispatch::Slot::Passive);
+            dispatcher.add(control::JOB, crate::dispatch::Slot::passive());
             services.spawn(
                 "control socket",
                 &shared.events,
@@ -164,6 +164,14 @@ impl Daemon {
     /// See [`SignalError`].
     pub async fn reset(&self, job: &str) -> Result<(), SignalError> {
         self.shared.dispatch.signal(job, Operation::Reset).await
+    }
+
+    /// Takes a round of snapshots of a job now.
+    ///
+    /// # Errors
+    /// See [`SignalError`].
+    pub async fn snapshot(&self, job: &str) -> Result<(), SignalError> {
+        self.shared.dispatch.signal(job, Operation::Snapshot).await
     }
 
     /// The status report as it is now.

@@ -1,11 +1,12 @@
 //! The one place where wake-ups, resets and the stop of a daemon are put in order.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::JobName;
 use model::event::What;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Events;
@@ -23,6 +24,18 @@ pub enum SignalError {
     /// Nothing runs that could be cancelled.
     #[error("already reset")]
     AlreadyReset,
+    /// A round of snapshots is asked for already or runs.
+    #[error("already snapshotting")]
+    AlreadySnapshotting,
+    /// The job knows no name for snapshots.
+    #[error(
+        "the snapshots of job {0} are taken by others (`snapshotting` is `manual`): use `zfs snapshot`, or configure \
+         `periodic` or `cron` with a prefix"
+    )]
+    SnapshotsByOthers(String),
+    /// The job is of a kind that takes no snapshots.
+    #[error("job {0} takes no snapshots: signal the job that sends its filesystems")]
+    NoSnapshots(String),
     /// The job has failed and takes no more requests.
     #[error("job {0} has ended (see the daemon's log)")]
     JobEnded(String),
@@ -38,6 +51,8 @@ pub enum Operation {
     Wakeup,
     /// Cancel the invocation that runs.
     Reset,
+    /// Take a round of snapshots now.
+    Snapshot,
 }
 
 /// A start of one invocation.
@@ -99,9 +114,78 @@ impl Dispatch {
     }
 }
 
+/// Where rounds of snapshots are asked for. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct SnapshotRequests(Arc<watch::Sender<Phase>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Asked,
+    Running,
+}
+
+impl Default for SnapshotRequests {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Phase::Idle)))
+    }
+}
+
+impl SnapshotRequests {
+    /// Asks for a round now.
+    fn ask(&self) -> Result<(), SignalError> {
+        let asked = self.0.send_if_modified(|phase| {
+            let idle = *phase == Phase::Idle;
+            if idle {
+                *phase = Phase::Asked;
+            }
+            idle
+        });
+        if asked { Ok(()) } else { Err(SignalError::AlreadySnapshotting) }
+    }
+
+    /// Waits until a round is asked for.
+    pub(crate) async fn asked(&self) {
+        // The sender is here: waiting cannot fail.
+        let _ = self.0.subscribe().wait_for(|phase| *phase == Phase::Asked).await;
+    }
+
+    /// A round begins, which is what was asked for, if anything was.
+    pub(crate) fn round(&self) -> Round<'_> {
+        self.0.send_replace(Phase::Running);
+        Round(self)
+    }
+}
+
+/// A round of snapshots, until it is dropped.
+pub(crate) struct Round<'a>(&'a SnapshotRequests);
+
+impl Drop for Round<'_> {
+    fn drop(&mut self) {
+        self.0.0.send_replace(Phase::Idle);
+    }
+}
+
+/// How a job comes by snapshots.
+#[derive(Debug)]
+pub(crate) enum Snapshots {
+    /// It is of a kind that takes none.
+    Never,
+    /// Somebody else takes them.
+    ByOthers,
+    /// It has a snapshotter, which takes rounds on request, too.
+    OnRequest(SnapshotRequests),
+}
+
 /// What the dispatcher knows of a job.
 #[derive(Debug)]
-pub(crate) enum Slot {
+pub(crate) struct Slot {
+    invocations: Invocations,
+    snapshots: Snapshots,
+}
+
+#[derive(Debug)]
+enum Invocations {
     /// Never woken: it serves others.
     Passive,
     /// Waits for wake-ups and does something.
@@ -118,14 +202,27 @@ pub(crate) enum Slot {
 }
 
 impl Slot {
+    /// A job that serves others.
+    pub(crate) fn passive() -> Slot {
+        Slot { invocations: Invocations::Passive, snapshots: Snapshots::Never }
+    }
+
     /// A job that waits at the other end of `starts`.
     pub(crate) fn active(starts: mpsc::Sender<Start>) -> Slot {
-        Slot::Active { starts, running: None, queued: false, number: 0 }
+        let invocations = Invocations::Active { starts, running: None, queued: false, number: 0 };
+        Slot { invocations, snapshots: Snapshots::Never }
+    }
+
+    /// The same job with snapshots.
+    pub(crate) fn with(self, snapshots: Snapshots) -> Slot {
+        Slot { snapshots, ..self }
     }
 
     /// Starts an invocation, or notes that one follows.
     fn wake(&mut self, name: &str, jobs: &CancellationToken) -> Result<(), SignalError> {
-        let Slot::Active { starts, running, queued, number } = self else { return Err(SignalError::AlreadyWokenUp) };
+        let Invocations::Active { starts, running, queued, number } = &mut self.invocations else {
+            return Err(SignalError::AlreadyWokenUp);
+        };
         if jobs.is_cancelled() {
             return Err(SignalError::Stopping);
         }
@@ -144,8 +241,8 @@ impl Slot {
     }
 
     fn reset(&mut self) -> Result<(), SignalError> {
-        match self {
-            Slot::Active { running: Some(cancel), .. } if !cancel.is_cancelled() => {
+        match &self.invocations {
+            Invocations::Active { running: Some(cancel), .. } if !cancel.is_cancelled() => {
                 cancel.cancel();
                 Ok(())
             }
@@ -153,14 +250,23 @@ impl Slot {
         }
     }
 
+    fn snapshot(&self, name: &str, jobs: &CancellationToken) -> Result<(), SignalError> {
+        match &self.snapshots {
+            Snapshots::Never => Err(SignalError::NoSnapshots(name.to_owned())),
+            Snapshots::ByOthers => Err(SignalError::SnapshotsByOthers(name.to_owned())),
+            Snapshots::OnRequest(_) if jobs.is_cancelled() => Err(SignalError::Stopping),
+            Snapshots::OnRequest(requests) => requests.ask(),
+        }
+    }
+
     /// Notes the end of an invocation; whether another one was asked for meanwhile.
     fn finished(&mut self) -> bool {
-        match self {
-            Slot::Active { running, queued, .. } => {
+        match &mut self.invocations {
+            Invocations::Active { running, queued, .. } => {
                 *running = None;
                 std::mem::take(queued)
             }
-            Slot::Passive => false,
+            Invocations::Passive => false,
         }
     }
 }
@@ -214,6 +320,7 @@ impl Dispatcher {
         match operation {
             Operation::Wakeup => slot.wake(job, &self.jobs),
             Operation::Reset => slot.reset(),
+            Operation::Snapshot => slot.snapshot(job, &self.jobs),
         }
     }
 
@@ -266,8 +373,8 @@ mod tests {
     #[test]
     fn a_passive_job_takes_neither() {
         let jobs = CancellationToken::new();
-        assert_eq!(Slot::Passive.wake("s", &jobs), Err(SignalError::AlreadyWokenUp));
-        assert_eq!(Slot::Passive.reset(), Err(SignalError::AlreadyReset));
+        assert_eq!(Slot::passive().wake("s", &jobs), Err(SignalError::AlreadyWokenUp));
+        assert_eq!(Slot::passive().reset(), Err(SignalError::AlreadyReset));
     }
 
     #[test]
@@ -278,5 +385,30 @@ mod tests {
         let (mut slot, _starts, jobs) = active();
         jobs.cancel();
         assert_eq!(slot.wake("j", &jobs), Err(SignalError::Stopping));
+    }
+
+    #[test]
+    fn one_round_of_snapshots_is_asked_for_at_a_time() {
+        let (requests, jobs) = (SnapshotRequests::default(), CancellationToken::new());
+        let slot = Slot::passive().with(Snapshots::OnRequest(requests.clone()));
+        assert_eq!(slot.snapshot("j", &jobs), Ok(()));
+        assert_eq!(slot.snapshot("j", &jobs), Err(SignalError::AlreadySnapshotting));
+        let round = requests.round();
+        assert_eq!(slot.snapshot("j", &jobs), Err(SignalError::AlreadySnapshotting));
+        drop(round);
+        assert_eq!(slot.snapshot("j", &jobs), Ok(()));
+        jobs.cancel();
+        assert_eq!(slot.snapshot("j", &jobs), Err(SignalError::Stopping));
+    }
+
+    #[test]
+    fn who_cannot_take_snapshots_says_what_to_do() {
+        let words = |slot: Slot| slot.snapshot("j", &CancellationToken::new()).unwrap_err().to_string();
+        assert_eq!(words(Slot::passive()), "job j takes no snapshots: signal the job that sends its filesystems");
+        assert_eq!(
+            words(Slot::passive().with(Snapshots::ByOthers)),
+            "the snapshots of job j are taken by others (`snapshotting` is `manual`): use `zfs snapshot`, or configure \
+             `periodic` or `cron` with a prefix"
+        );
     }
 }

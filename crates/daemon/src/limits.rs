@@ -44,6 +44,10 @@ pub const FILESYSTEM_LOCK: Duration = Duration::from_secs(60);
 /// Time between two progress reports of a step. A person sees no more than four numbers per second.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Pause of a snapshotter that panicked outside of a round, before it begins anew: the reason may pass,
+/// and a minute keeps the log readable if it does not. A panic of a round ends that round alone.
+pub const SNAPSHOTTER_PAUSE: Duration = Duration::from_secs(60);
+
 /// How long a stopping daemon waits for its tasks. They end within moments once cancelled; what takes
 /// longer is a child process that the kernel does not let die, which may be never.
 pub const STOP: Duration = Duration::from_secs(30);

@@ -142,7 +142,7 @@ pub struct InvocationSummary {
 /// About snapshotting.
 #[derive(Debug, Clone)]
 pub enum Snapshotting {
-    /// State of the periodic snapshotter changed.
+    /// State of the snapshotter changed. One that follows a calendar knows neither of the sync-up states.
     State {
         /// The new state.
         state: SnapshotterState,
@@ -155,6 +155,22 @@ pub enum Snapshotting {
     RoundStarted {
         /// Full names of what will be taken.
         snapshots: Vec<(DatasetName, VersionName)>,
+        /// Those with hooks, which come one by one after the others, in this order.
+        one_by_one: Vec<DatasetName>,
+    },
+    /// The hooks around a snapshot begin.
+    HooksStarted {
+        /// Its filesystem.
+        filesystem: DatasetName,
+    },
+    /// The hooks around a snapshot, and the snapshot itself, are done.
+    HooksFinished {
+        /// Its filesystem.
+        filesystem: DatasetName,
+        /// A line per step.
+        report: String,
+        /// Whether any step failed; the snapshot may be there all the same.
+        had_error: bool,
     },
     /// One snapshot was tried.
     Taken {
@@ -167,6 +183,22 @@ pub enum Snapshotting {
     },
     /// The round ended.
     RoundFinished,
+    /// Times of the calendar came and no round was taken for them.
+    Missed {
+        /// How many, as far as they were counted.
+        count: usize,
+        /// Why.
+        why: Missed,
+    },
+}
+
+/// Why times of a calendar were missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// The machine slept or its clock was set forward; one round is taken for all of them.
+    Asleep,
+    /// A round was still running.
+    RoundRunning,
 }
 
 /// About the hooks around one snapshot. A hook is named as the configuration identifies it: by its
@@ -243,7 +275,7 @@ pub enum OutputStream {
     Stderr,
 }
 
-/// States of the periodic snapshotter, as zrepl numbers them in its status.
+/// States of the snapshotter, as zrepl numbers them in its status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnapshotterState {
     /// 1
@@ -375,11 +407,20 @@ pub enum Pruning {
         /// The plan itself.
         plan: Arc<PrunePlan>,
     },
+    /// A snapshot is gone.
+    Destroyed {
+        /// Its filesystem.
+        filesystem: DatasetName,
+        /// The snapshot.
+        snapshot: VersionName,
+        /// The rules that all let it go, in words.
+        rules: Arc<str>,
+    },
     /// A filesystem is done.
     Filesystem {
         /// The filesystem.
         filesystem: DatasetName,
-        /// Destroyed, with the rules' verdict.
+        /// Destroyed; each was told before.
         destroyed: Vec<VersionName>,
         /// Could not be destroyed, and why.
         failed: Vec<(VersionName, String)>,

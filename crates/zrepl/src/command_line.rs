@@ -50,7 +50,9 @@ pub(crate) enum Command {
     #[command(after_help = "\
 Examples:
   zrepl signal wakeup backup_home     replicate and prune now, or after what runs
-  zrepl signal reset backup_home      cancel what runs; received data stays and is resumed")]
+  zrepl signal reset backup_home      cancel what runs; received data stays and is resumed
+  zrepl signal snapshot backup_home   take snapshots now, then replicate and prune; a periodic job
+                                      takes the next ones an interval later, a cron job on schedule")]
     Signal {
         /// What
         operation: Operation,
@@ -86,6 +88,8 @@ pub(crate) enum Operation {
     Wakeup,
     /// Cancel the invocation that runs
     Reset,
+    /// Take a round of snapshots
+    Snapshot,
 }
 
 /// Whose version.

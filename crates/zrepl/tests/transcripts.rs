@@ -307,12 +307,51 @@ fn signals_reach_a_job_whose_zfs_hangs_and_a_stop_leaves_no_child() {
 }
 
 #[test]
+fn a_round_of_snapshots_is_taken_when_asked_for() {
+    let place = Place::new(
+        "case $1 in get) printf 'p\\ttype\\tfilesystem\\t-\\np\\tkeystatus\\t-\\t-\\np\\treceive_resume_token\\t-\\t-\\np\\tzrepl:placeholder\\t-\\t-\\n';; snapshot) echo $2 >> \"$0.taken\";; esac",
+    );
+    place.configure(PERIODIC);
+    let mut daemon = place.daemon();
+    // Without snapshots the first round is taken at once, the next one in an hour.
+    wait_for_status(&place, |status| status["Jobs"]["snap"]["snap"]["Snapshotting"]["Periodic"]["State"] == 16);
+    fs::write(place.path("bin/zfs.taken"), "").unwrap();
+    assert!(place.run(&["signal", "snapshot", "snap"]).is_silent());
+    daemon.wait_for_line("snapshot taken");
+    daemon.wait_for_line("snapshot taken");
+    let taken = fs::read_to_string(place.path("bin/zfs.taken")).unwrap();
+    assert!(taken.starts_with("p@z_") && taken.lines().count() == 1, "{taken}");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code, Some(0));
+}
+
+#[test]
+fn one_round_of_snapshots_is_asked_for_at_a_time() {
+    let place = Place::new("exec sleep 1000");
+    place.configure(PERIODIC);
+    let daemon = place.daemon();
+    assert!(place.run(&["signal", "snapshot", "snap"]).is_silent());
+    place.run(&["signal", "snapshot", "snap"]).failed_with("already snapshotting\n");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code, Some(0));
+}
+
+const PERIODIC: &str = "  - {name: snap, type: snap, filesystems: {'p<': true}, pruning: {keep: [{type: last_n, count: 1}]}, \
+     snapshotting: {type: periodic, interval: 1h, prefix: z_}}";
+
+#[test]
 fn words_for_what_cannot_be_signalled() {
     let place = Place::new("exit 1");
     let daemon = place.daemon();
     place.run(&["signal", "wakeup", "nobody"]).failed_with("Job nobody does not exist\n");
     place.run(&["signal", "reset", "snap"]).failed_with("already reset\n");
     place.run(&["signal", "wakeup", "_control"]).failed_with("already woken up\n");
+    place.run(&["signal", "snapshot", "nobody"]).failed_with("Job nobody does not exist\n");
+    place.run(&["signal", "snapshot", "snap"]).failed_with(
+        "the snapshots of job snap are taken by others (`snapshotting` is `manual`): use `zfs snapshot`, or configure \
+         `periodic` or `cron` with a prefix\n",
+    );
+    place.run(&["signal", "snapshot", "_control"]).failed_with("job _control takes no snapshots: ");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().code, Some(0));
 }

@@ -54,16 +54,21 @@ impl Prune<'_> {
         }
         if !requests.is_empty() {
             let results = endpoint.destroy_snapshots(&requests).await?;
-            results.into_iter().for_each(|result| self.tell_result(result));
+            let rules = self.rules_in_words();
+            results.into_iter().for_each(|result| self.tell_result(result, &rules));
         }
         Ok(())
     }
 
-    fn tell_result(&self, DestroyResult { filesystem, results }: DestroyResult) {
+    fn tell_result(&self, DestroyResult { filesystem, results }: DestroyResult, rules: &Arc<str>) {
         let (mut destroyed, mut failed) = (Vec::new(), Vec::new());
         for (name, outcome) in results {
             match outcome {
-                DestroyOutcome::Destroyed => destroyed.push(name),
+                DestroyOutcome::Destroyed => {
+                    let (filesystem, snapshot) = (filesystem.clone(), name.clone());
+                    self.tell(Pruning::Destroyed { filesystem, snapshot, rules: Arc::clone(rules) });
+                    destroyed.push(name);
+                }
                 DestroyOutcome::Failed(why) => failed.push((name, why)),
                 // Planning keeps what is held; this hold is younger than the listing.
                 DestroyOutcome::Kept(why) => self.events.tell(What::Warning {
@@ -77,6 +82,12 @@ impl Prune<'_> {
             self.tally.pruning_failed();
         }
         self.tell(Pruning::Filesystem { filesystem, destroyed, failed });
+    }
+
+    /// What goes was let go by all of them.
+    fn rules_in_words(&self) -> Arc<str> {
+        let rules: Vec<String> = self.rules.iter().map(ToString::to_string).collect();
+        rules.join(", ").into()
     }
 
     fn fail(&self, error: String) {

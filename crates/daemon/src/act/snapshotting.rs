@@ -1,14 +1,19 @@
 //! Rounds of snapshots: one listing, one name, one bulk call.
+//!
+//! Filesystems with hooks are snapshotted one by one after that call. They come last because hooks may
+//! take as long as their timeouts, for which the others would wait, and because a hook that quiesces an
+//! application should not do so while many other snapshots are made.
 
 use jiff::Timestamp;
 use model::event::{Snapshotting, What};
 use model::naming::SnapshotNaming;
 use model::plan::snapshot::{SnapshotPlan, plan_snapshots};
-use model::{DatasetName, FilesystemFilter, NameError, Version};
+use model::{DatasetName, FilesystemFilter, NameError, Version, VersionName};
 use thiserror::Error;
 use zfs::{Listing, Scope, Snapshot, Zfs};
 
 use crate::events::Events;
+use crate::hooks::HookRunner;
 
 /// How many names a message lists; the rest is a number.
 const NAMES_SHOWN: usize = 5;
@@ -78,34 +83,71 @@ pub async fn plan_round(
     Ok(plan_snapshots(now, naming, filter, selected(&listing, filter))?)
 }
 
-/// Takes the snapshots of a plan and tells what became of each; how many failed.
-pub async fn take_round(zfs: &dyn Zfs, plan: SnapshotPlan, events: &Events) -> usize {
+/// What went wrong in a round.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// Snapshots that were not taken.
+    pub snapshots: usize,
+    /// Snapshots that were taken although a hook around them failed.
+    pub hooks: usize,
+}
+
+/// Takes the snapshots of a plan and tells what became of each.
+pub async fn take_round(zfs: &dyn Zfs, plan: SnapshotPlan, hooks: &HookRunner, events: &Events) -> Failures {
     let tell = |what| events.tell(What::Snapshotting(what));
     let SnapshotPlan { name, filesystems, impossible } = plan;
-    let all = filesystems.iter().chain(impossible.iter().map(|(filesystem, _)| filesystem));
-    tell(Snapshotting::RoundStarted { snapshots: all.map(|one| (one.clone(), name.clone())).collect() });
-
-    let taken = |filesystem: DatasetName, result: Result<(), String>| {
-        let failed = result.is_err();
-        tell(Snapshotting::Taken { filesystem, snapshot: name.clone(), result });
-        usize::from(failed)
-    };
-    let mut failed = 0;
-    for (filesystem, reason) in impossible {
-        let object = format!("{filesystem}@{name}");
-        failed += taken(filesystem, Err(format!("cannot snapshot {object:?}: {reason}")));
+    let unmatched = hooks.unmatched(&filesystems);
+    if !unmatched.is_empty() {
+        let message = format!("hook did not match any snapshotted filesystems: {}", unmatched.join(", "));
+        events.tell(What::Warning { subsystem: "snapshot", message });
     }
+    let (one_by_one, together): (Vec<_>, Vec<_>) = filesystems.into_iter().partition(|one| hooks.matches(one));
+    let all = together.iter().chain(&one_by_one).chain(impossible.iter().map(|(filesystem, _)| filesystem));
+    let snapshots = all.map(|one| (one.clone(), name.clone())).collect();
+    tell(Snapshotting::RoundStarted { snapshots, one_by_one: one_by_one.clone() });
+
+    let mut failures = Failures::default();
+    for (filesystem, reason) in impossible {
+        let error = format!("cannot snapshot \"{filesystem}@{name}\": {reason}");
+        failures.snapshots += 1;
+        tell(Snapshotting::Taken { filesystem, snapshot: name.clone(), result: Err(error) });
+    }
+    failures.snapshots += take_together(zfs, together, &name, events).await;
+    for filesystem in one_by_one {
+        tell(Snapshotting::HooksStarted { filesystem: filesystem.clone() });
+        let outcome = hooks.run(&filesystem, &name, take_one(zfs, &filesystem, &name)).await;
+        match &outcome.snapshot {
+            Err(_) => failures.snapshots += 1,
+            Ok(()) => failures.hooks += usize::from(outcome.had_error),
+        }
+        let (report, had_error) = (outcome.to_string(), outcome.had_error);
+        tell(Snapshotting::HooksFinished { filesystem: filesystem.clone(), report, had_error });
+        tell(Snapshotting::Taken { filesystem, snapshot: name.clone(), result: outcome.snapshot });
+    }
+    tell(Snapshotting::RoundFinished);
+    failures
+}
+
+/// Takes the snapshots that nothing runs around; how many failed.
+async fn take_together(zfs: &dyn Zfs, filesystems: Vec<DatasetName>, name: &VersionName, events: &Events) -> usize {
     let snapshots: Vec<Snapshot> =
         filesystems.into_iter().map(|dataset| Snapshot { dataset, name: name.clone() }).collect();
     let results = match snapshots.is_empty() {
         true => Vec::new(),
         false => zfs.snapshot(&snapshots).await,
     };
-    for (snapshot, result) in snapshots.into_iter().zip(results) {
-        failed += taken(snapshot.dataset, result.map_err(|error| error.to_string()));
+    let failed = results.iter().filter(|result| result.is_err()).count();
+    for (Snapshot { dataset: filesystem, name: snapshot }, result) in snapshots.into_iter().zip(results) {
+        let result = result.map_err(|error| error.to_string());
+        events.tell(What::Snapshotting(Snapshotting::Taken { filesystem, snapshot, result }));
     }
-    tell(Snapshotting::RoundFinished);
     failed
+}
+
+async fn take_one(zfs: &dyn Zfs, filesystem: &DatasetName, name: &VersionName) -> Result<(), String> {
+    let snapshot = Snapshot { dataset: filesystem.clone(), name: name.clone() };
+    let results = zfs.snapshot(&[snapshot]).await;
+    results.into_iter().try_for_each(|result| result).map_err(|error| error.to_string())
 }
 
 /// The first few of many names, and how many more there are.

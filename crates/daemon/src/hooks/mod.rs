@@ -151,6 +151,13 @@ impl HookRunner {
         self.hooks.iter().any(|hook| hook.filesystems.selects(filesystem))
     }
 
+    /// The hooks that run around none of these filesystems' snapshots, by number (from 1) and name.
+    pub fn unmatched(&self, filesystems: &[DatasetName]) -> Vec<String> {
+        let numbered = (1..).zip(self.hooks.iter());
+        let unmatched = numbered.filter(|(_, hook)| !filesystems.iter().any(|one| hook.filesystems.selects(one)));
+        unmatched.map(|(number, hook)| format!("{number} ({})", hook.name)).collect()
+    }
+
     /// Takes a snapshot with the hooks of its filesystem around it.
     ///
     /// Dropped before its end, it kills the program that runs before the snapshot. What earlier hooks

@@ -1,9 +1,11 @@
 //! Jobs: when something is done. What is done is in `act`.
 
+mod cron;
 mod periodic;
 mod push;
 mod sink;
 mod snap;
+mod snapshotter;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,9 +17,11 @@ use tokio::sync::mpsc;
 use zfs::Zfs;
 
 use crate::daemon::{Shared, failed_invocation};
-use crate::dispatch::{Slot, Start};
+use crate::dispatch::{Slot, SnapshotRequests, Snapshots, Start};
 use crate::events::Events;
+use crate::hooks::HookRunner;
 use crate::tasks::catch;
+use snapshotter::{Rhythm, Rounds};
 
 /// Starts a job's tasks; what the dispatcher has to know of it. A daemon whose configuration asks for
 /// more than this version can do does not get as far as this.
@@ -53,16 +57,18 @@ impl Context {
         self.shared.tasks.spawn(&format!("{what} of job {}", self.name), &self.events, task);
     }
 
-    /// Runs the snapshotter that the configuration asks for.
-    fn spawn_snapshotter(&self, snapshotting: Snapshotting, filesystems: FilesystemFilter) {
-        match snapshotting {
-            Snapshotting::Manual => {}
-            Snapshotting::Cron { .. } => {}
-            Snapshotting::Periodic { naming, interval, .. } => {
-                let task = periodic::run(self.clone(), periodic::Periodic { naming, interval, filesystems });
-                self.spawn("snapshotter", task);
-            }
-        }
+    /// Runs the snapshotter that the configuration asks for; where the dispatcher asks it for rounds.
+    fn spawn_snapshotter(&self, snapshotting: Snapshotting, filesystems: FilesystemFilter) -> Snapshots {
+        let (naming, hooks, rhythm) = match snapshotting {
+            Snapshotting::Manual => return Snapshots::ByOthers,
+            Snapshotting::Cron { naming, cron, hooks } => (naming, hooks, Rhythm::At(cron)),
+            Snapshotting::Periodic { naming, interval, hooks } => (naming, hooks, Rhythm::Every(interval)),
+        };
+        let hooks = HookRunner::new(hooks, self.events.clone()).with_tasks(self.shared.tasks.clone());
+        let requests = SnapshotRequests::default();
+        let rounds = Rounds { context: self.clone(), naming, filesystems, hooks, requests: requests.clone() };
+        self.spawn("snapshotter", snapshotter::run(rounds, rhythm));
+        Snapshots::OnRequest(requests)
     }
 
     /// Runs an invocation whenever the dispatcher says so, until the daemon stops. `prepare` comes

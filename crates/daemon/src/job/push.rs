@@ -18,10 +18,10 @@ pub(super) fn start(job: PushJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
     let sender: Arc<dyn Endpoint> = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
     let receiver = receiver(&job.name, connect, shared);
-    context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
+    let snapshots = context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
     let prepare = clean_stale_protections(context.clone(), Arc::clone(&sender));
     let invocations = context.clone();
-    context.spawn_invocations(prepare, move |start| {
+    let slot = context.spawn_invocations(prepare, move |start| {
         let Start { number, cancel } = start;
         replicate_and_prune(Invocation {
             number,
@@ -36,7 +36,8 @@ pub(super) fn start(job: PushJob, shared: &Shared) -> Slot {
             reconnect_window: invocations.shared.world.tuning.reconnect_window,
             cancel,
         })
-    })
+    });
+    slot.with(snapshots)
 }
 
 fn sender_config(job: &PushJob) -> SenderConfig {

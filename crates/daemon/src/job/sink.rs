@@ -30,7 +30,7 @@ pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
         }
         context.events.tell(What::JobStopped);
     });
-    Slot::Passive
+    Slot::passive()
 }
 
 fn receiver_config(job: &SinkJob) -> ReceiverConfig {

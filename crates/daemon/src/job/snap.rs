@@ -15,14 +15,15 @@ pub(super) fn start(job: SnapJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
     let endpoint: Arc<dyn Endpoint> =
         Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
-    context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
+    let snapshots = context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
     let events = context.events.clone();
     // Snap jobs leave no protections behind.
-    context.spawn_invocations(std::future::ready(()), move |start| {
+    let slot = context.spawn_invocations(std::future::ready(()), move |start| {
         let Start { number, cancel } = start;
         let (events, endpoint, keep) = (events.clone(), Arc::clone(&endpoint), job.keep.clone());
         prune_local(LocalInvocation { number, events, endpoint, keep, cancel })
-    })
+    });
+    slot.with(snapshots)
 }
 
 /// Nothing is ever sent.

@@ -185,6 +185,16 @@ async fn a_job_that_only_snapshots_prunes_its_own() {
         _ => None,
     });
     assert_eq!(destroyed, Some(vec![short("1"), short("2"), short("3")]));
+    let told: Vec<String> = events
+        .iter()
+        .filter_map(|what| match what {
+            What::Pruning { what: Pruning::Destroyed { filesystem, snapshot, rules }, .. } => {
+                Some(format!("{filesystem}@{snapshot}: {rules}"))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, ["src/a@1: last_n 2", "src/a@2: last_n 2", "src/a@3: last_n 2"]);
 }
 
 #[tokio::test(start_paused = true)]

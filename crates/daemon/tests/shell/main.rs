@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+mod calendar;
+mod clocks;
 mod control;
+mod hooks;
 mod jobs;
+mod requests;
 mod snapshots;
 mod world;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use config::types::{Job, Snapshotting as Snapshotted};
 use daemon::clock::Clock;
 use daemon::events::Reader;
 use daemon::{Daemon, World};
@@ -75,6 +76,10 @@ fn in_words(event: &Event) -> Option<String> {
         What::Pruning { what: Pruning::Filesystem { filesystem, destroyed, .. }, .. } if !destroyed.is_empty() => {
             format!("destroyed {} of {filesystem}", destroyed.len())
         }
+        What::Snapshotting(Snapshotting::HooksFinished { filesystem, had_error, .. }) => {
+            format!("hooks of {filesystem} {}", if *had_error { "failed" } else { "done" })
+        }
+        What::Snapshotting(Snapshotting::Missed { count, why }) => format!("missed {count}: {why:?}"),
         What::Warning { message, .. } => format!("warning: {message}"),
         What::Error { message, .. } => format!("error: {message}"),
         What::DaemonStopping { cause } => format!("stopping: {cause}"),
@@ -127,6 +132,14 @@ impl Lab {
 
     pub(crate) fn start(&self, yaml: &str) -> Daemon {
         let config = config::parse("zrepl.yml", yaml).unwrap().config;
+        Daemon::start(config, self.world.clone()).unwrap()
+    }
+
+    /// A daemon with a push job that takes snapshots so.
+    pub(crate) fn start_push(&self, snapshotting: Snapshotted) -> Daemon {
+        let mut config = config::parse("zrepl.yml", &push_and_sink("{type: manual}")).unwrap().config;
+        let jobs = config.jobs.iter_mut().filter_map(|job| if let Job::Push(push) = job { Some(push) } else { None });
+        jobs.for_each(|push| push.snapshotting = snapshotting.clone());
         Daemon::start(config, self.world.clone()).unwrap()
     }
 }

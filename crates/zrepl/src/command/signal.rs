@@ -14,6 +14,7 @@ pub(crate) fn run(config: Option<&Path>, operation: Operation, job: &str) -> Res
     let operation = match operation {
         Operation::Wakeup => "wakeup",
         Operation::Reset => "reset",
+        Operation::Snapshot => "snapshot",
     };
     let request = json!({"Name": job, "Op": operation}).to_string();
     super::block_on(async { client.ask_text("/signal", request).await }).map(|_| ())

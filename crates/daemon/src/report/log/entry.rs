@@ -6,8 +6,8 @@ use config::types::LogLevel;
 use jiff::Timestamp;
 use model::JobName;
 use model::event::{
-    Event, Hook, HookEdge, InvocationSummary, OutputStream, ProtectionOutcome, Pruning, Replication, SnapshotterState,
-    Snapshotting, What,
+    Event, Hook, HookEdge, InvocationSummary, Missed, OutputStream, ProtectionOutcome, Pruning, Replication,
+    SnapshotterState, Snapshotting, What,
 };
 use model::plan::prune::{Decision, FilesystemPrunePlan, PruneSide};
 use model::plan::replication::{FilesystemAction, ReplicationPlan};
@@ -159,7 +159,16 @@ fn snapshotting(what: &Snapshotting) -> Line {
             }
             .maybe("sleep_until", until)
         }
-        Snapshotting::RoundStarted { snapshots } => {
+        Snapshotting::HooksStarted { filesystem } => {
+            line(Debug, "snapshot", "begin run job plan").with("fs", filesystem.as_str())
+        }
+        Snapshotting::HooksFinished { filesystem, report, had_error } => match had_error {
+            false => line(Info, "snapshot", "end run job plan successful"),
+            true => line(Error, "snapshot", "end run job plan with error"),
+        }
+        .with("fs", filesystem.as_str())
+        .with("report", report.as_str()),
+        Snapshotting::RoundStarted { snapshots, .. } => {
             line(Debug, "snapshot", "taking snapshots").with("count", snapshots.len())
         }
         Snapshotting::Taken { filesystem, snapshot, result } => match result {
@@ -170,6 +179,18 @@ fn snapshotting(what: &Snapshotting) -> Line {
         .with("snap", snapshot.as_str())
         .maybe("err", result.as_ref().err().map(String::as_str)),
         Snapshotting::RoundFinished => line(Debug, "snapshot", "round of snapshots finished"),
+        Snapshotting::Missed { count, why } => {
+            let message = match why {
+                Missed::Asleep => {
+                    "times of the cron schedule passed while the machine slept or its clock was set; taking one round"
+                }
+                Missed::RoundRunning => {
+                    "snapshotting triggered according to cron rules but previous snapshotting is not done; \
+                     not taking a snapshot this time"
+                }
+            };
+            line(Warn, "snapshot", message).with("count", *count)
+        }
     }
 }
 
@@ -279,16 +300,20 @@ fn pruning(side: PruneSide, what: &Pruning) -> Option<Line> {
         Pruning::Planned { plan } => line(Debug, "planned pruning")
             .with("filesystems", plan.filesystems.len())
             .with("snapshots", plan.filesystems.iter().map(to_destroy).sum::<usize>()),
+        Pruning::Destroyed { filesystem, snapshot, rules } => line(Info, "destroyed snapshot")
+            .with("fs", filesystem.as_str())
+            .with("destroy_snap", snapshot.as_str())
+            .with("reason", "no keep rule keeps it")
+            .with("rule", &**rules),
         Pruning::Filesystem { filesystem, destroyed, failed } => {
-            let names: Vec<&str> = destroyed.iter().map(|name| name.as_str()).collect();
             let failures: Vec<String> = failed.iter().map(|(name, why)| format!("@{name}: {why}")).collect();
-            let line = match (names.is_empty(), failures.is_empty()) {
+            let line = match (destroyed.is_empty(), failures.is_empty()) {
                 (true, true) => return None,
-                (false, true) => line(Info, "snapshots destroyed").with("reason", "no keep rule keeps them"),
+                (false, true) => line(Debug, "filesystem pruned"),
                 (_, false) => line(Error, "some snapshots could not be destroyed"),
             };
             line.with("fs", filesystem.as_str())
-                .maybe("destroy_snap", (!names.is_empty()).then(|| names.join(",")))
+                .with("destroyed", destroyed.len())
                 .maybe("err", (!failures.is_empty()).then(|| failures.join("; ")))
         }
         Pruning::Finished => line(Debug, "finished pruning"),

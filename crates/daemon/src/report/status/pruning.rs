@@ -63,6 +63,8 @@ impl Pruner {
                     progress.finish(filesystem, &failures.join("; "));
                 }
             }
+            // Shown when its filesystem is done.
+            Pruning::Destroyed { .. } => {}
             Pruning::Finished => self.phase = Phase::Finished,
         }
     }

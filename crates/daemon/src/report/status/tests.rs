@@ -171,7 +171,7 @@ fn a_round_of_snapshots_one_of_which_fails() {
     };
     let snapshots =
         vec![(dataset("p/b"), name.clone()), (dataset("p/a"), name.clone()), (dataset("p/c"), name.clone())];
-    story.tell("push", What::Snapshotting(Snapshotting::RoundStarted { snapshots }));
+    story.tell("push", What::Snapshotting(Snapshotting::RoundStarted { snapshots, one_by_one: Vec::new() }));
     story.tell("push", taken("p/a", Ok(())));
     story.tell("push", taken("p/b", Err("cannot snapshot \"p/b@z_1\": out of space".to_owned())));
     story.check(
