@@ -13,6 +13,7 @@ pub mod endpoint;
 pub mod events;
 mod job;
 pub mod limits;
+pub mod preview;
 pub mod report;
 pub mod signals;
 mod tasks;

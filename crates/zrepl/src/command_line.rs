@@ -71,9 +71,43 @@ Examples:
         #[arg(long, value_enum)]
         show: Option<Side>,
     },
+    /// Show what the next invocation of a job would snapshot, send and destroy; changes nothing
+    ///
+    /// Sends are planned as if the snapshots had been taken, pruning as if the sends had arrived. The
+    /// running daemon is asked if there is one.
+    #[command(after_help = "\
+Examples:
+  zrepl plan backup_home
+  zrepl plan --format summary
+  zrepl plan --format json | jq '.jobs[].total'")]
+    Plan(Plan),
     /// Try what a configuration means
     #[command(subcommand)]
     Test(Test),
+}
+
+/// What to plan, and how to show it.
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// The job's name [default: all jobs]
+    pub job: Option<String>,
+    /// How to show it
+    #[arg(long, value_enum, default_value_t = PlanFormat::Table)]
+    pub format: PlanFormat,
+    /// Do not ask ZFS how large the sends would be
+    #[arg(long)]
+    pub no_estimate: bool,
+}
+
+/// How to show a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlanFormat {
+    /// Every snapshot, send and decision
+    Table,
+    /// All of it as JSON
+    Json,
+    /// A line per filesystem
+    Summary,
 }
 
 /// What to try.

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Status { mode } => command::status::run(config, mode),
         Command::Signal { operation, job } => command::signal::run(config, operation, &job),
         Command::Version { show } => command::version::run(config, show),
+        Command::Plan(plan) => command::plan::run(config, &plan),
         Command::Test(Test::Filesystems(test)) => command::test::filesystems(config, &test),
     };
     match result {

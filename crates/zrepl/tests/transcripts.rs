@@ -361,3 +361,50 @@ fn filesystems_are_tested_by_name_and_from_a_listing() {
     test(&["snap"]).failed_with("required");
     test(&["snap", "--all", "--input", "p"]).failed_with("cannot be used with");
 }
+
+/// A `zfs` with a filesystem of three snapshots that writes down what it is asked.
+const THREE_SNAPSHOTS: &str = r#"
+echo "$1" >> "$0.asked"
+case "$1" in
+    get) printf 'p/a\ttype\tfilesystem\t-\np/a\tkeystatus\t-\t-\n';;
+    list) for n in 1 2 3; do printf 'p/a@s%s\t%s\t%s\t171568800%s\t0\n' $n $n $n $n; done;;
+    *) exit 1;;
+esac"#;
+
+#[test]
+fn a_plan_comes_from_the_daemon_or_without_one_and_changes_nothing() {
+    let place = Place::new(THREE_SNAPSHOTS);
+    place.configure(
+        "  - {name: snap, type: snap, filesystems: {'p/a<': true}, snapshotting: {type: manual}, \
+         pruning: {keep: [{type: last_n, count: 1}]}}",
+    );
+    let alone = place.run(&["plan", "snap"]);
+    assert_eq!(alone.code, Some(0), "{alone:?}");
+    assert!(alone.err.starts_with("planned by this program, without a daemon: cannot reach"), "{alone:?}");
+    let (head, table) = alone.out.split_once('\n').unwrap();
+    assert!(head.starts_with("job snap (snap), planned at 20"), "{head}");
+    assert_eq!(
+        table,
+        "  takes no snapshots by itself\n  local keeps: 1. last_n 1\n\n\
+         p/a: 2 snapshots destroyed\n\
+         \u{20} destroy  local  @s1    no rule keeps it\n\
+         \u{20} destroy  local  @s2    no rule keeps it\n\
+         \u{20} keep     local  @s3    rule 1, last_n 1\n\n\
+         total of 1 filesystem: 2 snapshots destroyed\n"
+    );
+
+    let daemon = place.daemon();
+    let asked = place.run(&["plan", "snap"]);
+    assert_eq!((asked.code, asked.err.as_str()), (Some(0), "planned by the running daemon\n"));
+    assert_eq!(asked.out.split_once('\n').unwrap().1, table);
+    let summary = place.run(&["plan", "--format", "summary"]);
+    assert!(summary.out.contains("\n  p/a  2 snapshots destroyed\n"), "{summary:?}");
+    let json: serde_json::Value = serde_json::from_str(&place.run(&["plan", "--format", "json"]).out).unwrap();
+    assert_eq!((&json["version"], &json["jobs"][0]["total"]["destroys"]), (&1.into(), &2.into()));
+    assert_eq!(json["jobs"][0]["filesystems"][0]["pruning"][0]["snapshots"][0]["rejected_by"], serde_json::json!([1]));
+    place.run(&["plan", "none"]).failed_with("job \"none\" not defined in config\n");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code, Some(0));
+    let asked = fs::read_to_string(place.path("bin/zfs.asked")).unwrap();
+    assert!(asked.lines().all(|verb| ["get", "list"].contains(&verb)), "{asked}");
+}

@@ -1,9 +1,9 @@
 //! Jobs: when something is done. What is done is in `act`.
 
 mod periodic;
-mod push;
-mod sink;
-mod snap;
+pub(crate) mod push;
+pub(crate) mod sink;
+pub(crate) mod snap;
 
 use std::future::Future;
 use std::sync::Arc;

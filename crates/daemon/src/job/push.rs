@@ -8,14 +8,14 @@ use wire::{Connector, Endpoint};
 
 use super::Context;
 use crate::act::{Invocation, replicate_and_prune};
-use crate::daemon::Shared;
+use crate::daemon::{Shared, World};
 use crate::dispatch::{Slot, Start};
 use crate::endpoint::{SendPolicy, Sender, SenderConfig};
 
 pub(super) fn start(job: PushJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
     let sender: Arc<dyn Endpoint> = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
-    let receiver = receiver(&job, shared);
+    let receiver = receiver(&job, &shared.world);
     context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
     let prepare = clean_stale_protections(context.clone(), Arc::clone(&sender));
     let invocations = context.clone();
@@ -37,7 +37,8 @@ pub(super) fn start(job: PushJob, shared: &Shared) -> Slot {
     })
 }
 
-fn sender_config(job: &PushJob) -> SenderConfig {
+/// What the job's sender is made of.
+pub(crate) fn sender_config(job: &PushJob) -> SenderConfig {
     SenderConfig { job: job.name.clone(), filesystems: job.filesystems.clone(), send: send_policy(&job.send) }
 }
 
@@ -55,11 +56,12 @@ fn send_policy(send: &SendOptions) -> SendPolicy {
     }
 }
 
-fn receiver(job: &PushJob, shared: &Shared) -> Arc<dyn Connector> {
+/// The job's way to its sink.
+pub(crate) fn receiver(job: &PushJob, world: &World) -> Arc<dyn Connector> {
     let connect = &job.connect;
     let connector =
-        shared.world.network.connector(&connect.listener_name, connect.client_identity.clone(), connect.dial_timeout);
-    (shared.world.connector)(&job.name, Arc::new(connector))
+        world.network.connector(&connect.listener_name, connect.client_identity.clone(), connect.dial_timeout);
+    (world.connector)(&job.name, Arc::new(connector))
 }
 
 /// Removes what a crash left behind. A failure only leaves it where it is.

@@ -32,7 +32,8 @@ pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
     Slot::Passive
 }
 
-fn receiver_config(job: &SinkJob) -> ReceiverConfig {
+/// What the job's receivers are made of.
+pub(crate) fn receiver_config(job: &SinkJob) -> ReceiverConfig {
     ReceiverConfig {
         job: job.name.clone(),
         root: job.root_fs.clone(),
