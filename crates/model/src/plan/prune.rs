@@ -1,10 +1,15 @@
 //! Which snapshots go, and what keeps the others.
 
-use std::fmt;
+mod grid;
+mod verdict;
+
 use std::sync::Arc;
 
 use crate::name::DatasetName;
 use crate::version::{CreateTxg, Guid, Version};
+
+pub use grid::{GridError, GridInterval, RetentionGrid};
+pub use verdict::{Rejection, SnapshotVerdict, verdicts};
 
 /// A keep rule. A snapshot is destroyed only if every rule of the list lets it go.
 #[derive(Debug, Clone)]
@@ -35,39 +40,6 @@ pub enum KeepRule {
         /// Which.
         regex: regex::Regex,
     },
-}
-
-/// Buckets of time that lie back to back, going into the past from the youngest matching snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetentionGrid {
-    /// From young to old; never empty.
-    pub intervals: Vec<GridInterval>,
-}
-
-/// Some buckets of equal length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GridInterval {
-    /// How many buckets; at least 1.
-    pub repeat: u64,
-    /// The length of each; positive.
-    pub length: std::time::Duration,
-    /// How many snapshots of each bucket are kept, the oldest ones; none for all.
-    pub keep: Option<std::num::NonZeroU64>,
-}
-
-impl fmt::Display for RetentionGrid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, interval) in self.intervals.iter().enumerate() {
-            let separator = if index == 0 { "" } else { " | " };
-            write!(f, "{separator}{}x{}s", interval.repeat, interval.length.as_secs())?;
-            match interval.keep {
-                None => write!(f, "(keep=all)")?,
-                Some(keep) if keep.get() == 1 => {}
-                Some(keep) => write!(f, "(keep={keep})")?,
-            }
-        }
-        Ok(())
-    }
 }
 
 /// What pruning knows of one filesystem on the side that is pruned.
@@ -126,6 +98,8 @@ pub struct PrunePlan {
     pub side: PruneSide,
     /// In path order.
     pub filesystems: Vec<FilesystemPrunePlan>,
+    /// The rules in words, in their order. A snapshot that goes was let go by all of them.
+    pub rules: Arc<[String]>,
 }
 
 /// The decisions about one filesystem.
@@ -172,7 +146,7 @@ pub fn plan_pruning(side: PruneSide, filesystems: &[PruneView], rules: &[KeepRul
     let mut filesystems: Vec<FilesystemPrunePlan> =
         filesystems.iter().map(|view| plan_filesystem(side, view, rules)).collect();
     filesystems.sort_by(|a, b| a.name.cmp(&b.name));
-    PrunePlan { side, filesystems }
+    PrunePlan { side, filesystems, rules: rules.iter().map(KeepRule::to_string).collect() }
 }
 
 fn plan_filesystem(side: PruneSide, view: &PruneView, rules: &[KeepRule]) -> FilesystemPrunePlan {
@@ -236,8 +210,12 @@ fn decide(side: PruneSide, view: &PruneView, rules: &[KeepRule], progress: &[Pro
         .map(|version| if version.is_snapshot() { unruled } else { Decision::NotConsidered })
         .collect();
     for (index, rule) in rules.iter().enumerate() {
-        let kept = Decision::KeptByRule(u16::try_from(index).unwrap_or(u16::MAX));
-        rule.keep(&view.versions, progress, &mut decisions, kept);
+        let by_rule = Decision::KeptByRule(u16::try_from(index).unwrap_or(u16::MAX));
+        for (decision, said) in decisions.iter_mut().zip(rule.judge(&view.versions, progress)) {
+            if said.is_ok() && *decision == Decision::Destroy {
+                *decision = by_rule;
+            }
+        }
     }
     let bases = bases(side, view);
     for (version, decision) in view.versions.iter().zip(&mut decisions) {
@@ -277,49 +255,65 @@ fn bases(side: PruneSide, view: &PruneView) -> [Option<Guid>; 2] {
     }
 }
 
-impl KeepRule {
-    /// Writes `kept` over [`Decision::Destroy`] for every snapshot that this rule keeps.
-    fn keep(&self, versions: &[Version], progress: &[Progress], decisions: &mut [Decision], kept: Decision) {
-        if let KeepRule::LastN { count, regex } = self {
-            return keep_last(*count, regex.as_ref(), versions, decisions, kept);
-        }
-        for ((version, progress), decision) in versions.iter().zip(progress).zip(decisions) {
-            if *decision == Decision::Destroy && self.keeps(version, *progress) {
-                *decision = kept;
-            }
-        }
-    }
+/// What a rule says about one version.
+type Judgement = Result<(), Rejection>;
 
-    /// For rules that look at one snapshot at a time.
-    fn keeps(&self, version: &Version, progress: Progress) -> bool {
+impl KeepRule {
+    /// Per version: whether this rule keeps it, or why not. What it says about bookmarks means nothing.
+    fn judge(&self, versions: &[Version], progress: &[Progress]) -> Vec<Judgement> {
+        let matches = |regex: &regex::Regex, version: &Version| regex.is_match(version.name.as_str());
         match self {
-            KeepRule::NotReplicated { keep_snapshot_at_cursor } => match progress {
-                Progress::Replicated => false,
-                Progress::AtCursor => *keep_snapshot_at_cursor,
-                Progress::NotReplicated => true,
-            },
-            KeepRule::Regex { regex, negate } => regex.is_match(version.name.as_str()) != *negate,
-            KeepRule::LastN { .. } | KeepRule::Grid { .. } => false,
+            KeepRule::NotReplicated { keep_snapshot_at_cursor } => {
+                progress.iter().map(|at| at.judge(*keep_snapshot_at_cursor)).collect()
+            }
+            KeepRule::Regex { regex, negate } => {
+                let why = if *negate { Rejection::NameMatches } else { Rejection::NameDoesNotMatch };
+                versions.iter().map(|version| (matches(regex, version) != *negate).then_some(()).ok_or(why)).collect()
+            }
+            KeepRule::LastN { count, regex } => {
+                let among = |version: &Version| regex.as_ref().is_none_or(|regex| matches(regex, version));
+                judge_matching(versions, among, |matching| last(*count, matching))
+            }
+            KeepRule::Grid { grid, regex } => {
+                judge_matching(versions, |version| matches(regex, version), |matching| grid.judge(matching))
+            }
         }
     }
 }
 
-fn keep_last(
-    count: usize,
-    regex: Option<&regex::Regex>,
-    versions: &[Version],
-    decisions: &mut [Decision],
-    kept: Decision,
-) {
-    let matches = |version: &Version| regex.is_none_or(|regex| regex.is_match(version.name.as_str()));
-    let mut matching: Vec<(&Version, &mut Decision)> =
-        versions.iter().zip(decisions).filter(|(version, _)| version.is_snapshot() && matches(version)).collect();
-    if count < matching.len() {
-        matching.sort_by(|(a, _), (b, _)| (b.creation, &b.name).cmp(&(a.creation, &a.name)));
-    }
-    for (_, decision) in matching.into_iter().take(count) {
-        if *decision == Decision::Destroy {
-            *decision = kept;
+impl Progress {
+    /// What the rule `not_replicated` says.
+    fn judge(self, keep_snapshot_at_cursor: bool) -> Judgement {
+        match self {
+            Progress::NotReplicated => Ok(()),
+            Progress::AtCursor if keep_snapshot_at_cursor => Ok(()),
+            Progress::AtCursor | Progress::Replicated => Err(Rejection::Replicated),
         }
     }
+}
+
+/// Lets `judge` decide about the snapshots that match; the others are not kept.
+fn judge_matching(
+    versions: &[Version],
+    matches: impl Fn(&Version) -> bool,
+    judge: impl FnOnce(&[&Version]) -> Vec<Judgement>,
+) -> Vec<Judgement> {
+    let is_candidate: Vec<bool> = versions.iter().map(|version| version.is_snapshot() && matches(version)).collect();
+    let candidates: Vec<&Version> =
+        versions.iter().zip(&is_candidate).filter(|(_, candidate)| **candidate).map(|(version, _)| version).collect();
+    let mut judged = judge(&candidates).into_iter();
+    let next = |candidate| if candidate { judged.next().unwrap_or(Ok(())) } else { Err(Rejection::NameDoesNotMatch) };
+    is_candidate.into_iter().map(next).collect()
+}
+
+/// The newest `count`; of those that are equally old the one with the greater name.
+fn last(count: usize, matching: &[&Version]) -> Vec<Judgement> {
+    if count >= matching.len() {
+        return vec![Ok(()); matching.len()];
+    }
+    let mut judged = vec![Err(Rejection::NotAmongNewest); matching.len()];
+    let mut newest: Vec<(&&Version, &mut Judgement)> = matching.iter().zip(&mut judged).collect();
+    newest.sort_by(|(a, _), (b, _)| (b.creation, &b.name).cmp(&(a.creation, &a.name)));
+    newest.into_iter().take(count).for_each(|(_, judged)| *judged = Ok(()));
+    judged
 }
