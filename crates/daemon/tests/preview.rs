@@ -330,22 +330,34 @@ async fn every_decision_has_its_reason() {
                   "name": "2",
                   "creation": "",
                   "destroy": true,
-                  "why": "no rule keeps it",
-                  "kept_by": null,
+                  "why": "no rule keeps it: 1. it is replicated, 2. it is not among the newest",
+                  "kept_by": [],
                   "rejected_by": [
-                    1,
-                    2
+                    {
+                      "rule": 1,
+                      "why": "it is replicated"
+                    },
+                    {
+                      "rule": 2,
+                      "why": "it is not among the newest"
+                    }
                   ]
                 },
                 {
                   "name": "3",
                   "creation": "",
                   "destroy": true,
-                  "why": "no rule keeps it",
-                  "kept_by": null,
+                  "why": "no rule keeps it: 1. it is replicated, 2. it is not among the newest",
+                  "kept_by": [],
                   "rejected_by": [
-                    1,
-                    2
+                    {
+                      "rule": 1,
+                      "why": "it is replicated"
+                    },
+                    {
+                      "rule": 2,
+                      "why": "it is not among the newest"
+                    }
                   ]
                 },
                 {
@@ -353,7 +365,10 @@ async fn every_decision_has_its_reason() {
                   "creation": "",
                   "destroy": false,
                   "why": "rule 1, not_replicated",
-                  "kept_by": 1,
+                  "kept_by": [
+                    1,
+                    2
+                  ],
                   "rejected_by": []
                 }
               ]
@@ -366,10 +381,13 @@ async fn every_decision_has_its_reason() {
                   "name": "2",
                   "creation": "",
                   "destroy": true,
-                  "why": "no rule keeps it",
-                  "kept_by": null,
+                  "why": "no rule keeps it: 1. it is not among the newest",
+                  "kept_by": [],
                   "rejected_by": [
-                    1
+                    {
+                      "rule": 1,
+                      "why": "it is not among the newest"
+                    }
                   ]
                 },
                 {
@@ -377,7 +395,9 @@ async fn every_decision_has_its_reason() {
                   "creation": "",
                   "destroy": false,
                   "why": "rule 1, last_n 2",
-                  "kept_by": 1,
+                  "kept_by": [
+                    1
+                  ],
                   "rejected_by": []
                 },
                 {
@@ -385,7 +405,9 @@ async fn every_decision_has_its_reason() {
                   "creation": "",
                   "destroy": false,
                   "why": "rule 1, last_n 2",
-                  "kept_by": 1,
+                  "kept_by": [
+                    1
+                  ],
                   "rejected_by": []
                 }
               ]

@@ -387,8 +387,8 @@ fn a_plan_comes_from_the_daemon_or_without_one_and_changes_nothing() {
         table,
         "  takes no snapshots by itself\n  local keeps: 1. last_n 1\n\n\
          p/a: 2 snapshots destroyed\n\
-         \u{20} destroy  local  @s1    no rule keeps it\n\
-         \u{20} destroy  local  @s2    no rule keeps it\n\
+         \u{20} destroy  local  @s1    no rule keeps it: 1. it is not among the newest\n\
+         \u{20} destroy  local  @s2    no rule keeps it: 1. it is not among the newest\n\
          \u{20} keep     local  @s3    rule 1, last_n 1\n\n\
          total of 1 filesystem: 2 snapshots destroyed\n"
     );
@@ -401,7 +401,10 @@ fn a_plan_comes_from_the_daemon_or_without_one_and_changes_nothing() {
     assert!(summary.out.contains("\n  p/a  2 snapshots destroyed\n"), "{summary:?}");
     let json: serde_json::Value = serde_json::from_str(&place.run(&["plan", "--format", "json"]).out).unwrap();
     assert_eq!((&json["version"], &json["jobs"][0]["total"]["destroys"]), (&1.into(), &2.into()));
-    assert_eq!(json["jobs"][0]["filesystems"][0]["pruning"][0]["snapshots"][0]["rejected_by"], serde_json::json!([1]));
+    assert_eq!(
+        json["jobs"][0]["filesystems"][0]["pruning"][0]["snapshots"][0]["rejected_by"],
+        serde_json::json!([{"rule": 1, "why": "it is not among the newest"}])
+    );
     place.run(&["plan", "none"]).failed_with("job \"none\" not defined in config\n");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().code, Some(0));

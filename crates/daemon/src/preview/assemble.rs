@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use config::types::{PushJob, SnapJob, Snapshotting};
 use jiff::Timestamp;
 use model::naming::SnapshotNaming;
-use model::plan::prune::{Decision, FilesystemPrunePlan, KeepRule, PruneSide, PruneView, plan_pruning};
+use model::plan::prune::{Decision, KeepRule, PruneSide, PruneView, SnapshotVerdict, verdicts};
 use model::plan::replication::{FilesystemAction, Step, plan_replication};
 use model::plan::snapshot::{SnapshotPlan, plan_snapshots};
 use model::view::View;
@@ -13,8 +13,8 @@ use model::{DatasetName, FilesystemFilter, VersionRef};
 
 use super::apply::{self, Sides};
 use super::report::{
-    FilesystemPreview, JobPreview, PruningPreview, ReplicationPreview, Side, SidePreview, Size, SnapshotPreview,
-    StepPreview, Summary, Verdict,
+    FilesystemPreview, JobPreview, PruningPreview, Rejected, ReplicationPreview, Side, SidePreview, Size,
+    SnapshotPreview, StepPreview, Summary, Verdict,
 };
 use crate::act::{local_views, receiver_views, sender_views};
 
@@ -179,8 +179,8 @@ impl Draft {
             Side::Receiver => PruneSide::Receiver,
             Side::Local => PruneSide::Local,
         };
-        for plan in plan_pruning(pruned, &views, rules).filesystems {
-            self.filesystem(&plan.name).pruning.push(pruning(side, &plan, rules));
+        for view in &views {
+            self.filesystem(&view.name).pruning.push(pruning(side, pruned, view, rules));
         }
     }
 }
@@ -215,27 +215,32 @@ fn step(step: &Step, there: bool) -> StepPreview {
     }
 }
 
-fn pruning(side: Side, plan: &FilesystemPrunePlan, rules: &[KeepRule]) -> PruningPreview {
-    let decided = plan.versions.iter().zip(&plan.decisions).filter(|(version, _)| version.is_snapshot());
-    let verdicts = decided.map(|(version, decision)| Verdict {
-        name: version.name.to_string(),
-        creation: version.creation.to_timestamp().to_string(),
-        destroy: *decision == Decision::Destroy,
-        why: why(*decision, rules),
-        kept_by: match decision {
-            Decision::KeptByRule(index) => Some(u32::from(*index).saturating_add(1)),
-            _ => None,
-        },
-        rejected_by: match decision {
-            Decision::Destroy => (1..).take(rules.len()).collect(),
-            _ => Vec::new(),
-        },
-    });
-    PruningPreview { side, skipped: plan.skip.map(|skip| skip.to_string()), snapshots: verdicts.collect() }
+fn pruning(side: Side, pruned: PruneSide, view: &PruneView, rules: &[KeepRule]) -> PruningPreview {
+    let snapshots = verdicts(pruned, view, rules).into_iter().map(|one| verdict(one, rules)).collect();
+    PruningPreview { side, skipped: view.skip.map(|skip| skip.to_string()), snapshots }
+}
+
+fn verdict(of: SnapshotVerdict, rules: &[KeepRule]) -> Verdict {
+    let place = |index: u16| u32::from(index).saturating_add(1);
+    let rejected = of.rejected_by.iter().map(|(index, why)| Rejected { rule: place(*index), why: why.to_string() });
+    let rejected_by: Vec<Rejected> = rejected.collect();
+    Verdict {
+        name: of.version.name.to_string(),
+        creation: of.version.creation.to_timestamp().to_string(),
+        destroy: of.decision == Decision::Destroy,
+        why: why(of.decision, rules, &rejected_by),
+        kept_by: of.kept_by.iter().map(|index| place(*index)).collect(),
+        rejected_by,
+    }
 }
 
 /// The decision in words, without the verdict that begins them.
-fn why(decision: Decision, rules: &[KeepRule]) -> String {
+fn why(decision: Decision, rules: &[KeepRule], rejected: &[Rejected]) -> String {
     let words = decision.explain(rules).to_string();
-    words.split_once(": ").map_or(words.clone(), |(_, why)| why.to_owned())
+    let why = words.split_once(": ").map_or(words.as_str(), |(_, why)| why);
+    if decision != Decision::Destroy {
+        return why.to_owned();
+    }
+    let rejected: Vec<String> = rejected.iter().map(|Rejected { rule, why }| format!("{rule}. {why}")).collect();
+    format!("{why}: {}", rejected.join(", "))
 }

@@ -29,7 +29,7 @@ use crate::limits::{PREVIEW_ESTIMATES, PREVIEW_ESTIMATING, PREVIEW_LOOK};
 use assemble::Sizeable;
 
 pub use report::{
-    FilesystemPreview, JobPreview, Preview, PruningPreview, ReplicationPreview, Side, SidePreview, Size,
+    FilesystemPreview, JobPreview, Preview, PruningPreview, Rejected, ReplicationPreview, Side, SidePreview, Size,
     SnapshotPreview, StepPreview, Summary, VERSION, Verdict,
 };
 

@@ -162,10 +162,19 @@ pub struct Verdict {
     pub destroy: bool,
     /// Which rule keeps it, or what else; or that no rule does.
     pub why: String,
-    /// The place of the first rule that keeps it, from 1.
-    pub kept_by: Option<u32>,
-    /// The places of the rules that let it go, if it is destroyed: all of them.
-    pub rejected_by: Vec<u32>,
+    /// The places of the rules that keep it.
+    pub kept_by: Vec<u32>,
+    /// The rules that let it go; all of them if it is destroyed.
+    pub rejected_by: Vec<Rejected>,
+}
+
+/// A rule that lets a snapshot go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// Its place.
+    pub rule: u32,
+    /// Why.
+    pub why: String,
 }
 
 /// Numbers for a line at the end.

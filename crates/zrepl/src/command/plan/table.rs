@@ -263,7 +263,7 @@ mod tests {
 
     fn verdict(name: &str, destroy: bool, why: &str) -> Verdict {
         let (name, why) = (name.to_owned(), why.to_owned());
-        Verdict { name, creation: String::new(), destroy, why, kept_by: None, rejected_by: Vec::new() }
+        Verdict { name, creation: String::new(), destroy, why, kept_by: Vec::new(), rejected_by: Vec::new() }
     }
 
     fn example() -> Preview {
