@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Signal { operation, job } => command::signal::run(config, operation, &job),
         Command::Version { show } => command::version::run(config, show),
         Command::Plan(plan) => command::plan::run(config, &plan),
+        Command::Simulate(simulate) => command::simulate::run(config, &simulate),
         Command::Test(Test::Filesystems(test)) => command::test::filesystems(config, &test),
     };
     match result {

@@ -411,3 +411,44 @@ fn a_plan_comes_from_the_daemon_or_without_one_and_changes_nothing() {
     let asked = fs::read_to_string(place.path("bin/zfs.asked")).unwrap();
     assert!(asked.lines().all(|verb| ["get", "list"].contains(&verb)), "{asked}");
 }
+
+#[test]
+fn a_policy_is_played_without_a_daemon_or_a_pool() {
+    let place = Place::new("echo asked >> \"$0.asked\"; exit 1");
+    place.run(&["simulate", "snap", "--for", "1d"]).failed_with("job \"snap\" takes no snapshots by itself");
+    place.run(&["simulate", "--for", "1d"]).failed_with("no job takes snapshots by itself");
+    place.configure(
+        "  - {name: snap, type: snap, filesystems: {'p<': true}, snapshotting: {type: periodic, prefix: z_, interval: 1h}, \
+         pruning: {keep: [{type: last_n, count: 3}]}}\n  - {name: push, type: push, \
+         connect: {type: local, listener_name: l, client_identity: me}, filesystems: {'p<': true}, \
+         snapshotting: {type: periodic, prefix: z_, interval: 10m}, pruning: {keep_sender: [{type: not_replicated}, \
+         {type: last_n, count: 2}], keep_receiver: [{type: last_n, count: 9}]}}\n  - {name: sink, type: sink, root_fs: q, \
+         serve: {type: local, listener_name: l}}",
+    );
+    let words = ["simulate", "--for", "12h", "--from", "2024-05-14"];
+    let both = place.run(&words);
+    assert_eq!((both.code, both.err.as_str()), (Some(0), ""));
+    assert!(
+        both.out.starts_with("job snap: 13 snapshots from 2024-05-14T00:00:00Z to 2024-05-14T12:00:00Z\n"),
+        "{both:?}"
+    );
+    assert!(both.out.contains("\njob push: 73 snapshots from "), "{both:?}");
+    assert!(both.out.lines().all(|line| line.chars().count() <= 80), "{both:?}");
+    let words = [&words[..], &["push", "--side", "receiver"]].concat();
+    let one = place.run(&words);
+    assert!(one.out.contains("left on the receiver side at the end: 9\n") && !one.out.contains("sender"), "{one:?}");
+    let json = place.run(&[&words[..], &["--format", "json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    let job = &json["jobs"][0];
+    assert_eq!((&json["version"], job["rounds"].as_array().unwrap().len()), (&1.into(), 73));
+    assert_eq!(job["end"]["sides"][0]["snapshots"].as_array().unwrap().len(), 9);
+    assert_eq!(
+        job["rounds"][9]["destroyed"][0]["rejected_by"],
+        serde_json::json!([{"rule": 1, "why": "it is not among the newest"}])
+    );
+    place.run(&["simulate", "snap", "--for", "1d", "--side", "sender"]).failed_with("does not replicate");
+    place.run(&["simulate", "sink", "--for", "1d"]).failed_with("takes no snapshots by itself");
+    place.run(&["simulate", "none", "--for", "1d"]).failed_with("job \"none\" not defined in config\n");
+    place.run(&["simulate", "--for", "9"]).failed_with("it has no unit");
+    assert!(!place.path("bin/zfs.asked").exists(), "no pool is looked at");
+}
