@@ -20,8 +20,8 @@ use model::plan::prune::PruneSide;
 use model::plan::replication::FilesystemAction;
 use model::{DatasetName, HoldTag, UnixTime, VersionName};
 use tokio::sync::Notify;
+use zfs::Snapshot;
 use zfs::fake::{FakeHost, FakeZfs, PoolState};
-use zfs::{Snapshot, Zfs};
 
 fn dataset(name: &str) -> DatasetName {
     DatasetName::parse(name).unwrap()
