@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::daemon::Shared;
 use crate::dispatch::Operation;
 use crate::limits::{ACCEPT_PAUSE, CONTROL_CONNECTION, CONTROL_CONNECTIONS, CONTROL_REQUEST, CONTROL_REQUEST_BYTES};
+use crate::preview::Wish;
 use crate::report::{Status, Version};
 
 pub use socket::{Socket, SocketError};
@@ -84,6 +85,7 @@ fn router(shared: Shared) -> Router {
         .route("/version", any(version))
         .route("/status", any(status))
         .route("/signal", any(signal))
+        .route("/plan", any(plan))
         .fallback(|| async { text(StatusCode::NOT_FOUND, "404 page not found\n") })
         .with_state(shared)
 }
@@ -129,14 +131,44 @@ impl Write for Pieces {
     }
 }
 
-async fn signal(State(shared): State<Shared>, body: Body) -> Response {
-    let body = tokio::time::timeout(CONTROL_REQUEST, axum::body::to_bytes(body, CONTROL_REQUEST_BYTES)).await;
-    let request = match body {
-        Ok(Ok(bytes)) => Request::parse(&bytes),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("the request was not complete after {CONTROL_REQUEST:?}")),
+/// Plans what the next invocations would do: `{"Job": name or "", "Estimate": bool}`. Not of zrepl.
+async fn plan(State(shared): State<Shared>, body: Body) -> Response {
+    let wish = match bytes(body).await.and_then(|bytes| PlanRequest::parse(&bytes)) {
+        Ok(PlanRequest { job, estimate }) => Wish { job: (!job.is_empty()).then_some(job), estimate },
+        Err(problem) => return text(StatusCode::BAD_REQUEST, problem),
     };
-    let Request { name, op } = match request {
+    let preview = shared.preview(&wish).await.map_err(|error| error.to_string());
+    match preview.and_then(|preview| serde_json::to_string(&preview).map_err(|error| error.to_string())) {
+        Ok(json) => text(StatusCode::OK, json + "\n"),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error),
+    }
+}
+
+/// What `/plan` is asked.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct PlanRequest {
+    job: String,
+    #[serde(default)]
+    estimate: bool,
+}
+
+impl PlanRequest {
+    fn parse(body: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(body).map_err(|error| error.to_string())
+    }
+}
+
+/// A request's body.
+async fn bytes(body: Body) -> Result<Bytes, String> {
+    match tokio::time::timeout(CONTROL_REQUEST, axum::body::to_bytes(body, CONTROL_REQUEST_BYTES)).await {
+        Ok(read) => read.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the request was not complete after {CONTROL_REQUEST:?}")),
+    }
+}
+
+async fn signal(State(shared): State<Shared>, body: Body) -> Response {
+    let Request { name, op } = match bytes(body).await.and_then(|bytes| Request::parse(&bytes)) {
         Ok(request) => request,
         Err(problem) => return text(StatusCode::BAD_REQUEST, problem),
     };

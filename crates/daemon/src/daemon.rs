@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::Config;
+use config::types::Job;
 use model::event::What;
 use model::{JobName, event};
 use thiserror::Error;
@@ -21,6 +22,7 @@ use crate::events::{Events, Reader};
 use crate::job;
 use crate::limits;
 use crate::not_yet::not_yet;
+use crate::preview::{Preview, Wish, WishError, preview};
 use crate::report::{Status, StatusFold};
 use crate::tasks::Tasks;
 use crate::tuning::Tuning;
@@ -96,12 +98,22 @@ pub(crate) struct Shared {
     /// Cancelled when the jobs shall end.
     pub jobs: CancellationToken,
     pub status: Arc<StatusFold>,
+    /// The configuration's jobs, for previews.
+    pub configured: Arc<[Job]>,
+    /// One preview at a time: each lists whole pools.
+    previewing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Shared {
     /// The status report as it is now.
     pub(crate) fn status(&self) -> Status {
         self.status.status(self.world.zfs.running(), &self.world.tuning)
+    }
+
+    /// What the next invocations would do.
+    pub(crate) async fn preview(&self, wish: &Wish) -> Result<Preview, WishError> {
+        let _one_at_a_time = self.previewing.lock().await;
+        preview(&self.configured, &self.world, wish).await
     }
 }
 
@@ -130,7 +142,17 @@ impl Daemon {
         let events = Events::new(world.clock.clone(), readers.collect());
         let (jobs, end_services) = (CancellationToken::new(), CancellationToken::new());
         let (dispatch, mut dispatcher) = Dispatch::new(events.clone(), jobs.clone());
-        let shared = Shared { world, events, dispatch, tasks: Tasks::default(), jobs, status };
+        let configured = config.jobs.clone().into();
+        let shared = Shared {
+            world,
+            events,
+            dispatch,
+            tasks: Tasks::default(),
+            jobs,
+            status,
+            configured,
+            previewing: Arc::default(),
+        };
         let services = Tasks::default();
 
         shared.events.tell(What::DaemonStarted { version: crate::VERSION.to_owned() });
@@ -172,6 +194,14 @@ impl Daemon {
     /// See [`SignalError`].
     pub async fn snapshot(&self, job: &str) -> Result<(), SignalError> {
         self.shared.dispatch.signal(job, Operation::Snapshot).await
+    }
+
+    /// What the next invocations would do; see [`preview`].
+    ///
+    /// # Errors
+    /// See [`WishError`].
+    pub async fn preview(&self, wish: &Wish) -> Result<Preview, WishError> {
+        self.shared.preview(wish).await
     }
 
     /// The status report as it is now.

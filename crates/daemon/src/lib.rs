@@ -15,6 +15,7 @@ pub mod hooks;
 mod job;
 pub mod limits;
 mod not_yet;
+pub mod preview;
 pub mod report;
 pub mod signals;
 mod tasks;

@@ -60,6 +60,16 @@ pub const DISPATCH_QUEUE: usize = 64;
 /// cost a report's worth of work.
 pub const CONTROL_CONNECTIONS: usize = 32;
 
+/// How long a preview waits for a side to be listed: less than the client of the control socket waits
+/// for its answer, also if sizes are asked for afterwards.
+pub const PREVIEW_LOOK: Duration = Duration::from_secs(15);
+
+/// How long a preview asks for the sizes of streams; what is not known then stays unknown.
+pub const PREVIEW_ESTIMATING: Duration = Duration::from_secs(10);
+
+/// Streams of a job whose sizes a preview asks for, each with a process.
+pub const PREVIEW_ESTIMATES: usize = 200;
+
 /// Largest request on the control socket, in bytes. A signal is a job name and a verb.
 pub const CONTROL_REQUEST_BYTES: usize = 64 * 1024;
 

@@ -33,6 +33,12 @@ impl Client {
         Ok(Client { socket })
     }
 
+    /// Whether somebody listens; the error says why not and what to do.
+    pub(crate) async fn reach(&self) -> Result<()> {
+        let reached = UnixStream::connect(&self.socket).await;
+        reached.map(|_| ()).map_err(|error| unreachable(&self.socket, &error))
+    }
+
     /// Asks for something and hands the answer to `take`, piece by piece.
     pub(crate) async fn ask(
         &self,

@@ -2,8 +2,11 @@
 
 pub(crate) mod configcheck;
 pub(crate) mod daemon;
+pub(crate) mod plan;
 pub(crate) mod signal;
+pub(crate) mod simulate;
 pub(crate) mod status;
+pub(crate) mod test;
 pub(crate) mod version;
 
 use std::future::Future;

@@ -1,8 +1,12 @@
 //! The words of the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
 /// Snapshots ZFS datasets on a schedule, replicates them, and prunes them by policy.
 #[derive(Debug, Parser)]
@@ -36,7 +40,14 @@ pub(crate) enum Command {
     Daemon,
     /// Check the configuration; silent if it can be used
     #[command(after_help = "Example:\n  zrepl configcheck --config ./zrepl.yml && systemctl restart zrepl")]
-    Configcheck,
+    Configcheck {
+        /// Fail on warnings too: what is legal and probably not meant
+        #[arg(long)]
+        strict: bool,
+        /// Accepted for zrepl's sake: no certificates are looked at
+        #[arg(long)]
+        skip_cert_check: bool,
+    },
     /// Show what the daemon is doing
     #[command(
         after_help = "Example:\n  zrepl status --mode raw | jq '.Jobs.backup_home.push.Replication.Attempts[-1]'"
@@ -66,6 +77,151 @@ Examples:
         #[arg(long, value_enum)]
         show: Option<Side>,
     },
+    /// Show what the next invocation of a job would snapshot, send and destroy; changes nothing
+    ///
+    /// Sends are planned as if the snapshots had been taken, pruning as if the sends had arrived. The
+    /// running daemon is asked if there is one.
+    #[command(after_help = "\
+Examples:
+  zrepl plan backup_home
+  zrepl plan --format summary
+  zrepl plan --format json | jq '.jobs[].total'")]
+    Plan(Plan),
+    /// Show which snapshots a job's policy would leave in the course of time; touches no pool
+    ///
+    /// One filesystem is imagined, empty at first, and a daemon that always runs; a push job's
+    /// receiver gets every snapshot at once.
+    #[command(after_help = "\
+Examples:
+  zrepl simulate backup_home --for 90d
+  zrepl simulate backup_home --for 2w --from 2024-05-14 --side receiver
+  zrepl simulate --for 1y --format json")]
+    Simulate(Simulate),
+    /// Try what a configuration means
+    #[command(subcommand)]
+    Test(Test),
+}
+
+/// What to plan, and how to show it.
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// The job's name [default: all jobs]
+    pub job: Option<String>,
+    /// How to show it
+    #[arg(long, value_enum, default_value_t = PlanFormat::Table)]
+    pub format: PlanFormat,
+    /// Do not ask ZFS how large the sends would be
+    #[arg(long)]
+    pub no_estimate: bool,
+}
+
+/// How to show a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlanFormat {
+    /// Every snapshot, send and decision
+    Table,
+    /// All of it as JSON
+    Json,
+    /// A line per filesystem
+    Summary,
+}
+
+/// What to simulate, and how to show it.
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    /// The job's name [default: all jobs that take snapshots]
+    pub job: Option<String>,
+    /// How long, such as 12h, 90d, 6w or 1y
+    #[arg(long = "for", value_name = "TIME", value_parser = span)]
+    pub length: Duration,
+    /// When it begins: a date, which begins at midnight UTC, or a time such as 2024-05-14T12:00:00Z
+    /// [default: now]
+    #[arg(long, value_name = "DATE", value_parser = moment)]
+    pub from: Option<Timestamp>,
+    /// Show one side of a job that replicates
+    #[arg(long, value_enum)]
+    pub side: Option<PruneSide>,
+    /// How to show it
+    #[arg(long, value_enum, default_value_t = SimulateFormat::Timeline)]
+    pub format: SimulateFormat,
+}
+
+/// A side of a job that replicates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PruneSide {
+    /// The one that sends
+    Sender,
+    /// The one that receives
+    Receiver,
+}
+
+/// How to show a simulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SimulateFormat {
+    /// How many snapshots of which age there are over time, and which are left
+    Timeline,
+    /// All of it as JSON
+    Json,
+}
+
+/// A whole number and a unit.
+fn span(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len()));
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        "y" => 365 * 86_400,
+        "" => return Err("it has no unit: write s, m, h, d, w or y after the number".to_owned()),
+        _ => return Err(format!("{unit:?} is no unit: write s, m, h, d, w or y")),
+    };
+    let length = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds));
+    match length.filter(|seconds| (1..=MAX_SPAN).contains(seconds)) {
+        Some(seconds) => Ok(Duration::from_secs(seconds)),
+        None => Err("it is not between 1s and 100y".to_owned()),
+    }
+}
+
+/// Longer than anybody keeps snapshots.
+const MAX_SPAN: u64 = 100 * 365 * 86_400;
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let wrong = |_| "it is neither a date such as 2024-05-14 nor a time such as 2024-05-14T12:00:00Z".to_owned();
+    match text.parse::<Date>() {
+        Ok(date) if text.len() == 10 => date.to_zoned(TimeZone::UTC).map(|at| at.timestamp()).map_err(wrong),
+        _ => text.parse().map_err(wrong),
+    }
+}
+
+/// What to try.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Test {
+    /// Which filesystems a job is about
+    #[command(after_help = "\
+Examples:
+  zrepl test filesystems --job backup_home --all --explain
+  zrepl test filesystems --job backup_home --input tank/home")]
+    Filesystems(FilesystemsTest),
+}
+
+/// Which filesystems to try on which job's filter.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub(crate) struct FilesystemsTest {
+    /// The job's name
+    #[arg(long)]
+    pub job: String,
+    /// All filesystems and volumes of this machine
+    #[arg(long, group = "which")]
+    pub all: bool,
+    /// One name, which need not exist
+    #[arg(long, value_name = "FS", group = "which")]
+    pub input: Option<String>,
+    /// Say in the third column which entry of the filter decides
+    #[arg(long)]
+    pub explain: bool,
 }
 
 /// How to show the status.
@@ -128,6 +284,22 @@ mod tests {
             &["zrepl", "status", "--mode", "loud"],
         ] {
             assert!(CommandLine::try_parse_from(words).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn spans_have_units_and_moments_are_dates_or_times() {
+        for (text, seconds) in [("90d", 7_776_000), ("1s", 1), ("2w", 1_209_600), ("100y", MAX_SPAN), ("12h", 43_200)] {
+            assert_eq!(span(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "90", "d", "0d", "-1d", "1.5h", "1q", "1dd", "101y", "99999999999999999999s", "1\u{e9}"] {
+            assert!(span(text).is_err(), "{text}");
+        }
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        assert_eq!(moment("2024-05-14"), Ok(at("2024-05-14T00:00:00Z")));
+        assert_eq!(moment("2024-05-14T12:00:00+02:00"), Ok(at("2024-05-14T10:00:00Z")));
+        for text in ["", "yesterday", "2024-13-01", "2024-05-14T12:00:00"] {
+            assert!(moment(text).is_err(), "{text}");
         }
     }
 }

@@ -355,3 +355,139 @@ fn words_for_what_cannot_be_signalled() {
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().code, Some(0));
 }
+
+#[test]
+fn a_strict_check_fails_on_warnings() {
+    let place = Place::new("exit 1");
+    assert!(place.run(&["configcheck", "--strict", "--skip-cert-check"]).is_silent());
+    let sink = "  - {name: SINK, type: sink, root_fs: p/ROOT, serve: {type: local, listener_name: SINK}}";
+    let sinks = [("one", "x"), ("two", "x/y")].map(|(name, root)| sink.replace("SINK", name).replace("ROOT", root));
+    place.configure(&sinks.join("\n"));
+    let lenient = place.run(&["configcheck"]);
+    assert!(lenient.code == Some(0) && lenient.err.contains("warning"), "{lenient:?}");
+    let strict = place.run(&["configcheck", "--strict"]);
+    strict.failed_with("1 warning, which a strict check does not let pass\n");
+    assert!(strict.err.starts_with(&lenient.err), "{strict:?}");
+}
+
+#[test]
+fn filesystems_are_tested_by_name_and_from_a_listing() {
+    let place = Place::new(
+        r"[ $1 = get ] || exit 0; for f in p p/a p/a/tmp q; do printf '%s\ttype\tfilesystem\t-\n%s\tkeystatus\t-\t-\n' $f $f; done",
+    );
+    let snap = "  - {name: snap, type: snap, filesystems: {'p<': true, 'p/a/tmp': false}, \
+                snapshotting: {type: manual}, pruning: {keep: [{type: last_n, count: 1}]}}";
+    let sink = "  - {name: sink, type: sink, root_fs: q, serve: {type: local, listener_name: l}}";
+    place.configure(&format!("{snap}\n{sink}"));
+    let test = |words: &[&str]| place.run(&[&["test", "filesystems", "--job"], words].concat());
+    let said = |out: &str| (Some(0), out.to_owned(), String::new());
+    let transcript = |words: &[&str]| {
+        let Transcript { code, out, err } = test(words);
+        (code, out, err)
+    };
+    assert_eq!(transcript(&["snap", "--input", "p/x"]), said("ACCEPT\tp/x\t\n"));
+    assert_eq!(transcript(&["snap", "--input", "other"]), said("REJECT\tother\t\n"));
+    assert_eq!(
+        transcript(&["snap", "--input", "p/a/tmp", "--explain"]),
+        said("REJECT\tp/a/tmp\tentry \"p/a/tmp\": false\n")
+    );
+    assert_eq!(transcript(&["snap", "--input", "other", "--explain"]), said("REJECT\tother\tno entry covers it\n"));
+    assert_eq!(transcript(&["snap", "--all"]), said("ACCEPT\tp\t\nACCEPT\tp/a\t\nREJECT\tp/a/tmp\t\nREJECT\tq\t\n"));
+    let bad = test(&["snap", "--input", "p//x"]);
+    assert!(bad.code == Some(1) && bad.out.starts_with("ERROR\tp//x\t"), "{bad:?}");
+    test(&["none", "--all"]).failed_with("job \"none\" not defined in config\n");
+    test(&["sink", "--all"]).failed_with("job \"sink\" does not have filesystems filter");
+    test(&["snap"]).failed_with("required");
+    test(&["snap", "--all", "--input", "p"]).failed_with("cannot be used with");
+}
+
+/// A `zfs` with a filesystem of three snapshots that writes down what it is asked.
+const THREE_SNAPSHOTS: &str = r#"
+echo "$1" >> "$0.asked"
+case "$1" in
+    get) printf 'p/a\ttype\tfilesystem\t-\np/a\tkeystatus\t-\t-\n';;
+    list) for n in 1 2 3; do printf 'p/a@s%s\t%s\t%s\t171568800%s\t0\n' $n $n $n $n; done;;
+    *) exit 1;;
+esac"#;
+
+#[test]
+fn a_plan_comes_from_the_daemon_or_without_one_and_changes_nothing() {
+    let place = Place::new(THREE_SNAPSHOTS);
+    place.configure(
+        "  - {name: snap, type: snap, filesystems: {'p/a<': true}, snapshotting: {type: manual}, \
+         pruning: {keep: [{type: last_n, count: 1}]}}",
+    );
+    let alone = place.run(&["plan", "snap"]);
+    assert_eq!(alone.code, Some(0), "{alone:?}");
+    assert!(alone.err.starts_with("planned by this program, without a daemon: cannot reach"), "{alone:?}");
+    let (head, table) = alone.out.split_once('\n').unwrap();
+    assert!(head.starts_with("job snap (snap), planned at 20"), "{head}");
+    assert_eq!(
+        table,
+        "  takes no snapshots by itself\n  local keeps: 1. last_n 1\n\n\
+         p/a: 2 snapshots destroyed\n\
+         \u{20} destroy  local  @s1    no rule keeps it: 1. it is not among the newest\n\
+         \u{20} destroy  local  @s2    no rule keeps it: 1. it is not among the newest\n\
+         \u{20} keep     local  @s3    rule 1, last_n 1\n\n\
+         total of 1 filesystem: 2 snapshots destroyed\n"
+    );
+
+    let daemon = place.daemon();
+    let asked = place.run(&["plan", "snap"]);
+    assert_eq!((asked.code, asked.err.as_str()), (Some(0), "planned by the running daemon\n"));
+    assert_eq!(asked.out.split_once('\n').unwrap().1, table);
+    let summary = place.run(&["plan", "--format", "summary"]);
+    assert!(summary.out.contains("\n  p/a  2 snapshots destroyed\n"), "{summary:?}");
+    let json: serde_json::Value = serde_json::from_str(&place.run(&["plan", "--format", "json"]).out).unwrap();
+    assert_eq!((&json["version"], &json["jobs"][0]["total"]["destroys"]), (&1.into(), &2.into()));
+    assert_eq!(
+        json["jobs"][0]["filesystems"][0]["pruning"][0]["snapshots"][0]["rejected_by"],
+        serde_json::json!([{"rule": 1, "why": "it is not among the newest"}])
+    );
+    place.run(&["plan", "none"]).failed_with("job \"none\" not defined in config\n");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code, Some(0));
+    let asked = fs::read_to_string(place.path("bin/zfs.asked")).unwrap();
+    assert!(asked.lines().all(|verb| ["get", "list"].contains(&verb)), "{asked}");
+}
+
+#[test]
+fn a_policy_is_played_without_a_daemon_or_a_pool() {
+    let place = Place::new("echo asked >> \"$0.asked\"; exit 1");
+    place.run(&["simulate", "snap", "--for", "1d"]).failed_with("job \"snap\" takes no snapshots by itself");
+    place.run(&["simulate", "--for", "1d"]).failed_with("no job takes snapshots by itself");
+    place.configure(
+        "  - {name: snap, type: snap, filesystems: {'p<': true}, snapshotting: {type: periodic, prefix: z_, interval: 1h}, \
+         pruning: {keep: [{type: last_n, count: 3}]}}\n  - {name: push, type: push, \
+         connect: {type: local, listener_name: l, client_identity: me}, filesystems: {'p<': true}, \
+         snapshotting: {type: periodic, prefix: z_, interval: 10m}, pruning: {keep_sender: [{type: not_replicated}, \
+         {type: last_n, count: 2}], keep_receiver: [{type: last_n, count: 9}]}}\n  - {name: sink, type: sink, root_fs: q, \
+         serve: {type: local, listener_name: l}}",
+    );
+    let words = ["simulate", "--for", "12h", "--from", "2024-05-14"];
+    let both = place.run(&words);
+    assert_eq!((both.code, both.err.as_str()), (Some(0), ""));
+    assert!(
+        both.out.starts_with("job snap: 13 snapshots from 2024-05-14T00:00:00Z to 2024-05-14T12:00:00Z\n"),
+        "{both:?}"
+    );
+    assert!(both.out.contains("\njob push: 73 snapshots from "), "{both:?}");
+    assert!(both.out.lines().all(|line| line.chars().count() <= 80), "{both:?}");
+    let words = [&words[..], &["push", "--side", "receiver"]].concat();
+    let one = place.run(&words);
+    assert!(one.out.contains("left on the receiver side at the end: 9\n") && !one.out.contains("sender"), "{one:?}");
+    let json = place.run(&[&words[..], &["--format", "json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    let job = &json["jobs"][0];
+    assert_eq!((&json["version"], job["rounds"].as_array().unwrap().len()), (&1.into(), 73));
+    assert_eq!(job["end"]["sides"][0]["snapshots"].as_array().unwrap().len(), 9);
+    assert_eq!(
+        job["rounds"][9]["destroyed"][0]["rejected_by"],
+        serde_json::json!([{"rule": 1, "why": "it is not among the newest"}])
+    );
+    place.run(&["simulate", "snap", "--for", "1d", "--side", "sender"]).failed_with("does not replicate");
+    place.run(&["simulate", "sink", "--for", "1d"]).failed_with("takes no snapshots by itself");
+    place.run(&["simulate", "none", "--for", "1d"]).failed_with("job \"none\" not defined in config\n");
+    place.run(&["simulate", "--for", "9"]).failed_with("it has no unit");
+    assert!(!place.path("bin/zfs.asked").exists(), "no pool is looked at");
+}

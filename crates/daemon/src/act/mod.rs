@@ -10,3 +10,4 @@ mod step;
 mod tally;
 
 pub use invocation::{Invocation, LocalInvocation, prune_local, replicate_and_prune};
+pub(crate) use pruning::{local_views, receiver_views, sender_views};

@@ -103,7 +103,7 @@ impl Prune<'_> {
 /// The sender as pruning sees it. Without a receiver's view the cursor alone says what it has; where
 /// there is none either (a job that guarantees nothing keeps none), nothing is pruned until the receiver
 /// can be listed again.
-pub(super) fn sender_views(sender: &View, receiver: Option<&View>) -> Vec<PruneView> {
+pub(crate) fn sender_views(sender: &View, receiver: Option<&View>) -> Vec<PruneView> {
     let base_unknown = |view: &FilesystemView| receiver.is_none() && cursor(view) == CursorView::Missing;
     let views = sender.filesystems.iter().map(|(name, view)| {
         let there = receiver.and_then(|receiver| receiver.filesystems.get(name));
@@ -119,7 +119,7 @@ pub(super) fn sender_views(sender: &View, receiver: Option<&View>) -> Vec<PruneV
 }
 
 /// The receiver as pruning sees it.
-pub(super) fn receiver_views(sender: &View, receiver: &View) -> Vec<PruneView> {
+pub(crate) fn receiver_views(sender: &View, receiver: &View) -> Vec<PruneView> {
     let views = receiver.filesystems.iter().map(|(name, view)| {
         let there = sender.filesystems.get(name);
         PruneView {
@@ -134,7 +134,7 @@ pub(super) fn receiver_views(sender: &View, receiver: &View) -> Vec<PruneView> {
 }
 
 /// The only side of a job that does not replicate.
-pub(super) fn local_views(view: &View) -> Vec<PruneView> {
+pub(crate) fn local_views(view: &View) -> Vec<PruneView> {
     let views = view.filesystems.iter().map(|(name, view)| PruneView {
         name: name.clone(),
         skip: skip_placeholder(view),

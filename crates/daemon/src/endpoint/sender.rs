@@ -42,6 +42,13 @@ pub struct SendPolicy {
     pub flags: SendFlags,
 }
 
+impl SendPolicy {
+    /// The options of the streams, with what the policy on encryption makes of them.
+    pub(crate) fn effective_flags(self) -> SendFlags {
+        SendFlags { raw: self.flags.raw || self.encrypted, ..self.flags }
+    }
+}
+
 /// The sending half of a replication.
 pub struct Sender {
     side: Side,
@@ -135,7 +142,7 @@ impl Sender {
                 }),
             }
         }
-        let flags = SendFlags { raw: self.send.flags.raw || self.send.encrypted, ..self.send.flags };
+        let flags = self.send.effective_flags();
         let source = SendSource::Snapshot { from: request.from.clone(), to: request.to.clone(), flags };
         let args = SendArgs { dataset: request.filesystem.clone(), source };
         let stream = self.side.zfs.send(&args).await.map_err(|error| refused(&error))?;

@@ -2,9 +2,9 @@
 
 mod cron;
 mod periodic;
-mod push;
-mod sink;
-mod snap;
+pub(crate) mod push;
+pub(crate) mod sink;
+pub(crate) mod snap;
 mod snapshotter;
 
 use std::future::Future;
@@ -30,7 +30,7 @@ pub(crate) fn start(job: Job, shared: &Shared) -> Slot {
         Job::Push(job) => push::start(job, shared),
         Job::Sink(job) => sink::start(job, shared),
         Job::Snap(job) => snap::start(job, shared),
-        Job::Pull(_) | Job::Source(_) => Slot::Passive,
+        Job::Pull(_) | Job::Source(_) => Slot::passive(),
     }
 }
 

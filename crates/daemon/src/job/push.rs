@@ -9,15 +9,15 @@ use wire::{Connector, Endpoint};
 
 use super::Context;
 use crate::act::{Invocation, replicate_and_prune};
-use crate::daemon::Shared;
+use crate::daemon::{Shared, World};
 use crate::dispatch::{Slot, Start};
 use crate::endpoint::{SendPolicy, Sender, SenderConfig};
 
 pub(super) fn start(job: PushJob, shared: &Shared) -> Slot {
-    let Connect::Local(connect) = &job.connect else { return Slot::Passive };
+    let Connect::Local(connect) = &job.connect else { return Slot::passive() };
     let context = Context::new(&job.name, shared);
     let sender: Arc<dyn Endpoint> = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
-    let receiver = receiver(&job.name, connect, shared);
+    let receiver = receiver(&job.name, connect, &shared.world);
     let snapshots = context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
     let prepare = clean_stale_protections(context.clone(), Arc::clone(&sender));
     let invocations = context.clone();
@@ -40,7 +40,8 @@ pub(super) fn start(job: PushJob, shared: &Shared) -> Slot {
     slot.with(snapshots)
 }
 
-fn sender_config(job: &PushJob) -> SenderConfig {
+/// What the job's sender is made of.
+pub(crate) fn sender_config(job: &PushJob) -> SenderConfig {
     SenderConfig { job: job.name.clone(), filesystems: job.filesystems.clone(), send: send_policy(&job.send) }
 }
 
@@ -58,10 +59,11 @@ fn send_policy(send: &SendOptions) -> SendPolicy {
     }
 }
 
-fn receiver(job: &JobName, connect: &LocalConnect, shared: &Shared) -> Arc<dyn Connector> {
+/// The job's way to its sink.
+pub(crate) fn receiver(job: &JobName, connect: &LocalConnect, world: &World) -> Arc<dyn Connector> {
     let connector =
-        shared.world.network.connector(&connect.listener_name, connect.client_identity.clone(), connect.dial_timeout);
-    (shared.world.connector)(job, Arc::new(connector))
+        world.network.connector(&connect.listener_name, connect.client_identity.clone(), connect.dial_timeout);
+    (world.connector)(job, Arc::new(connector))
 }
 
 /// Removes what a crash left behind. A failure only leaves it where it is.

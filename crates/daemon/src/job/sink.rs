@@ -11,7 +11,7 @@ use crate::dispatch::Slot;
 use crate::endpoint::{ReceiverConfig, Sink};
 
 pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
-    let Serve::Local(serve) = &job.serve else { return Slot::Passive };
+    let Serve::Local(serve) = &job.serve else { return Slot::passive() };
     let context = Context::new(&job.name, shared);
     let service = Sink::new(Arc::clone(&context.zfs), context.events.clone(), receiver_config(&job));
     // Served before the first push job looks for it.
@@ -33,7 +33,8 @@ pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
     Slot::passive()
 }
 
-fn receiver_config(job: &SinkJob) -> ReceiverConfig {
+/// What the job's receivers are made of.
+pub(crate) fn receiver_config(job: &SinkJob) -> ReceiverConfig {
     ReceiverConfig {
         job: job.name.clone(),
         root: job.root_fs.clone(),

@@ -27,6 +27,6 @@ pub(super) fn start(job: SnapJob, shared: &Shared) -> Slot {
 }
 
 /// Nothing is ever sent.
-fn sender_config(job: &SnapJob) -> SenderConfig {
+pub(crate) fn sender_config(job: &SnapJob) -> SenderConfig {
     SenderConfig { job: job.name.clone(), filesystems: job.filesystems.clone(), send: SendPolicy::default() }
 }

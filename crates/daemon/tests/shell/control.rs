@@ -112,6 +112,24 @@ async fn signals_are_carried_out_or_refused_in_zrepl_s_words() {
 }
 
 #[tokio::test]
+async fn plans_are_made_for_a_job_or_for_all() {
+    let served = Served::new();
+    served.lab.snapshot("s1").await;
+    for body in [r#"{"Job":"push","Estimate":true}"#, r#"{"Job":""}"#] {
+        let (status, body) = served.ask("POST", "/plan", body).await;
+        assert_eq!(status, OK, "{body}");
+        let plan: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((&plan["version"], &plan["jobs"][0]["total"]["sends"]), (&1.into(), &3.into()));
+    }
+    let (status, text) = served.ask("POST", "/plan", r#"{"Job":"nobody"}"#).await;
+    assert_eq!((status.as_str(), text.as_str()), (FAILED, "job \"nobody\" not defined in config"));
+    for body in ["x", "{}", r#"{"Job":1}"#] {
+        assert_eq!(served.ask("POST", "/plan", body).await.0, BAD, "{body}");
+    }
+    assert_eq!(served.lab.zfs.faults().processes().get("snapshot"), Some(&1), "only the test's own");
+}
+
+#[tokio::test]
 async fn other_paths_and_too_large_requests_are_refused() {
     let served = Served::new();
     let (status, body) = served.ask("GET", "/metrics", "").await;

@@ -41,7 +41,7 @@ pub(crate) fn run(config: Option<&Path>) -> Result<()> {
 }
 
 /// A daemon without `zfs` could do nothing but fail, again and again.
-fn check_zfs(config: &Config) -> Result<()> {
+pub(super) fn check_zfs(config: &Config) -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|directory| directory.join("zfs").is_file());
     if !found && !config.jobs.is_empty() {

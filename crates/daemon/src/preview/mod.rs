@@ -1,0 +1,209 @@
+//! What the next invocation of a job would do, by the planners that the invocation itself uses.
+//!
+//! Looking lists both sides and asks ZFS for sizes; nothing is changed, and nothing is told to the
+//! log or the status report. Each plan stands on the one before it: sends are planned as if the
+//! snapshots had been taken, pruning as if the sends had arrived.
+
+mod apply;
+mod assemble;
+mod report;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use config::Config;
+use config::types::{Connect, Job, LocalConnect, PushJob, Serve, SnapJob};
+use futures::stream::{self, StreamExt};
+use jiff::Timestamp;
+use model::event::{Event, What};
+use model::view::View;
+use thiserror::Error;
+use wire::local::Listener;
+use wire::{CallError, Endpoint};
+use zfs::{SendArgs, SendFlags, SendSource, Zfs};
+
+use crate::daemon::World;
+use crate::endpoint::{Sender, Sink};
+use crate::events::{Events, Reader};
+use crate::job::{push, sink, snap};
+use crate::limits::{PREVIEW_ESTIMATES, PREVIEW_ESTIMATING, PREVIEW_LOOK};
+use assemble::Sizeable;
+
+pub use report::{
+    FilesystemPreview, JobPreview, Preview, PruningPreview, Rejected, ReplicationPreview, Side, SidePreview, Size,
+    SnapshotPreview, StepPreview, Summary, VERSION, Verdict,
+};
+
+/// What to preview.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// One job; none for all that do something by themselves.
+    pub job: Option<String>,
+    /// Whether to ask ZFS how large streams would be, which takes a process per step.
+    pub estimate: bool,
+}
+
+/// Why there is no preview.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum WishError {
+    /// No such job.
+    #[error("job {0:?} not defined in config")]
+    UnknownJob(String),
+    /// A sink waits for its clients.
+    #[error("job {0:?} only receives what its clients send: look at the plans of the jobs that send to it")]
+    Passive(String),
+    /// A kind of job that this version reads and does not run.
+    #[error("job {0:?} cannot be planned: this version runs `push`, `sink` and `snap` jobs only")]
+    NotYet(String),
+    /// Its other side is reached by a transport that this version reads and does not run.
+    #[error("job {0:?} cannot be planned: this version reaches sinks of the same configuration only")]
+    Remote(String),
+}
+
+/// Serves the sinks of a configuration in a world without a daemon, until the result is dropped.
+///
+/// # Errors
+/// Two of them have the same `listener_name`.
+pub fn serve_sinks(config: &Config, world: &World) -> Result<Vec<Listener>, wire::local::NameTaken> {
+    let sinks = config.jobs.iter().filter_map(|job| match job {
+        Job::Sink(job) => Some(job),
+        _ => None,
+    });
+    // Other listeners are for daemons only.
+    let serve = |job: &config::types::SinkJob| {
+        let Serve::Local(serve) = &job.serve else { return None };
+        let events = Events::new(world.clock.clone(), world.readers.clone()).of_job(&job.name);
+        let service = Sink::new(Arc::clone(&world.zfs), events, sink::receiver_config(job));
+        Some(world.network.listen(&serve.listener_name, service))
+    };
+    sinks.filter_map(serve).collect()
+}
+
+/// What the next invocations would do, with the listings of now.
+///
+/// # Errors
+/// The job is none that does something by itself. What cannot be looked at is no error but said in the
+/// preview.
+pub async fn preview(jobs: &[Job], world: &World, wish: &Wish) -> Result<Preview, WishError> {
+    let mut previews = Vec::new();
+    for job in wanted(jobs, wish.job.as_deref())? {
+        let now = world.clock.now();
+        match job {
+            Job::Push(job) => {
+                let Connect::Local(connect) = &job.connect else {
+                    return Err(WishError::Remote(job.name.to_string()));
+                };
+                previews.push(preview_push(job, connect, world, now, wish.estimate).await);
+            }
+            Job::Snap(job) => previews.push(preview_snap(job, world, now).await),
+            Job::Sink(_) | Job::Source(_) | Job::Pull(_) => {}
+        }
+    }
+    Ok(Preview { version: VERSION, jobs: previews })
+}
+
+fn wanted<'a>(jobs: &'a [Job], name: Option<&str>) -> Result<Vec<&'a Job>, WishError> {
+    let Some(name) = name else { return Ok(jobs.iter().collect()) };
+    match jobs.iter().find(|job| job.name().as_str() == name) {
+        None => Err(WishError::UnknownJob(name.to_owned())),
+        Some(Job::Sink(_)) => Err(WishError::Passive(name.to_owned())),
+        Some(Job::Source(_) | Job::Pull(_)) => Err(WishError::NotYet(name.to_owned())),
+        Some(job) => Ok(vec![job]),
+    }
+}
+
+async fn preview_push(
+    job: &PushJob,
+    connect: &LocalConnect,
+    world: &World,
+    now: Timestamp,
+    estimate: bool,
+) -> JobPreview {
+    let warnings = Arc::new(Warnings::default());
+    let sender = Sender::new(Arc::clone(&world.zfs), warnings.events(world), push::sender_config(job));
+    let receiver = async { push::receiver(&job.name, connect, world).connect().await?.list().await };
+    let (sender, receiver) = tokio::join!(look("the sender", sender.list()), look("the receiver", receiver));
+    let (mut preview, sizeable) = assemble::push(job, now, sender, receiver);
+    if estimate {
+        let flags = push::sender_config(job).send.effective_flags();
+        let at_once = job.concurrency.size_estimates.get();
+        for (one, size) in estimate_all(&*world.zfs, sizeable, flags, at_once).await {
+            set_size(&mut preview, &one, size);
+        }
+        preview.count();
+    }
+    preview.warnings = warnings.taken();
+    preview
+}
+
+async fn preview_snap(job: &SnapJob, world: &World, now: Timestamp) -> JobPreview {
+    let warnings = Arc::new(Warnings::default());
+    let endpoint = Sender::new(Arc::clone(&world.zfs), warnings.events(world), snap::sender_config(job));
+    let view = look("the filesystems", endpoint.list()).await;
+    JobPreview { warnings: warnings.taken(), ..assemble::snap(job, now, view) }
+}
+
+async fn look(what: &str, list: impl Future<Output = Result<View, CallError>>) -> Result<View, String> {
+    match tokio::time::timeout(PREVIEW_LOOK, list).await {
+        Ok(listed) => listed.map_err(|error| format!("cannot look at {what}: {error}")),
+        Err(_) => Err(format!("gave up looking at {what} after {PREVIEW_LOOK:?}")),
+    }
+}
+
+/// Asks for the sizes of the first streams, a few at a time and not for ever; the rest stays unknown.
+async fn estimate_all(
+    zfs: &dyn Zfs,
+    mut sizeable: Vec<Sizeable>,
+    flags: SendFlags,
+    at_once: usize,
+) -> Vec<(Sizeable, Size)> {
+    sizeable.truncate(PREVIEW_ESTIMATES);
+    let end = tokio::time::sleep(PREVIEW_ESTIMATING);
+    let sizes = stream::iter(sizeable).map(|one| async move {
+        let size = estimate(zfs, &one, flags).await;
+        (one, size)
+    });
+    sizes.buffer_unordered(at_once).take_until(end).collect().await
+}
+
+async fn estimate(zfs: &dyn Zfs, one: &Sizeable, flags: SendFlags) -> Size {
+    // Of a step that resumes, too: to ask with its token may take ZFS a walk through the whole pool.
+    let source = SendSource::Snapshot { from: one.from.clone(), to: one.to.clone(), flags };
+    match zfs.estimate_send(&SendArgs { dataset: one.filesystem.clone(), source }).await {
+        Ok(Some(bytes)) => Size::Bytes(bytes.saturating_sub(one.received)),
+        Ok(None) => Size::Unknown("ZFS gives no estimate".to_owned()),
+        Err(error) => Size::Unknown(error.to_string()),
+    }
+}
+
+fn set_size(preview: &mut JobPreview, one: &Sizeable, size: Size) {
+    let mut filesystems = preview.filesystems.iter_mut();
+    let found = filesystems.find(|filesystem| filesystem.filesystem == one.filesystem.as_str());
+    let Some(ReplicationPreview::Send { steps, .. }) = found.and_then(|found| found.replication.as_mut()) else {
+        return;
+    };
+    if let Some(step) = steps.get_mut(one.step) {
+        step.size = size;
+    }
+}
+
+/// What endpoints warn of while a preview looks, for the preview instead of the log.
+#[derive(Default)]
+struct Warnings(Mutex<Vec<String>>);
+
+impl Warnings {
+    fn events(self: &Arc<Self>, world: &World) -> Events {
+        Events::new(world.clock.clone(), vec![Arc::clone(self) as Arc<dyn Reader>])
+    }
+
+    fn taken(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Reader for Warnings {
+    fn read(&self, event: &Event) {
+        if let What::Warning { message, .. } = &event.what {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message.clone());
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! `zrepl plan`
+
+mod table;
+
+use std::io::{IsTerminal, Write, stdout};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use config::types::{Config, Job};
+use daemon::World;
+use daemon::preview::{Preview, VERSION, Wish, WishError, preview, serve_sinks};
+use serde_json::json;
+use zfs::cli::{CliConfig, ZfsCli};
+
+use crate::client::Client;
+use crate::command_line::{Plan, PlanFormat};
+
+/// Prints what the next invocations would do. Standard error says who planned.
+pub(crate) fn run(config: Option<&Path>, plan: &Plan) -> Result<()> {
+    let config = super::load(config)?.config;
+    let wishes = wishes(&config, plan)?;
+    let preview = super::block_on(async {
+        let client = Client::new(&config);
+        let away = match &client {
+            Ok(client) => client.reach().await.err(),
+            Err(no_socket) => Some(anyhow::anyhow!("{no_socket}")),
+        };
+        match (client, away) {
+            (Ok(client), None) => {
+                eprintln!("planned by the running daemon");
+                ask(&client, &wishes).await
+            }
+            (_, away) => {
+                let why = away.map(|why| format!(": {why}")).unwrap_or_default();
+                eprintln!("planned by this program, without a daemon{why}");
+                look(&config, &wishes).await
+            }
+        }
+    })?;
+    let text = match plan.format {
+        PlanFormat::Json => serde_json::to_string_pretty(&preview)? + "\n",
+        PlanFormat::Table => table::whole(&preview, super::wants_colors(stdout().is_terminal())),
+        PlanFormat::Summary => table::summary(&preview, super::wants_colors(stdout().is_terminal())),
+    };
+    stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+}
+
+/// One wish per job, since a daemon answers for a job within the time that a client waits.
+fn wishes(config: &Config, plan: &Plan) -> Result<Vec<Wish>> {
+    let estimate = !plan.no_estimate;
+    let wish = |name: &str| Wish { job: Some(name.to_owned()), estimate };
+    let Some(name) = &plan.job else {
+        let active = config.jobs.iter().filter(|job| !matches!(job, Job::Sink(_)));
+        return Ok(active.map(|job| wish(job.name().as_str())).collect());
+    };
+    if !config.jobs.iter().any(|job| job.name().as_str() == name) {
+        return Err(WishError::UnknownJob(name.clone()).into());
+    }
+    Ok(vec![wish(name)])
+}
+
+async fn ask(client: &Client, wishes: &[Wish]) -> Result<Preview> {
+    let mut whole = Preview { version: VERSION, jobs: Vec::new() };
+    for wish in wishes {
+        let request = json!({"Job": wish.job, "Estimate": wish.estimate}).to_string();
+        let answer = client.ask_text("/plan", request).await?;
+        let part: Preview = serde_json::from_str(&answer).context("the daemon's answer is no plan of this version")?;
+        whole.jobs.extend(part.jobs);
+    }
+    Ok(whole)
+}
+
+async fn look(config: &Config, wishes: &[Wish]) -> Result<Preview> {
+    super::daemon::check_zfs(config)?;
+    let world = World::new(Arc::new(ZfsCli::new(CliConfig::default())));
+    let _served = serve_sinks(config, &world)?;
+    let mut whole = Preview { version: VERSION, jobs: Vec::new() };
+    for wish in wishes {
+        whole.jobs.extend(preview(&config.jobs, &world, wish).await?.jobs);
+    }
+    Ok(whole)
+}
