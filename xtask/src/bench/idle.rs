@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     let scratch = Scratch::new(&std::env::temp_dir(), "zrepl-bench-")?;
     eprintln!("making {} filesystems with {} snapshots on each side", scale.filesystems, scale.snapshots);
     let host = StandIn::new(scratch.path(), scale)?;
-    let mut daemon = Daemon::start(&zrepl, &host)?;
+    let mut daemon = Daemon::start(&zrepl, &host, host.config()?)?;
     daemon.cycle()?;
     println!("{:>8} {:>10} {:>12}", "wall", "processes", "peak memory");
     for _ in 0..ROUNDS {
@@ -40,7 +40,7 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn build() -> Result<PathBuf> {
+pub(super) fn build() -> Result<PathBuf> {
     let mut command = cargo::cargo(["build", "--release", "--quiet", "--package", "zrepl"]);
     if !crate::children::run(&mut command)?.success() {
         bail!("building zrepl failed");
@@ -49,7 +49,7 @@ fn build() -> Result<PathBuf> {
 }
 
 /// A running daemon whose log tells when an invocation has ended.
-struct Daemon<'a> {
+pub(super) struct Daemon<'a> {
     zrepl: PathBuf,
     config: PathBuf,
     host: &'a StandIn,
@@ -58,8 +58,7 @@ struct Daemon<'a> {
 }
 
 impl<'a> Daemon<'a> {
-    fn start(zrepl: &PathBuf, host: &'a StandIn) -> Result<Self> {
-        let config = host.config()?;
+    pub(super) fn start(zrepl: &PathBuf, host: &'a StandIn, config: PathBuf) -> Result<Self> {
         let mut command = Command::new(zrepl);
         command.arg("--config").arg(&config).arg("daemon").stdout(Stdio::piped()).stdin(Stdio::null());
         let mut running = Running::start(host.equip(&mut command))?;
@@ -69,9 +68,14 @@ impl<'a> Daemon<'a> {
 
     /// Wakes the job up and waits for the end of its invocation.
     fn cycle(&mut self) -> Result<()> {
-        self.wake_up()?;
+        self.signal("wakeup", self.host.push_job())?;
+        self.wait_for("invocation finished")
+    }
+
+    /// Reads the log up to a line with these words.
+    pub(super) fn wait_for(&mut self, words: &str) -> Result<()> {
         let mut line = String::new();
-        while !line.contains("invocation finished") {
+        while !line.contains(words) {
             line.clear();
             if self.log.read_line(&mut line).context("reading the daemon's log")? == 0 {
                 bail!("the daemon ended");
@@ -83,11 +87,11 @@ impl<'a> Daemon<'a> {
         Ok(())
     }
 
-    fn wake_up(&self) -> Result<()> {
+    pub(super) fn signal(&self, operation: &str, job: &str) -> Result<()> {
         // The daemon has just been started: its socket appears within moments.
         for _ in 0..200 {
             let mut command = Command::new(&self.zrepl);
-            command.arg("--config").arg(&self.config).args(["signal", "wakeup", self.host.push_job()]);
+            command.arg("--config").arg(&self.config).args(["signal", operation, job]);
             if command.stderr(Stdio::null()).status().context("starting zrepl signal")?.success() {
                 return Ok(());
             }

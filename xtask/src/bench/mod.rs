@@ -3,6 +3,7 @@
 mod idle;
 mod machine;
 mod plan;
+mod snapshot;
 mod stand_in;
 
 use anyhow::{Result, bail};
@@ -29,6 +30,11 @@ const BENCHMARKS: &[Benchmark] = &[
         run: machine::run,
     },
     Benchmark { name: "plan", about: "the planners over 10,000 filesystems with 100 versions each", run: plan::run },
+    Benchmark {
+        name: "snapshot",
+        about: "a round of snapshots of 5,000 filesystems: time, processes, how far apart they are",
+        run: snapshot::run,
+    },
 ];
 
 /// Measure something; without a name, list what there is

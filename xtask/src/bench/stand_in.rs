@@ -30,6 +30,7 @@ const GROUP: usize = 1000;
 
 /// Names of the jobs and the client in [`StandIn::config`], on which the names on disk depend.
 const PUSH: &str = "push";
+const SNAP: &str = "snap";
 const SINK: &str = "sink";
 const CLIENT: &str = "c1";
 
@@ -92,6 +93,37 @@ global:
         );
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         Ok(path)
+    }
+
+    /// Writes a configuration with a job that snapshots all of them at its start and once a day, and
+    /// returns its path. The log tells what is at debug, too.
+    pub(super) fn snapshot_config(&self) -> Result<PathBuf> {
+        let path = self.folder.join("snapshot.yml");
+        let text = format!(
+            r#"jobs:
+  - name: {SNAP}
+    type: snap
+    filesystems: {{"src/data<": true}}
+    snapshotting: {{type: periodic, interval: 24h, prefix: round_}}
+    pruning: {{keep: [{{type: last_n, count: 100000}}]}}
+global:
+  logging: [{{type: stdout, level: debug, format: human, time: true, color: false}}]
+  control: {{sockpath: {socket}}}
+"#,
+            socket = self.folder.join("run/control").display()
+        );
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// The name of the job that takes snapshots.
+    pub(super) fn snap_job(&self) -> &'static str {
+        SNAP
+    }
+
+    /// The folder with a file per dataset, whose lines tell of its versions.
+    pub(super) fn logs(&self) -> PathBuf {
+        self.folder.join("state/fs")
     }
 
     /// The name of the push job.

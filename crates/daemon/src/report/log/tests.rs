@@ -151,17 +151,17 @@ fn human_lines() {
         layout(LogFormat::Human, true, false),
         &story(),
         &expect![[r#"
-        2024-05-14T23:16:23+02:00 [INFO]: starting daemon version="1.2.3"
-        2024-05-14T23:16:23+02:00 [INFO][office push][job]: starting job
-        2024-05-14T23:16:23+02:00 [ERRO][office push][snapshot]: snapshot failed fs="p/a" snap="b" err="cannot take snapshot \"p/a@b\": out of space"
-        2024-05-14T23:16:23+02:00 [INFO][office push][repl]: planned filesystems="1" steps="1"
-        2024-05-14T23:16:23+02:00 [WARN][office push][repl]: step failed and will be tried again fs="p/a" step="@a => @b" bytes="1" err="broken"
-        2024-05-14T23:16:23+02:00 [INFO][office push][repl]: replicated fs="p/a" step="@a => @b" bytes="4096" duration="1.234s"
-        2024-05-14T23:16:23+02:00 [INFO][office push][pruning]: snapshots destroyed prune_side="sender" reason="no keep rule keeps them" fs="p/a" destroy_snap="x,y"
-        2024-05-14T23:16:23+02:00 [ERRO][office push][endpoint]: protection failed abstraction="hold h on p/a@b" err="busy"
-        2024-05-14T23:16:23+02:00 [INFO][office push][job]: invocation finished invocation="7" filesystems="1" steps="1" bytes="4096" destroyed="2" errors="0" duration="1.234s"
-        2024-05-14T23:16:23+02:00 [WARN][meta]: first\nsecond \u{1b}[31m
-    "#]],
+            2024-05-14T23:16:23+02:00 [INFO]: starting daemon version="1.2.3"
+            2024-05-14T23:16:23+02:00 [INFO][office push][job]: starting job
+            2024-05-14T23:16:23+02:00 [ERRO][office push][snapshot]: snapshot failed fs="p/a" snap="b" err="cannot take snapshot \"p/a@b\": out of space"
+            2024-05-14T23:16:23+02:00 [INFO][office push][repl]: planned filesystems="1" steps="1"
+            2024-05-14T23:16:23+02:00 [WARN][office push][repl]: step failed and will be tried again fs="p/a" step="@a => @b" bytes="1" err="broken"
+            2024-05-14T23:16:23+02:00 [INFO][office push][repl]: replicated fs="p/a" step="@a => @b" bytes="4096" duration="1.234s"
+            2024-05-14T23:16:23+02:00 [INFO][office push][pruning]: destroyed snapshot prune_side="sender" fs="p/a" destroy_snap="x" reason="no keep rule keeps it" rule="not_replicated, last_n 2 of `^z_`"
+            2024-05-14T23:16:23+02:00 [ERRO][office push][endpoint]: protection failed abstraction="hold h on p/a@b" err="busy"
+            2024-05-14T23:16:23+02:00 [INFO][office push][job]: invocation finished invocation="7" filesystems="1" steps="1" bytes="4096" destroyed="2" errors="0" duration="1.234s"
+            2024-05-14T23:16:23+02:00 [WARN][meta]: first\nsecond \u{1b}[31m
+        "#]],
     );
 }
 
@@ -172,17 +172,17 @@ fn logfmt_lines() {
         layout(LogFormat::Logfmt, true, false),
         &story(),
         &expect![[r#"
-        time=2024-05-14T23:16:23.004567+02:00 level=info msg="starting daemon" version=1.2.3
-        time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job msg="starting job"
-        time=2024-05-14T23:16:23.004567+02:00 level=error job="office push" subsystem=snapshot msg="snapshot failed" fs=p/a snap=b err="cannot take snapshot \"p/a@b\": out of space"
-        time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl msg=planned filesystems=1 steps=1
-        time=2024-05-14T23:16:23.004567+02:00 level=warn job="office push" subsystem=repl msg="step failed and will be tried again" fs=p/a step="@a => @b" bytes=1 err=broken
-        time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl msg=replicated fs=p/a step="@a => @b" bytes=4096 duration=1.234s
-        time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=pruning msg="snapshots destroyed" prune_side=sender reason="no keep rule keeps them" fs=p/a destroy_snap=x,y
-        time=2024-05-14T23:16:23.004567+02:00 level=error job="office push" subsystem=endpoint msg="protection failed" abstraction="hold h on p/a@b" err=busy
-        time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job msg="invocation finished" invocation=7 filesystems=1 steps=1 bytes=4096 destroyed=2 errors=0 duration=1.234s
-        time=2024-05-14T23:16:23.004567+02:00 level=warn subsystem=meta msg="first\nsecond \u001b[31m"
-    "#]],
+            time=2024-05-14T23:16:23.004567+02:00 level=info msg="starting daemon" version=1.2.3
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job msg="starting job"
+            time=2024-05-14T23:16:23.004567+02:00 level=error job="office push" subsystem=snapshot msg="snapshot failed" fs=p/a snap=b err="cannot take snapshot \"p/a@b\": out of space"
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl msg=planned filesystems=1 steps=1
+            time=2024-05-14T23:16:23.004567+02:00 level=warn job="office push" subsystem=repl msg="step failed and will be tried again" fs=p/a step="@a => @b" bytes=1 err=broken
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl msg=replicated fs=p/a step="@a => @b" bytes=4096 duration=1.234s
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=pruning msg="destroyed snapshot" prune_side=sender fs=p/a destroy_snap=x reason="no keep rule keeps it" rule="not_replicated, last_n 2 of `^z_`"
+            time=2024-05-14T23:16:23.004567+02:00 level=error job="office push" subsystem=endpoint msg="protection failed" abstraction="hold h on p/a@b" err=busy
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job msg="invocation finished" invocation=7 filesystems=1 steps=1 bytes=4096 destroyed=2 errors=0 duration=1.234s
+            time=2024-05-14T23:16:23.004567+02:00 level=warn subsystem=meta msg="first\nsecond \u001b[31m"
+        "#]],
     );
 }
 
@@ -193,17 +193,17 @@ fn json_lines() {
         layout(LogFormat::Json, false, false),
         &story(),
         &expect![[r#"
-        {"level":"info","msg":"starting daemon","time":"2024-05-14T23:16:23+02:00","version":"1.2.3"}
-        {"job":"office push","level":"info","msg":"starting job","subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
-        {"err":"cannot take snapshot \"p/a@b\": out of space","fs":"p/a","job":"office push","level":"error","msg":"snapshot failed","snap":"b","subsystem":"snapshot","time":"2024-05-14T23:16:23+02:00"}
-        {"filesystems":1,"job":"office push","level":"info","msg":"planned","steps":1,"subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
-        {"bytes":1,"err":"broken","fs":"p/a","job":"office push","level":"warn","msg":"step failed and will be tried again","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
-        {"bytes":4096,"duration":1.234,"fs":"p/a","job":"office push","level":"info","msg":"replicated","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
-        {"destroy_snap":"x,y","fs":"p/a","job":"office push","level":"info","msg":"snapshots destroyed","prune_side":"sender","reason":"no keep rule keeps them","subsystem":"pruning","time":"2024-05-14T23:16:23+02:00"}
-        {"abstraction":"hold h on p/a@b","err":"busy","job":"office push","level":"error","msg":"protection failed","subsystem":"endpoint","time":"2024-05-14T23:16:23+02:00"}
-        {"bytes":4096,"destroyed":2,"duration":1.234,"errors":0,"filesystems":1,"invocation":7,"job":"office push","level":"info","msg":"invocation finished","steps":1,"subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
-        {"level":"warn","msg":"first\nsecond \u001b[31m","subsystem":"meta","time":"2024-05-14T23:16:23+02:00"}
-    "#]],
+            {"level":"info","msg":"starting daemon","time":"2024-05-14T23:16:23+02:00","version":"1.2.3"}
+            {"job":"office push","level":"info","msg":"starting job","subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
+            {"err":"cannot take snapshot \"p/a@b\": out of space","fs":"p/a","job":"office push","level":"error","msg":"snapshot failed","snap":"b","subsystem":"snapshot","time":"2024-05-14T23:16:23+02:00"}
+            {"filesystems":1,"job":"office push","level":"info","msg":"planned","steps":1,"subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
+            {"bytes":1,"err":"broken","fs":"p/a","job":"office push","level":"warn","msg":"step failed and will be tried again","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
+            {"bytes":4096,"duration":1.234,"fs":"p/a","job":"office push","level":"info","msg":"replicated","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
+            {"destroy_snap":"x","fs":"p/a","job":"office push","level":"info","msg":"destroyed snapshot","prune_side":"sender","reason":"no keep rule keeps it","rule":"not_replicated, last_n 2 of `^z_`","subsystem":"pruning","time":"2024-05-14T23:16:23+02:00"}
+            {"abstraction":"hold h on p/a@b","err":"busy","job":"office push","level":"error","msg":"protection failed","subsystem":"endpoint","time":"2024-05-14T23:16:23+02:00"}
+            {"bytes":4096,"destroyed":2,"duration":1.234,"errors":0,"filesystems":1,"invocation":7,"job":"office push","level":"info","msg":"invocation finished","steps":1,"subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
+            {"level":"warn","msg":"first\nsecond \u001b[31m","subsystem":"meta","time":"2024-05-14T23:16:23+02:00"}
+        "#]],
     );
 }
 
