@@ -6,6 +6,7 @@ use model::DatasetName;
 
 use crate::decode::{Log, Place, Spot};
 use crate::jobs::Claims;
+use crate::lint;
 use crate::types::{Connect, Job, LocalConnect, LocalServe, Serve};
 
 /// Two jobs of one name would share what they keep on disk.
@@ -27,6 +28,10 @@ pub(crate) fn relations(jobs: &[Job], claims: &Claims, log: &Log) {
     let jobs: Vec<(&Job, &Spot)> = jobs.iter().zip(spots.iter()).collect();
     listeners(&jobs, log);
     roots(&jobs, log);
+    lint::listeners(&jobs, log);
+    lint::snapshotters(&jobs, log);
+    lint::local_pairs(&jobs, log);
+    lint::keep_rules(&jobs, log);
 }
 
 /// Passwords in files that everybody can read.

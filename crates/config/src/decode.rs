@@ -119,34 +119,33 @@ pub(crate) struct Spot {
 impl Spot {
     /// Where the value of a key below this one is; where this one is if there is no such key.
     pub(crate) fn place(&self, keys: &[&str]) -> Place {
+        let spot = self.below(keys);
+        Place { span: extent(&spot.node, spot.key), source: spot.source, path: spot.path }
+    }
+
+    /// Where a key of an item of a list is.
+    pub(crate) fn item_place(&self, keys: &[&str], index: usize, key: &str) -> Place {
+        let mut spot = self.below(keys);
+        if let Value::List(items) = &spot.node.value
+            && let Some(item) = items.get(index)
+        {
+            let (source, node) = (Arc::clone(&spot.source), Rc::clone(item));
+            spot = Spot { source, node, key: None, path: format!("{}[{index}]", spot.path) };
+        }
+        spot.place(&[key])
+    }
+
+    fn below(&self, keys: &[&str]) -> Spot {
         let mut spot = self.clone();
         for key in keys {
             let Value::Map(entries) = &spot.node.value else { break };
             let Some(entry) = entries.iter().find(|entry| entry.key == *key) else { break };
             let path = format!("{}.{}", spot.path, shown_key(&entry.key));
-            let (node, key) = (Rc::clone(&entry.value), Some(entry.key_span));
-            spot = Spot { source: spot.source, node, key, path };
+            let (source, node) = (Arc::clone(&spot.source), Rc::clone(&entry.value));
+            let key = Some(entry.key_span);
+            spot = Spot { source, node, key, path };
         }
-        Place { source: spot.source, span: extent(&spot.node, spot.key), path: spot.path }
-    }
-
-    /// Where an item of a list is.
-    pub(crate) fn item_place(&self, keys: &[&str], index: usize) -> Place {
-        let list = self.place(keys);
-        let mut node = Some(&self.node);
-        for key in keys {
-            node = node.and_then(|node| match &node.value {
-                Value::Map(entries) => entries.iter().find(|entry| entry.key == *key).map(|entry| &entry.value),
-                Value::List(_) | Value::Scalar(_) => None,
-            });
-        }
-        match node.map(|node| &node.value) {
-            Some(Value::List(items)) if index < items.len() => {
-                let span = items.get(index).map_or(list.span, |item| extent(item, None));
-                Place { span, path: format!("{}[{index}]", list.path), ..list }
-            }
-            _ => list,
-        }
+        spot
     }
 }
 

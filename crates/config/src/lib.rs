@@ -17,6 +17,7 @@ mod files;
 mod global;
 mod grid;
 mod jobs;
+mod lint;
 mod load;
 mod patterns;
 mod scalar;

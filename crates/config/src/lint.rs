@@ -1,0 +1,285 @@
+//! What is legal and bites: keep rules that let go of more than was meant, filters that miss or cover
+//! what they should not.
+
+use std::collections::HashMap;
+
+use model::filter::Pattern;
+use model::plan::prune::KeepRule;
+use model::{DatasetName, FilesystemFilter};
+use regex::Regex;
+
+use crate::address::{HostPort, Port};
+use crate::decode::{Log, Place, Spot};
+use crate::types::{Connect, Job, Listen, PlaceholderEncryption, Serve, SinkJob, Snapshotting};
+
+/// Names that people give to snapshots.
+const BY_HAND: [&str; 3] = ["manual", "manual_x", "before-upgrade"];
+/// Stands for any filesystem that no filter names.
+const ANY: &str = "any-other";
+/// How many filesystems are tried in all comparisons of filters together. Hundreds of ordinary jobs
+/// take less; a file that takes more is not worth minutes.
+const MAX_TRIED: usize = 200_000;
+
+/// What a job says about its snapshots.
+struct Taken<'a> {
+    filesystems: &'a FilesystemFilter,
+    snapshotting: &'a Snapshotting,
+}
+
+impl<'a> Taken<'a> {
+    fn of(job: &'a Job) -> Option<Self> {
+        let (filesystems, snapshotting) = match job {
+            Job::Push(job) => (&job.filesystems, &job.snapshotting),
+            Job::Snap(job) => (&job.filesystems, &job.snapshotting),
+            Job::Source(job) => (&job.filesystems, &job.snapshotting),
+            Job::Sink(_) | Job::Pull(_) => return None,
+        };
+        Some(Self { filesystems, snapshotting })
+    }
+
+    /// None if the job takes none itself.
+    fn prefix(&self) -> Option<&'a str> {
+        match self.snapshotting {
+            Snapshotting::Periodic { naming, .. } | Snapshotting::Cron { naming, .. } => Some(naming.prefix()),
+            Snapshotting::Manual => None,
+        }
+    }
+}
+
+/// The keep rules of each job.
+pub(crate) fn keep_rules(jobs: &[(&Job, &Spot)], log: &Log) {
+    for (job, spot) in jobs {
+        let lists: &[(&str, &[KeepRule])] = match job {
+            Job::Push(job) => {
+                &[("keep_sender", &job.pruning.keep_sender), ("keep_receiver", &job.pruning.keep_receiver)]
+            }
+            Job::Pull(job) => {
+                &[("keep_sender", &job.pruning.keep_sender), ("keep_receiver", &job.pruning.keep_receiver)]
+            }
+            Job::Snap(job) => &[("keep", &job.keep)],
+            Job::Sink(_) | Job::Source(_) => &[],
+        };
+        let prefix = Taken::of(job).and_then(|taken| taken.prefix());
+        for (key, rules) in lists {
+            unanchored(rules, spot, key, log);
+            newest_of_grid(rules, spot, key, log);
+            by_hand(rules, prefix, &spot.place(&["pruning", key]), log);
+        }
+    }
+}
+
+fn pattern(rule: &KeepRule) -> Option<&Regex> {
+    match rule {
+        KeepRule::NotReplicated { .. } => None,
+        KeepRule::LastN { regex, .. } => regex.as_ref(),
+        KeepRule::Regex { regex, .. } | KeepRule::Grid { regex, .. } => Some(regex),
+    }
+}
+
+fn unanchored(rules: &[KeepRule], spot: &Spot, key: &str, log: &Log) {
+    for (index, rule) in rules.iter().enumerate() {
+        let Some(regex) = pattern(rule).filter(|regex| !is_anchored(regex)) else { continue };
+        let place = spot.item_place(&["pruning", key], index, "regex");
+        let warning = place.warning(format!("`{}` also matches in the middle of a name", regex.as_str()));
+        log.report(warning.with_hint(format!("write `^{}` for names that begin so", regex.as_str())));
+    }
+}
+
+/// A pattern that matches every name needs no anchor.
+fn is_anchored(regex: &Regex) -> bool {
+    let text = regex.as_str().trim_start_matches('(').trim_start_matches("?:");
+    text.starts_with('^') || text.starts_with("\\A") || text.starts_with('?') || regex.is_match("")
+}
+
+fn newest_of_grid(rules: &[KeepRule], spot: &Spot, key: &str, log: &Log) {
+    for (index, rule) in rules.iter().enumerate() {
+        let KeepRule::Grid { grid, regex } = rule else { continue };
+        let keeps_all = grid.intervals().first().is_some_and(|first| first.keep.is_none());
+        if keeps_all || rules.iter().any(|other| keeps_newest(other, regex)) {
+            continue;
+        }
+        let place = spot.item_place(&["pruning", key], index, "grid");
+        let warning = place.warning("the newest snapshot is destroyed as soon as there are two in the first interval");
+        log.report(warning.with_hint("begin with an interval that keeps all, such as `1x1h(keep=all) | …`"));
+    }
+}
+
+/// Whether a rule keeps the newest of the snapshots that a pattern matches.
+fn keeps_newest(rule: &KeepRule, of: &Regex) -> bool {
+    match rule {
+        KeepRule::NotReplicated { keep_snapshot_at_cursor } => *keep_snapshot_at_cursor,
+        KeepRule::LastN { regex: None, .. } => true,
+        KeepRule::LastN { regex: Some(regex), .. } | KeepRule::Regex { regex, negate: false } => {
+            regex.as_str() == of.as_str() || regex.is_match("")
+        }
+        KeepRule::Regex { negate: true, .. } | KeepRule::Grid { .. } => false,
+    }
+}
+
+/// Pruning is about all snapshots of a filesystem, whoever made them.
+fn by_hand(rules: &[KeepRule], prefix: Option<&str>, place: &Place, log: &Log) {
+    let own = prefix.map(|prefix| format!("{prefix}20240514_211623_000"));
+    let may_keep_others = |rule: &KeepRule| match rule {
+        KeepRule::NotReplicated { .. } => false,
+        KeepRule::LastN { regex: None, .. } => true,
+        KeepRule::Regex { negate: true, .. } => true,
+        KeepRule::LastN { regex: Some(regex), .. }
+        | KeepRule::Regex { regex, negate: false }
+        | KeepRule::Grid { regex, .. } => {
+            BY_HAND.iter().any(|name| regex.is_match(name)) || own.as_ref().is_some_and(|own| !regex.is_match(own))
+        }
+    };
+    if !rules.iter().any(may_keep_others) {
+        let regex = prefix.map_or("^zrepl_".to_owned(), |prefix| format!("^{}", regex::escape(prefix)));
+        let warning = place.warning("these rules destroy all snapshots that were made by hand or by other programs");
+        log.report(warning.with_hint(format!("add `{{type: regex, negate: true, regex: \"{regex}\"}}` to keep them")));
+    }
+}
+
+/// Filesystems that several jobs snapshot.
+pub(crate) fn snapshotters(jobs: &[(&Job, &Spot)], log: &Log) {
+    let taken = jobs.iter().filter_map(|(job, spot)| {
+        let taken = Taken::of(job)?;
+        Some((job.name(), taken.prefix()?, candidates(taken.filesystems), taken.filesystems, *spot))
+    });
+    let taken: Vec<_> = taken.collect();
+    let mut left = MAX_TRIED;
+    for (index, (_, prefix, tried, filter, spot)) in taken.iter().enumerate() {
+        for (other_name, other_prefix, other_tried, other_filter, other_spot) in taken.iter().take(index) {
+            let Some(rest) = left.checked_sub(tried.len() + other_tried.len()) else { return };
+            left = rest;
+            let mut both = tried.iter().chain(other_tried);
+            let Some(shared) = both.find(|name| filter.selects(name) && other_filter.selects(name)) else { continue };
+            let example = example(shared);
+            if prefix.starts_with(other_prefix) || other_prefix.starts_with(prefix) {
+                let place = spot.place(&["snapshotting", "prefix"]);
+                let message = format!("prefix `{prefix}` and `{other_prefix}` of job `{other_name}` begin alike");
+                let at = other_spot.place(&["snapshotting", "prefix"]).line();
+                let hint = format!("that one is at {at}; both snapshot {example} and take each other's for their own");
+                log.report(place.warning(message).with_hint(hint));
+            } else {
+                let message = format!("job `{other_name}` snapshots {example} as well");
+                let hint = format!(
+                    "it is at {}; each needs keep rules for the other's snapshots",
+                    other_spot.place(&["filesystems"]).line()
+                );
+                log.report(spot.place(&["filesystems"]).warning(message).with_hint(hint));
+            }
+        }
+    }
+}
+
+fn example(name: &DatasetName) -> String {
+    match name.as_str().strip_suffix(ANY) {
+        Some("") => "some filesystems".to_owned(),
+        Some(above) => format!("filesystems below `{}`", above.trim_end_matches('/')),
+        None => format!("`{name}`"),
+    }
+}
+
+/// One filesystem for every case that a filter tells apart.
+fn candidates(filter: &FilesystemFilter) -> Vec<DatasetName> {
+    let mut found = Vec::new();
+    for (pattern, _) in filter.entries() {
+        match pattern {
+            Pattern::Everything => found.extend(DatasetName::parse(ANY)),
+            Pattern::Tree(name) | Pattern::Exactly(name) => {
+                found.push(name.clone());
+                found.extend(below(name));
+            }
+        }
+    }
+    found
+}
+
+fn below(name: &DatasetName) -> Option<DatasetName> {
+    DatasetName::parse(&format!("{name}/{ANY}")).ok()
+}
+
+/// Replication within this configuration: what the receiver has to make up, and what it would send
+/// to itself.
+pub(crate) fn local_pairs(jobs: &[(&Job, &Spot)], log: &Log) {
+    let mut passive: HashMap<&str, &Job> = HashMap::new();
+    for (job, _) in jobs {
+        if let Job::Sink(SinkJob { serve: Serve::Local(serve), .. }) = job {
+            passive.insert(&serve.listener_name, job);
+        }
+        if let Job::Source(source) = job
+            && let Serve::Local(serve) = &source.serve
+        {
+            passive.insert(&serve.listener_name, job);
+        }
+    }
+    for (job, spot) in jobs {
+        let connect = match job {
+            Job::Push(job) => &job.connect,
+            Job::Pull(job) => &job.connect,
+            Job::Sink(_) | Job::Source(_) | Job::Snap(_) => continue,
+        };
+        let Connect::Local(connect) = connect else { continue };
+        match (job, passive.get(connect.listener_name.as_str())) {
+            (Job::Push(push), Some(Job::Sink(sink))) => {
+                let place = spot.place(&["filesystems"]);
+                gaps(&push.filesystems, sink.recv.placeholder_encryption, &place, log);
+                into_itself(&push.filesystems, &sink.root_fs, &place, log);
+            }
+            (Job::Pull(pull), Some(Job::Source(source))) => {
+                let place = spot.place(&["root_fs"]);
+                gaps(&source.filesystems, pull.recv.placeholder_encryption, &place, log);
+                into_itself(&source.filesystems, &pull.root_fs, &place, log);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn gaps(filter: &FilesystemFilter, placeholders: PlaceholderEncryption, place: &Place, log: &Log) {
+    if placeholders != PlaceholderEncryption::Unspecified {
+        return;
+    }
+    let selected = candidates(filter).into_iter().filter(|name| filter.selects(name));
+    let gap = selected.flat_map(|name| name.ancestors().collect::<Vec<_>>()).find(|above| !filter.selects(above));
+    if let Some(above) = gap {
+        let message = format!("filesystems below `{above}` are replicated without it, and the receiver cannot make it");
+        let hint = "set `recv.placeholder.encryption` of the receiving job to `inherit` or `off`";
+        log.report(place.warning(message).with_hint(hint));
+    }
+}
+
+fn into_itself(filter: &FilesystemFilter, root: &DatasetName, place: &Place, log: &Log) {
+    if below(root).is_some_and(|received| filter.selects(&received)) {
+        let message = format!("what is received below `{root}` would be replicated again, and so on");
+        log.report(place.warning(message).with_hint(format!("add `\"{root}<\": false` to the filter of the sender")));
+    }
+}
+
+/// Sockets that cannot both be opened.
+pub(crate) fn listeners(jobs: &[(&Job, &Spot)], log: &Log) {
+    let mut known: HashMap<HostPort, String> = HashMap::new();
+    for (job, spot) in jobs {
+        let serve = match job {
+            Job::Sink(job) => &job.serve,
+            Job::Source(job) => &job.serve,
+            Job::Push(_) | Job::Pull(_) | Job::Snap(_) => continue,
+        };
+        let (Serve::Tcp(crate::types::TcpServe { listen, .. }) | Serve::Tls(crate::types::TlsServe { listen, .. })) =
+            serve
+        else {
+            continue;
+        };
+        let Listen { address, .. } = listen;
+        if address.port == Port::Number(0) {
+            continue;
+        }
+        let place = spot.place(&["serve", "listen"]);
+        // All ways to say every address.
+        let host = if ["0.0.0.0", "::"].contains(&address.host.as_str()) { "" } else { &address.host };
+        let address = HostPort { host: host.to_owned(), port: address.port.clone() };
+        if let Some(line) = known.get(&address) {
+            let warning = place.warning(format!("another job already listens at `{}`", listen.address));
+            log.report(warning.with_hint(format!("it is at {line}; only one of them can have the address")));
+        } else {
+            known.insert(address, place.line());
+        }
+    }
+}
