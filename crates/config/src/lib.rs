@@ -10,6 +10,7 @@ mod check;
 mod clients;
 mod decode;
 mod diagnostic;
+mod dialect;
 mod document;
 mod dsn;
 mod duration;

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 
 use regex::{Regex, RegexBuilder};
 
+use crate::dialect::translated;
+
 /// What one compiled pattern may take. Names are short ASCII, and so are the patterns for them.
 const MAX_PATTERN_BYTES: usize = 256 << 10;
 /// Together with the limit for each, what all of them may take.
@@ -27,7 +29,8 @@ impl Patterns {
         if known.len() >= MAX_PATTERNS {
             return Err(format!("more than {MAX_PATTERNS} different ones in one configuration"));
         }
-        let compiled = RegexBuilder::new(text).size_limit(MAX_PATTERN_BYTES).build().map_err(|error| cause(&error));
+        let compiled =
+            RegexBuilder::new(&translated(text)).size_limit(MAX_PATTERN_BYTES).build().map_err(|error| cause(&error));
         known.insert(text.to_owned(), compiled.clone());
         compiled
     }
