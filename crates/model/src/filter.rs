@@ -110,3 +110,86 @@ impl FilesystemFilter {
         self.entries.iter().map(|(pattern, selected)| (pattern, *selected))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(entries: &str) -> FilesystemFilter {
+        let entry = |entry: &str| {
+            let (pattern, selected) = entry.rsplit_once(':').unwrap();
+            (Pattern::parse(pattern.trim()).unwrap(), selected == "t")
+        };
+        FilesystemFilter::new(entries.split(',').filter(|entry| !entry.is_empty()).map(entry))
+    }
+
+    fn decide(filter: &FilesystemFilter, name: &str) -> String {
+        let name = DatasetName::parse(name).unwrap();
+        let decided = filter.decide(&name);
+        assert_eq!(filter.selects(&name), decided.as_ref().is_some_and(|(_, selected)| *selected));
+        match decided {
+            Some((entry, selected)) => format!("{name}: {} by {entry}", if selected { "yes" } else { "no" }),
+            None => format!("{name}: no"),
+        }
+    }
+
+    #[test]
+    fn an_exact_entry_decides_then_the_longest_tree() {
+        for (entries, decisions) in [
+            ("", &["foo: no", "zroot: no"][..]),
+            (
+                "tank<:t, tank/tmp<:f, tank/home/x<:f, tank/home/x/1:t",
+                &[
+                    "zroot: no",
+                    "tank: yes by tank<",
+                    "tank/tmp: no by tank/tmp<",
+                    "tank/tmp/foo: no by tank/tmp<",
+                    "tank/home/x: no by tank/home/x<",
+                    "tank/home/y: yes by tank<",
+                    "tank/home/x/1: yes by tank/home/x/1",
+                    "tank/home/x/2: no by tank/home/x<",
+                ],
+            ),
+            (
+                "tank/home/bob:t, tank/home/bob<:f",
+                &["tank/home/bob: yes by tank/home/bob", "tank/home/bob/downloads: no by tank/home/bob<"],
+            ),
+            (
+                "tank<:t, tank/foo<:f, tank/foo/bar:t",
+                &[
+                    "tank/foo/bar/loo: no by tank/foo<",
+                    "tank/bar: yes by tank<",
+                    "tank/foo/bar: yes by tank/foo/bar",
+                    "zroot: no",
+                    "tank/var/log: yes by tank<",
+                ],
+            ),
+            ("<:t", &["tank: yes by <", "tank/a: yes by <"]),
+            ("<:t, tmp:f", &["tmp: no by tmp", "tmp/x: yes by <", "tank: yes by <"]),
+            ("tank<:t", &["tank: yes by tank<", "tank/a: yes by tank<", "tank2: no", "tanker/a: no"]),
+            ("tank:t", &["tank: yes by tank", "tank/a: no"]),
+            ("tank:f, tank<:t", &["tank: no by tank", "tank/a: yes by tank<"]),
+            (
+                "a<:t, a/b<:f, a/b/c:t",
+                &["a: yes by a<", "a/b: no by a/b<", "a/b/c: yes by a/b/c", "a/b/c/d: no by a/b<", "a/x: yes by a<"],
+            ),
+            ("A<:t", &["a: no", "A/x: yes by A<"]),
+            ("a b<:t", &["a b: yes by a b<", "a b/c d: yes by a b<"]),
+            ("a<:f", &["a: no by a<", "b: no"]),
+            (
+                "pool1/var/db<:t, pool1/usr/home<:t, pool1/usr/home/paranoid:f",
+                &[
+                    "pool1/usr/home/x: yes by pool1/usr/home<",
+                    "pool1/usr/home/paranoid: no by pool1/usr/home/paranoid",
+                    "pool1/usr/home/paranoid/y: yes by pool1/usr/home<",
+                ],
+            ),
+        ] {
+            let filter = filter(entries);
+            for decision in decisions {
+                let (name, _) = decision.split_once(": ").unwrap();
+                assert_eq!(decide(&filter, name), *decision, "{entries}");
+            }
+        }
+    }
+}

@@ -4,6 +4,7 @@ pub(crate) mod configcheck;
 pub(crate) mod daemon;
 pub(crate) mod signal;
 pub(crate) mod status;
+pub(crate) mod test;
 pub(crate) mod version;
 
 use std::future::Future;

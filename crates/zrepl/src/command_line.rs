@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Snapshots ZFS datasets on a schedule, replicates them, and prunes them by policy.
 #[derive(Debug, Parser)]
@@ -36,7 +36,14 @@ pub(crate) enum Command {
     Daemon,
     /// Check the configuration; silent if it can be used
     #[command(after_help = "Example:\n  zrepl configcheck --config ./zrepl.yml && systemctl restart zrepl")]
-    Configcheck,
+    Configcheck {
+        /// Fail on warnings too: what is legal and probably not meant
+        #[arg(long)]
+        strict: bool,
+        /// Accepted for zrepl's sake: no certificates are looked at
+        #[arg(long)]
+        skip_cert_check: bool,
+    },
     /// Show what the daemon is doing
     #[command(
         after_help = "Example:\n  zrepl status --mode raw | jq '.Jobs.backup_home.push.Replication.Attempts[-1]'"
@@ -64,6 +71,38 @@ Examples:
         #[arg(long, value_enum)]
         show: Option<Side>,
     },
+    /// Try what a configuration means
+    #[command(subcommand)]
+    Test(Test),
+}
+
+/// What to try.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Test {
+    /// Which filesystems a job is about
+    #[command(after_help = "\
+Examples:
+  zrepl test filesystems --job backup_home --all --explain
+  zrepl test filesystems --job backup_home --input tank/home")]
+    Filesystems(FilesystemsTest),
+}
+
+/// Which filesystems to try on which job's filter.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub(crate) struct FilesystemsTest {
+    /// The job's name
+    #[arg(long)]
+    pub job: String,
+    /// All filesystems and volumes of this machine
+    #[arg(long, group = "which")]
+    pub all: bool,
+    /// One name, which need not exist
+    #[arg(long, value_name = "FS", group = "which")]
+    pub input: Option<String>,
+    /// Say in the third column which entry of the filter decides
+    #[arg(long)]
+    pub explain: bool,
 }
 
 /// How to show the status.

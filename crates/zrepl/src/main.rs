@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use command_line::{Command, CommandLine};
+use command_line::{Command, CommandLine, Test};
 
 fn main() -> ExitCode {
     allocate_from_one_heap();
@@ -20,10 +20,11 @@ fn main() -> ExitCode {
     let config = config.as_deref();
     let result = match command {
         Command::Daemon => command::daemon::run(config),
-        Command::Configcheck => command::configcheck::run(config),
+        Command::Configcheck { strict, skip_cert_check: _ } => command::configcheck::run(config, strict),
         Command::Status { mode } => command::status::run(config, mode),
         Command::Signal { operation, job } => command::signal::run(config, operation, &job),
         Command::Version { show } => command::version::run(config, show),
+        Command::Test(Test::Filesystems(test)) => command::test::filesystems(config, &test),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

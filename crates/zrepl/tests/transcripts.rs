@@ -316,3 +316,48 @@ fn words_for_what_cannot_be_signalled() {
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().code, Some(0));
 }
+
+#[test]
+fn a_strict_check_fails_on_warnings() {
+    let place = Place::new("exit 1");
+    assert!(place.run(&["configcheck", "--strict", "--skip-cert-check"]).is_silent());
+    let sink = "  - {name: SINK, type: sink, root_fs: p/ROOT, serve: {type: local, listener_name: SINK}}";
+    let sinks = [("one", "x"), ("two", "x/y")].map(|(name, root)| sink.replace("SINK", name).replace("ROOT", root));
+    place.configure(&sinks.join("\n"));
+    let lenient = place.run(&["configcheck"]);
+    assert!(lenient.code == Some(0) && lenient.err.contains("warning"), "{lenient:?}");
+    let strict = place.run(&["configcheck", "--strict"]);
+    strict.failed_with("1 warning, which a strict check does not let pass\n");
+    assert!(strict.err.starts_with(&lenient.err), "{strict:?}");
+}
+
+#[test]
+fn filesystems_are_tested_by_name_and_from_a_listing() {
+    let place = Place::new(
+        r"[ $1 = get ] || exit 0; for f in p p/a p/a/tmp q; do printf '%s\ttype\tfilesystem\t-\n%s\tkeystatus\t-\t-\n' $f $f; done",
+    );
+    let snap = "  - {name: snap, type: snap, filesystems: {'p<': true, 'p/a/tmp': false}, \
+                snapshotting: {type: manual}, pruning: {keep: [{type: last_n, count: 1}]}}";
+    let sink = "  - {name: sink, type: sink, root_fs: q, serve: {type: local, listener_name: l}}";
+    place.configure(&format!("{snap}\n{sink}"));
+    let test = |words: &[&str]| place.run(&[&["test", "filesystems", "--job"], words].concat());
+    let said = |out: &str| (Some(0), out.to_owned(), String::new());
+    let transcript = |words: &[&str]| {
+        let Transcript { code, out, err } = test(words);
+        (code, out, err)
+    };
+    assert_eq!(transcript(&["snap", "--input", "p/x"]), said("ACCEPT\tp/x\t\n"));
+    assert_eq!(transcript(&["snap", "--input", "other"]), said("REJECT\tother\t\n"));
+    assert_eq!(
+        transcript(&["snap", "--input", "p/a/tmp", "--explain"]),
+        said("REJECT\tp/a/tmp\tentry \"p/a/tmp\": false\n")
+    );
+    assert_eq!(transcript(&["snap", "--input", "other", "--explain"]), said("REJECT\tother\tno entry covers it\n"));
+    assert_eq!(transcript(&["snap", "--all"]), said("ACCEPT\tp\t\nACCEPT\tp/a\t\nREJECT\tp/a/tmp\t\nREJECT\tq\t\n"));
+    let bad = test(&["snap", "--input", "p//x"]);
+    assert!(bad.code == Some(1) && bad.out.starts_with("ERROR\tp//x\t"), "{bad:?}");
+    test(&["none", "--all"]).failed_with("job \"none\" not defined in config\n");
+    test(&["sink", "--all"]).failed_with("job \"sink\" does not have filesystems filter");
+    test(&["snap"]).failed_with("required");
+    test(&["snap", "--all", "--input", "p"]).failed_with("cannot be used with");
+}
