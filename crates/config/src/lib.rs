@@ -12,6 +12,7 @@ mod decode;
 mod diagnostic;
 mod document;
 mod duration;
+mod effective;
 mod files;
 mod global;
 mod jobs;
@@ -26,6 +27,7 @@ mod tree;
 mod values;
 
 pub use diagnostic::{Diagnostic, Errors, Location, Severity, Style};
+pub use effective::{Effective, Part, Secrets};
 pub use load::{find, load, parse};
 pub use types::Config;
 
