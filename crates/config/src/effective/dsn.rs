@@ -12,7 +12,7 @@ fn password(password: &str, secrets: Secrets) -> &str {
     }
 }
 
-/// `key=value` pairs; what is empty is left out.
+/// `key=value` pairs; what is empty is left out, but for the host, which has a default.
 pub(super) fn postgres(dsn: &PostgresDsn, secrets: Secrets) -> String {
     let PostgresDsn { host, port, user, password, database, ssl } = dsn;
     let ssl = match ssl {
@@ -29,12 +29,12 @@ pub(super) fn postgres(dsn: &PostgresDsn, secrets: Secrets) -> String {
         ("dbname", database),
         ("sslmode", ssl),
     ];
-    let given = pairs.iter().filter(|(_, value)| !value.is_empty());
+    let given = pairs.iter().filter(|(key, value)| *key == "host" || !value.is_empty());
     given.map(|(key, value)| format!("{key}={}", postgres_value(value))).collect::<Vec<_>>().join(" ")
 }
 
 fn postgres_value(value: &str) -> String {
-    if value.chars().all(|c| !c.is_whitespace() && c != '\'' && c != '\\') {
+    if !value.is_empty() && value.chars().all(|c| !c.is_whitespace() && c != '\'' && c != '\\') {
         return value.to_owned();
     }
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
@@ -53,12 +53,45 @@ pub(super) fn mysql(dsn: &MysqlDsn, secrets: Secrets) -> String {
         MysqlAddress::Tcp(host, port) => format!("tcp({host}:{port})"),
         MysqlAddress::Unix(path) => format!("unix({})", path.display()),
     };
-    format!("{account}{address}/{database}")
+    format!("{account}{address}/{}", escaped(database))
+}
+
+/// With `%2f` and the like for what would end the name.
+fn escaped(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dsn::{parse_mysql, parse_postgres};
+
+    #[test]
+    fn servers_are_written_as_they_are_read() {
+        for text in [
+            "",
+            "host=''",
+            r"host=db port=1 user='' password=' it\'s \\' dbname=x sslmode=verify-ca",
+            "postgres://me:a%27b%20c@[::1]:5433/x?sslmode=disable",
+        ] {
+            let (dsn, _) = parse_postgres(text).unwrap();
+            let (again, ignored) = parse_postgres(&postgres(&dsn, Secrets::Shown)).unwrap();
+            assert!(again == dsn && ignored.is_empty(), "{text}: {dsn:?} {again:?}");
+        }
+        for text in [
+            "/",
+            "root:p@/w:d@tcp(db:3307)/x",
+            ":only-a-password@tcp(:1)/",
+            "u@unix(/a(b)/c)/a%20b%2Fc%3f%25%c3%a4?tls=false",
+            "u@tcp(::1)/",
+            "u@unix/",
+        ] {
+            let (dsn, _) = parse_mysql(text).unwrap();
+            let (again, ignored) = parse_mysql(&mysql(&dsn, Secrets::Shown)).unwrap();
+            assert!(again == dsn && ignored.is_empty(), "{text}: {dsn:?} {again:?}");
+        }
+    }
 
     #[test]
     fn passwords_are_shown_only_when_asked_for() {
