@@ -67,6 +67,20 @@ impl Client {
         Ok(Client { network: network & mask(prefix), prefix, zone: zone.to_owned(), identity })
     }
 
+    /// Key and value that stand for this entry.
+    fn entry(&self) -> (String, String) {
+        let zone = if self.zone.is_empty() { String::new() } else { format!("%{}", self.zone) };
+        let address = shown(self.network);
+        match &self.identity {
+            Identity::Fixed(identity) => (format!("{address}{zone}"), identity.to_string()),
+            Identity::WithAddress(before, after) => {
+                let mapped = Ipv6Addr::from_bits(self.network).to_ipv4_mapped().is_some();
+                let prefix = if mapped { self.prefix.saturating_sub(MAPPED_BITS) } else { self.prefix };
+                (format!("{address}/{prefix}{zone}"), format!("{before}*{after}"))
+            }
+        }
+    }
+
     fn matches(&self, address: u128, zone: &str) -> bool {
         address & mask(self.prefix) == self.network && zone == self.zone
     }
@@ -124,7 +138,15 @@ impl ClientMap {
             let order = |client: &Client| (Reverse(client.prefix), client.network);
             order(left).cmp(&order(right)).then_with(|| left.zone.cmp(&right.zone))
         });
+        clients.dedup_by(|later, first| {
+            (later.network, later.prefix, &later.zone) == (first.network, first.prefix, &first.zone)
+        });
         Self { clients }
+    }
+
+    /// The entries as keys and values of a configuration, longest prefix first.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (String, String)> {
+        self.clients.iter().map(Client::entry)
     }
 
     /// Who connects from `address`; `zone` is the interface of a link-local address. None if it is
@@ -256,6 +278,31 @@ mod tests {
         check(&[("::ffff:1.2.3.4", "a")], &[("1.2.3.4", Some("a"))]);
         check(&[("1.2.3.4%eth0", "a")], &[("1.2.3.4", None)]);
         check(&[("1.2.3.4/32", "b-*")], &[("1.2.3.4", Some("b-1.2.3.4"))]);
+    }
+
+    #[test]
+    fn entries_are_written_as_they_are_read() {
+        let entries = [
+            ("1.2.3.4", "a"),
+            ("1.2.3.5/24", "b-*"),
+            ("1.2.3.77/24", "never-*"),
+            ("0.0.0.0/0", "c-*"),
+            ("::/0", "d-*-e"),
+            ("fe80::1%eth1", "f"),
+            ("fe80::/10%eth1", "g-*"),
+            ("::ffff:0:0/95", "h-*"),
+            ("::1.2.3.4", "i"),
+            ("::ffff:1.2.3.6", "j"),
+            ("1.2.3.7/32", "k-*"),
+        ];
+        let map = map(&entries);
+        let written: Vec<(String, String)> = map.entries().collect();
+        assert_eq!(written.len(), entries.len() - 1);
+        let again = written.iter().map(|(key, identity)| Client::parse(key, identity).unwrap()).collect();
+        assert_eq!(ClientMap::new(again), map);
+        for (key, identity) in [("1.2.3.4", "a"), ("1.2.3.0/24", "b-*"), ("0.0.0.0/0", "c-*"), ("fe80::1%eth1", "f")] {
+            assert!(written.contains(&(key.to_owned(), identity.to_owned())), "{written:?}");
+        }
     }
 
     #[test]

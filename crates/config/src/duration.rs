@@ -105,9 +105,57 @@ fn part(number: &str, unit: &str) -> Result<u128, DurationError> {
     Ok(u128::from(whole) * factor + parts.0 * factor / parts.1)
 }
 
+/// Days, hours, minutes or seconds, as zrepl writes intervals: `90m`, `1d`. Of what has fractions of a
+/// second, as [`sum_of_units`].
+pub(crate) fn one_unit(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds == 0 || duration.subsec_nanos() > 0 {
+        return sum_of_units(duration);
+    }
+    let (unit, name) = [(86_400, "d"), (3600, "h"), (60, "m")]
+        .into_iter()
+        .find(|(unit, _)| seconds.is_multiple_of(*unit))
+        .unwrap_or((1, "s"));
+    format!("{}{name}", seconds / unit)
+}
+
+/// Hours and what is shorter, as Go writes durations: `1h30m`, `2s500ms`.
+pub(crate) fn sum_of_units(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let nanoseconds = duration.subsec_nanos();
+    let parts = [
+        (seconds / 3600, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+        (u64::from(nanoseconds / 1_000_000), "ms"),
+        (u64::from(nanoseconds / 1000 % 1000), "us"),
+        (u64::from(nanoseconds % 1000), "ns"),
+    ];
+    let parts = parts.iter().filter(|(count, _)| *count > 0);
+    let text: String = parts.map(|(count, unit)| format!("{count}{unit}")).collect();
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_written_as_they_are_read() {
+        for (text, one, sum) in [
+            ("0", "0s", "0s"),
+            ("90s", "90s", "1m30s"),
+            ("90m", "90m", "1h30m"),
+            ("1w", "7d", "168h"),
+            ("2500ms", "2s500ms", "2s500ms"),
+            ("30ns", "30ns", "30ns"),
+            ("1h1us", "1h1us", "1h1us"),
+        ] {
+            let duration = parse(text).unwrap();
+            assert_eq!((one_unit(duration).as_str(), sum_of_units(duration).as_str()), (one, sum));
+            assert_eq!((parse(one), parse(sum)), (Ok(duration), Ok(duration)));
+        }
+    }
 
     #[test]
     fn both_syntaxes_are_read() {

@@ -14,6 +14,7 @@ mod dialect;
 mod document;
 mod dsn;
 mod duration;
+mod effective;
 mod files;
 mod global;
 mod grid;
@@ -31,6 +32,7 @@ mod tree;
 mod values;
 
 pub use diagnostic::{Diagnostic, Errors, Location, Severity, Style};
+pub use effective::{Effective, Part, Secrets};
 pub use load::{find, load, parse};
 pub use types::Config;
 

@@ -69,6 +69,14 @@ pub(crate) fn parse_bytes(text: &str) -> Result<i64, SizeError> {
     Ok(bytes.trunc() as i64)
 }
 
+/// The text for no limit.
+pub(crate) const UNLIMITED: &str = "-1 B";
+
+/// The text for so many bytes.
+pub(crate) fn bytes(count: u64) -> String {
+    format!("{count} B")
+}
+
 /// Digits with at most one point; the sign comes first.
 fn parse_number(text: &str) -> Option<f64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
@@ -117,6 +125,14 @@ mod tests {
         ] {
             assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
         }
+    }
+
+    #[test]
+    fn sizes_are_written_as_they_are_read() {
+        for count in [0, 1, 131_072, 9_000_000_000_000_000 - 1] {
+            assert_eq!(parse_bytes(&bytes(count)), Ok(count.cast_signed()));
+        }
+        assert_eq!(parse_bytes(UNLIMITED), Ok(-1));
     }
 
     #[test]

@@ -24,10 +24,15 @@ fn load(path: Option<&Path>) -> Result<Loaded> {
 
 /// Says what is legal and probably not meant.
 fn warn(warnings: &[Diagnostic]) {
-    for warning in warnings {
-        let style = if wants_colors(stderr().is_terminal()) { Style::Colored } else { Style::Plain };
-        eprintln!("{}\n", warning.render(style));
+    if !warnings.is_empty() {
+        eprintln!("{}\n", rendered(warnings));
     }
+}
+
+/// One after the other, separated by empty lines.
+fn rendered(diagnostics: &[Diagnostic]) -> String {
+    let style = if wants_colors(stderr().is_terminal()) { Style::Colored } else { Style::Plain };
+    diagnostics.iter().map(|one| one.render(style)).collect::<Vec<_>>().join("\n\n")
 }
 
 /// Whether to colour what is written to a terminal.

@@ -39,15 +39,14 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  zrepl --config ./zrepl.yml daemon")]
     Daemon,
     /// Check the configuration; silent if it can be used
-    #[command(after_help = "Example:\n  zrepl configcheck --config ./zrepl.yml && systemctl restart zrepl")]
-    Configcheck {
-        /// Fail on warnings too: what is legal and probably not meant
-        #[arg(long)]
-        strict: bool,
-        /// Accepted for zrepl's sake: no certificates are looked at
-        #[arg(long)]
-        skip_cert_check: bool,
-    },
+    ///
+    /// Everything is checked, whatever is printed: all files, jobs and log outlets, and the certificates
+    /// and keys that they name.
+    #[command(after_help = "\
+Examples:
+  zrepl configcheck --config ./zrepl.yml && systemctl restart zrepl
+  zrepl configcheck --format yaml     the same configuration with every default, in one file")]
+    Configcheck(Configcheck),
     /// Show what the daemon is doing
     #[command(
         after_help = "Example:\n  zrepl status --mode raw | jq '.Jobs.backup_home.push.Replication.Attempts[-1]'"
@@ -222,6 +221,50 @@ pub(crate) struct FilesystemsTest {
     /// Say in the third column which entry of the filter decides
     #[arg(long)]
     pub explain: bool,
+}
+
+/// What to check and to print.
+#[derive(Debug, Args)]
+pub(crate) struct Configcheck {
+    /// Print the configuration as it takes effect
+    #[arg(long, value_enum)]
+    pub format: Option<ConfigFormat>,
+    /// What of it to print
+    #[arg(long, value_enum, default_value_t = ConfigPart::All)]
+    pub what: ConfigPart,
+    /// Print passwords too, which otherwise become `***`
+    #[arg(long)]
+    pub show_secrets: bool,
+    /// Fail on warnings too: what is legal and probably not meant
+    #[arg(long)]
+    pub strict: bool,
+    /// Do not look at certificates and keys, as on a machine that does not have them
+    #[arg(long)]
+    pub skip_cert_check: bool,
+}
+
+/// How to print a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConfigFormat {
+    /// With every default and all included files; it can be used as a configuration
+    Yaml,
+    /// The same on one line
+    Json,
+    /// As the program holds it, always without passwords; changes from version to version
+    Pretty,
+}
+
+/// What of a configuration to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConfigPart {
+    /// Everything
+    All,
+    /// The same as `all`
+    Config,
+    /// Only `jobs`
+    Jobs,
+    /// Only `global.logging`
+    Logging,
 }
 
 /// How to show the status.

@@ -204,6 +204,66 @@ fn configcheck_is_silent_or_says_where_and_what() {
 }
 
 #[test]
+fn configcheck_prints_what_takes_effect_as_a_configuration() {
+    let place = Place::new("exit 1");
+    let yaml = place.run(&["configcheck", "--format", "yaml"]);
+    assert_eq!((yaml.code, yaml.err.as_str()), (Some(0), ""));
+    assert!(yaml.out.contains("\n    filesystems:\n      \"p<\": true\n"), "{yaml:?}");
+    assert!(yaml.out.contains("sockdir: /var/run/zrepl/stdinserver\n"), "defaults are there: {yaml:?}");
+    let json = place.run(&["configcheck", "--format", "json", "--what", "config"]);
+    assert!(json.out.ends_with("}\n") && json.out.lines().count() == 1, "{json:?}");
+    let parsed: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(parsed["jobs"][0]["pruning"]["keep"][0]["count"], 1);
+
+    for text in [&yaml.out, &json.out] {
+        fs::write(place.path("zrepl.yml"), text).unwrap();
+        assert!(place.run(&["configcheck", "--strict"]).is_silent());
+        assert_eq!(place.run(&["configcheck", "--format", "yaml"]).out, yaml.out);
+    }
+}
+
+#[test]
+fn configcheck_prints_parts() {
+    let place = Place::new("exit 1");
+    let out = |what, format| place.run(&["configcheck", "--what", what, "--format", format]).out;
+    let logging = "global:\n  logging:\n    - type: stdout\n      level: info\n      format: human\n      \
+                   time: false\n      color: true\n";
+    assert_eq!(out("logging", "yaml"), logging);
+    assert!(out("jobs", "yaml").starts_with("jobs:\n  - type: snap\n    name: snap\n"));
+    assert!(out("all", "pretty").starts_with("Config {\n"));
+    assert!(out("logging", "pretty").starts_with("[\n    Stdout(\n"));
+    assert!(place.run(&["configcheck", "--what", "jobs"]).is_silent(), "prints only in a format");
+    place.run(&["configcheck", "--format", "toml"]).failed_with("[possible values: yaml, json, pretty]");
+    place.run(&["configcheck", "--what", "some"]).failed_with("[possible values: all, config, jobs, logging]");
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = place.command(&["configcheck", "--format", "yaml"]).stdout(full).output().unwrap();
+    Transcript::of(output).failed_with("cannot write to standard output: No space left on device");
+}
+
+#[test]
+fn configcheck_looks_at_certificates_and_keys_unless_told_not_to() {
+    let place = Place::new("exit 1");
+    place.configure(
+        "  - {name: in, type: sink, root_fs: p, serve: {type: tls, listen: ':8888', ca: ca.crt, cert: in.crt, \
+         key: in.key, client_cns: [a]}}",
+    );
+    let missing = place.run(&["configcheck", "--format", "yaml"]);
+    missing.failed_with("cannot read in.key: no such file or directory");
+    assert_eq!(missing.err.matches("error: ").count(), 3, "all at once: {missing:?}");
+    assert!(place.run(&["configcheck", "--skip-cert-check", "--strict"]).is_silent());
+
+    for (name, label) in [("ca.crt", "CERTIFICATE"), ("in.crt", "CERTIFICATE"), ("in.key", "PRIVATE KEY")] {
+        fs::write(place.path(name), format!("-----BEGIN {label}-----\nAA==\n-----END {label}-----\n")).unwrap();
+        fs::set_permissions(place.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    assert!(place.run(&["configcheck", "--strict"]).is_silent());
+    fs::set_permissions(place.path("in.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let open = place.run(&["configcheck"]);
+    assert!(open.code == Some(0) && open.err.starts_with("warning: everybody can read the private key"), "{open:?}");
+    place.run(&["configcheck", "--strict"]).failed_with("1 warning, which a strict check does not let pass\n");
+}
+
+#[test]
 fn the_configuration_of_the_readme_can_be_used() {
     let place = Place::new("exit 1");
     let readme = include_str!("../../../README.md");

@@ -48,6 +48,8 @@ fn filter<'a>(config: &'a Config, name: &str) -> Result<&'a FilesystemFilter> {
     match job.ok_or_else(|| anyhow!("job {name:?} not defined in config"))? {
         Job::Push(job) => Ok(&job.filesystems),
         Job::Snap(job) => Ok(&job.filesystems),
+        Job::Source(job) => Ok(&job.filesystems),
+        Job::Pull(_) => bail!("job {name:?} does not have filesystems filter: it pulls what the source job offers"),
         Job::Sink(_) => bail!("job {name:?} does not have filesystems filter: a sink takes what its clients send"),
     }
 }
