@@ -9,6 +9,7 @@ mod address;
 mod check;
 mod clients;
 mod decode;
+mod describe;
 mod diagnostic;
 mod document;
 mod duration;
@@ -25,6 +26,7 @@ mod transports;
 mod tree;
 mod values;
 
+pub use describe::{reference, schema};
 pub use diagnostic::{Diagnostic, Errors, Location, Severity, Style};
 pub use load::{find, load, parse};
 pub use types::Config;
