@@ -3,9 +3,11 @@
 //! Everything here is for developing zrepl; nothing of it ships.
 
 mod bench;
+mod cache;
 mod cargo;
 mod children;
 mod demo;
+mod fuzz;
 mod machine;
 mod test;
 
@@ -26,6 +28,7 @@ enum Task {
     Test(test::Arguments),
     Machine(machine::Arguments),
     Bench(bench::Arguments),
+    Fuzz(fuzz::Arguments),
     #[command(hide = true)]
     DemoInside(demo::inside::Arguments),
 }
@@ -36,6 +39,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(arguments) => test::run(&arguments),
         Task::Machine(arguments) => machine::run(arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::DemoInside(arguments) => demo::inside::run(&arguments),
     }
 }

@@ -1,6 +1,6 @@
 //! What jobs say about each other, over all files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use model::DatasetName;
 
@@ -27,6 +27,14 @@ pub(crate) fn relations(jobs: &[Job], claims: &Claims, log: &Log) {
     let jobs: Vec<(&Job, &Spot)> = jobs.iter().zip(spots.iter()).collect();
     listeners(&jobs, log);
     roots(&jobs, log);
+}
+
+/// Passwords in files that everybody can read.
+pub(crate) fn secrets(secrets: &[Place], public: &HashSet<String>, log: &Log) {
+    for place in secrets.iter().filter(|place| public.contains(place.file())) {
+        let warning = place.warning("everybody on this machine can read this password");
+        log.report(warning.with_hint(format!("`chmod o= {}`", place.file())));
+    }
 }
 
 fn serve(job: &Job) -> Option<&Serve> {

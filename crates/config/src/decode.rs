@@ -75,6 +75,8 @@ pub(crate) struct File<'a> {
     pub(crate) log: &'a Log,
     pub(crate) patterns: &'a Patterns,
     pub(crate) named_files: &'a NamedFiles,
+    /// Where passwords are.
+    pub(crate) secrets: &'a RefCell<Vec<Place>>,
 }
 
 /// Where something is said, for messages that come later.
@@ -92,6 +94,11 @@ impl Place {
 
     pub(crate) fn warning(&self, message: impl Into<String>) -> Diagnostic {
         Diagnostic::warning(message).at(&self.source, self.span).field_path(self.path.as_str())
+    }
+
+    /// The name of the file.
+    pub(crate) fn file(&self) -> &str {
+        &self.source.name
     }
 
     /// `zrepl.yml:12`
@@ -219,16 +226,6 @@ impl<'a> Field<'a> {
             Some(hint) => error.with_hint(hint),
             None => error,
         });
-        None
-    }
-
-    /// Reports something that zrepl can do and this version cannot.
-    pub(crate) fn unsupported<T>(&self, what: &str, hint: impl Into<String>) -> Option<T> {
-        if let Some(probe) = &self.probe {
-            probe.unsupported();
-        }
-        let error = self.key_place().error(format!("not supported yet by this version: {what}"));
-        self.report(error.with_hint(hint));
         None
     }
 
@@ -427,26 +424,6 @@ impl<'a> Section<'a> {
     pub(crate) fn list<T>(&mut self, key: &'static str, decode: impl FnMut(&Field<'a>) -> Option<T>) -> Option<Vec<T>> {
         let Some(field) = self.take(key) else { return Some(Vec::new()) };
         all(field.items()?, decode)
-    }
-
-    /// A key that zrepl knows and this version does not: fine as long as it says nothing.
-    pub(crate) fn unsupported(&mut self, key: &'static str, hint: &str) -> Option<()> {
-        match self.take(key) {
-            Some(field) if !field.is_empty() => field.unsupported(&format!("`{key}`"), hint),
-            _ => Some(()),
-        }
-    }
-
-    /// Reports a `type` that zrepl knows and this version does not.
-    pub(crate) fn unsupported_type<T>(&mut self, what: &str, hint: &str) -> Option<T> {
-        if let Some(probe) = &self.field.probe {
-            probe.unsupported();
-            return None;
-        }
-        let field = self.take("type").unwrap_or_else(|| self.field.clone());
-        let error = field.place().error(format!("not supported yet by this version: {what}"));
-        self.field.report(error.with_hint(hint));
-        None
     }
 
     /// Reports keys that nobody asked for, and required ones that are not there.

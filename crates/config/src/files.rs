@@ -15,7 +15,7 @@ use crate::diagnostic::Diagnostic;
 /// Bundles of all public authorities take less than a tenth.
 const MAX_BYTES: u64 = 4 << 20;
 /// Whoever does not own a file and is not of its group may read it.
-const READABLE_BY_OTHERS: u32 = 0o004;
+pub(crate) const READABLE_BY_OTHERS: u32 = 0o004;
 
 /// What a file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,20 +2,20 @@
 
 use std::cell::RefCell;
 
-use model::naming::{SnapshotNaming, TimestampFormat};
+use model::JobName;
 use model::plan::replication::{InitialReplication, ReplicationPolicy};
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
-use model::{JobName, VersionName};
 
 use crate::decode::{Field, Place, Section, Spot, all, shown};
+use crate::snapshotting::snapshotting;
 use crate::transports::{connect, serve};
 use crate::types::{
     BandwidthLimit, Concurrency, Job, PlaceholderEncryption, Pruning, PullJob, PushJob, RecvOptions, SendOptions,
-    SinkJob, SnapJob, Snapshotting, SourceJob,
+    SinkJob, SnapJob, SourceJob,
 };
 use crate::values::{
-    bad_name, bandwidth_limit, boolean, brief, count, dataset, filesystems, interval, keep_rules, local_keep_rules,
-    property, property_key, text,
+    bad_name, bandwidth_limit, boolean, count, dataset, filesystems, interval, keep_rules, local_keep_rules, property,
+    property_key, text,
 };
 
 const TYPES: [&str; 5] = ["push", "sink", "snap", "pull", "source"];
@@ -255,54 +255,4 @@ fn overrides(field: &Field<'_>) -> Option<Vec<(String, String)>> {
     });
     let decoded: Vec<Option<(String, String)>> = decoded.collect();
     decoded.into_iter().collect()
-}
-
-fn snapshotting(field: &Field<'_>) -> Option<Snapshotting> {
-    let (mut section, kind) = field.tagged(&["periodic", "manual", "cron"])?;
-    match kind.as_str() {
-        "periodic" => periodic(section),
-        "manual" => section.finish().map(|()| Snapshotting::Manual),
-        _ => section.unsupported_type("snapshotting by `cron`", "this version has `periodic` and `manual`"),
-    }
-}
-
-fn periodic(mut section: Section<'_>) -> Option<Snapshotting> {
-    let prefix = section.required("prefix", prefix);
-    let interval = section.required("interval", interval);
-    let format = section.optional("timestamp_format", (), timestamp_format);
-    let location = section.optional("timestamp_location", (), timestamp_location);
-    section.unsupported("hooks", "remove it: snapshots are taken without hooks");
-    section.finish()?;
-    format.and(location)?;
-    let naming = SnapshotNaming::new(prefix?, TimestampFormat::dense());
-    Some(Snapshotting::Periodic { naming, interval: interval?, hooks: Vec::new() })
-}
-
-fn prefix(field: &Field<'_>) -> Option<String> {
-    let prefix = text(field)?;
-    // Any time will do: all are written with the same characters and length.
-    match VersionName::parse(&format!("{prefix}20200601_000000_000")) {
-        Ok(_) => Some(prefix),
-        Err(error) => {
-            let hint = "letters, digits, `-`, `_`, `.`, `:` and blanks are possible";
-            field.fail(format!("prefix leads to an {}", brief(&error)), Some(hint.to_owned()))
-        }
-    }
-}
-
-fn timestamp_format(field: &Field<'_>) -> Option<()> {
-    let format = text(field)?;
-    if format.eq_ignore_ascii_case("dense") {
-        return Some(());
-    }
-    field.unsupported(&format!("timestamp format `{}`", shown(&format)), "this version has `dense`, the default")
-}
-
-fn timestamp_location(field: &Field<'_>) -> Option<()> {
-    let location = text(field)?;
-    if location.is_empty() || location == "UTC" {
-        return Some(());
-    }
-    let hint = "remove it, or write `UTC`".to_owned();
-    field.fail(format!("timestamp format `dense` requires UTC, not `{}`", shown(&location)), Some(hint))
 }

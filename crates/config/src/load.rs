@@ -1,15 +1,17 @@
 //! Finding and reading files: where the configuration is, and what it includes.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fs::{self, File as OsFile, FileType};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::decode::{File, Log, Place};
 use crate::diagnostic::{Diagnostic, Errors};
 use crate::document::{self, Document};
-use crate::files::NamedFiles;
+use crate::files::{NamedFiles, READABLE_BY_OTHERS};
 use crate::jobs::Claims;
 use crate::patterns::Patterns;
 use crate::source::Source;
@@ -81,6 +83,9 @@ struct Reading {
     claims: Claims,
     patterns: Patterns,
     named_files: NamedFiles,
+    secrets: RefCell<Vec<Place>>,
+    /// Files that everybody can read.
+    public: RefCell<HashSet<String>>,
     bytes_read: Cell<u64>,
 }
 
@@ -96,6 +101,7 @@ impl Reading {
         check::names(&self.claims, &self.log);
         if !self.log.has_errors() {
             check::relations(&jobs, &self.claims, &self.log);
+            check::secrets(&self.secrets.borrow(), &self.public.borrow(), &self.log);
         }
         let (errors, warnings) = self.log.into_parts();
         if errors.is_empty() {
@@ -105,14 +111,18 @@ impl Reading {
     }
 
     fn document(&self, source: &Arc<Source>) -> Document {
-        let Self { log, patterns, named_files, .. } = self;
-        document::read(File { source, log, patterns, named_files }, &self.claims)
+        let Self { log, patterns, named_files, secrets, .. } = self;
+        document::read(File { source, log, patterns, named_files, secrets }, &self.claims)
     }
 
     fn read(&self, path: &Path) -> Result<String, Problem> {
         let failed = |error: io::Error| Problem::of(path, &reason(&error));
         let mut bytes = Vec::new();
         let file = OsFile::open(path).map_err(failed)?;
+        let found = file.metadata().map_err(failed)?;
+        if found.is_file() && found.permissions().mode() & READABLE_BY_OTHERS != 0 {
+            self.public.borrow_mut().insert(path.display().to_string());
+        }
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
         self.bytes_read.set(self.bytes_read.get().saturating_add(bytes.len() as u64));
         if self.bytes_read.get() > MAX_BYTES {

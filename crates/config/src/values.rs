@@ -4,14 +4,14 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use model::filter::{Pattern, PatternError};
-use model::plan::prune::KeepRule;
+use model::plan::prune::{KeepRule, RetentionGrid};
 use model::{ClientIdentity, DatasetName, FilesystemFilter, NameError};
 use regex::Regex;
 
 use crate::decode::{Field, Section, all, shown};
 use crate::scalar::{as_bool, as_integer};
 use crate::types::BandwidthLimit;
-use crate::{duration, size, tree::Scalar};
+use crate::{duration, grid, size, tree::Scalar};
 
 /// Any scalar, as it was written: `yes`, `010` and `1.50` stay what they are.
 pub(crate) fn text(field: &Field<'_>) -> Option<String> {
@@ -279,8 +279,25 @@ fn keep_rule(field: &Field<'_>) -> Option<KeepRule> {
             section.finish()?;
             Some(KeepRule::Regex { regex: pattern?, negate: negate? })
         }
-        _ => section.unsupported_type("keep rule `grid`", "this version has `not_replicated`, `last_n` and `regex`"),
+        _ => {
+            let grid = section.required("grid", grid);
+            let regex = section.required("regex", regex);
+            section.finish()?;
+            Some(KeepRule::Grid { grid: grid?, regex: regex? })
+        }
     }
+}
+
+fn grid(field: &Field<'_>) -> Option<RetentionGrid> {
+    let text = &field.scalar("a retention grid")?.text;
+    let intervals = match grid::parse(text) {
+        Ok(intervals) => intervals,
+        Err(error) => {
+            let hint = "write such as `1x1h(keep=all) | 24x1h | 30x1d`, from young to old".to_owned();
+            return field.fail(format!("bad grid: {error}"), Some(hint));
+        }
+    };
+    RetentionGrid::new(intervals).map_or_else(|error| field.fail(error.to_string(), None), Some)
 }
 
 fn regex_of(field: &Field<'_>) -> Option<Option<Regex>> {

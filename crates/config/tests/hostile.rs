@@ -2,32 +2,13 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test ends when its ground is missing")]
 
+mod probe;
+
 use std::fs;
+use std::path::{Path, PathBuf};
 
-use config::{Errors, Loaded, Style};
+use probe::probe;
 use proptest::prelude::*;
-
-/// Reads, renders all that is said, and checks that it points into the file.
-fn probe(text: &str) -> Result<(), TestCaseError> {
-    let said = match config::parse("hostile.yml", text) {
-        Ok(Loaded { warnings, .. }) => warnings,
-        Err(Errors { errors, warnings }) => {
-            prop_assert!(!errors.is_empty());
-            prop_assert!(errors.len() <= 101 && warnings.len() <= 100);
-            errors.into_iter().chain(warnings).collect()
-        }
-    };
-    let lines = text.matches('\n').count() + 1;
-    for diagnostic in said {
-        prop_assert!(!diagnostic.render(Style::Plain).is_empty());
-        prop_assert!(!diagnostic.render(Style::Colored).is_empty());
-        if let Some(location) = diagnostic.location() {
-            prop_assert!((1..=lines).contains(&location.line), "{location:?} in {lines} lines");
-            prop_assert!(location.column >= 1);
-        }
-    }
-    Ok(())
-}
 
 fn samples() -> Vec<String> {
     let folders = ["../../tests/configs/valid", "../../tests/configs/invalid"];
@@ -115,12 +96,12 @@ proptest! {
 
     #[test]
     fn random_bytes_are_an_error_or_a_configuration(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        probe(&String::from_utf8_lossy(&bytes))?;
+        probe(&String::from_utf8_lossy(&bytes));
     }
 
     #[test]
     fn random_yaml_is_an_error_or_a_configuration(text in "([a-c:{}\\[\\]&*!|>\"'#%@~<, \n\t-]|type|jobs: |- |\n  |é){0,40}") {
-        probe(&text)?;
+        probe(&text);
     }
 
     #[test]
@@ -130,7 +111,7 @@ proptest! {
     ) {
         let mut bytes = sample.into_bytes();
         edits.iter().for_each(|edit| apply(&mut bytes, edit));
-        probe(&String::from_utf8_lossy(&bytes))?;
+        probe(&String::from_utf8_lossy(&bytes));
     }
 }
 
@@ -168,4 +149,24 @@ fn a_large_ordinary_file_is_read() {
     let text = format!("jobs:\n{}", (0..2_000).map(job).collect::<String>());
     let loaded = config::parse("x.yml", &text).expect("valid");
     assert_eq!(loaded.config.jobs.len(), 2_000);
+}
+
+/// The files of a folder and of those below it.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+/// What fuzzing ever found, and what it starts from.
+#[test]
+fn found_inputs_are_an_error_or_a_configuration() {
+    let mut files = files_below(Path::new("../../tests/configs"));
+    let found = Path::new("../../fuzz/found/config");
+    if found.exists() {
+        files.extend(files_below(found));
+    }
+    assert!(files.len() >= samples().len());
+    for file in files {
+        probe(&String::from_utf8_lossy(&fs::read(&file).expect("readable")));
+    }
 }

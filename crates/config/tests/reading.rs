@@ -96,3 +96,61 @@ fn a_folder_is_read_whole_whatever_else_is_in_it() {
     }
     assert_eq!(config::load(Some(&main)).expect("valid").config.jobs.len(), 20);
 }
+
+#[test]
+fn a_password_that_everybody_can_read_is_warned_about() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("zrepl.yml");
+    let text = "jobs: [{type: snap, name: a, filesystems: {\"a<\": true}, \
+                pruning: {keep: [{type: regex, regex: \".*\"}]}, \
+                snapshotting: {type: periodic, prefix: p, interval: 1m, hooks: [\
+                {type: mysql-lock-tables, dsn: \"root:secret@/\", filesystems: {a: true}}]}}]\n";
+    fs::write(&path, text).expect("write");
+    let warnings = |mode| {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("chmod");
+        let loaded = config::load(Some(&path)).expect("valid");
+        loaded.warnings.iter().map(|warning| warning.message().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings(0o644), ["everybody on this machine can read this password"]);
+    assert_eq!(warnings(0o640), [] as [String; 0]);
+    fs::write(&path, text.replace(":secret", "")).expect("write");
+    assert_eq!(warnings(0o644), [] as [String; 0]);
+}
+
+#[test]
+fn certificates_and_keys_are_looked_at_when_asked() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, folder) = (dir.path().join("zrepl.yml"), dir.path().display());
+    let text = format!(
+        "jobs: [{{type: sink, name: a, root_fs: a, serve: {{type: tls, listen: \":1\", client_cns: [b], \
+         ca: {folder}/ca.crt, cert: {folder}/a.crt, key: {folder}/a.key}}}}]\n"
+    );
+    fs::write(&path, text).expect("write");
+    let said = || {
+        let found = config::load(Some(&path)).expect("valid").check_files();
+        found.iter().map(|one| format!("{:?}: {}", one.severity(), one.message())).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        said(),
+        ["ca.crt", "a.crt", "a.key"]
+            .map(|name| format!("Error: cannot read {folder}/{name}: no such file or directory"))
+    );
+    let certificate = "text\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    fs::write(dir.path().join("ca.crt"), certificate).expect("write");
+    fs::write(dir.path().join("a.crt"), certificate.replace("END", "")).expect("write");
+    let key = dir.path().join("a.key");
+    fs::write(&key, "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n").expect("write");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("chmod");
+    assert_eq!(
+        said(),
+        [
+            format!("Error: {folder}/a.crt contains no certificate"),
+            format!("Warning: everybody can read the private key {folder}/a.key"),
+        ]
+    );
+    fs::write(dir.path().join("a.crt"), certificate).expect("write");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("chmod");
+    assert_eq!(said(), [] as [String; 0]);
+}

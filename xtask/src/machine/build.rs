@@ -97,11 +97,7 @@ fn recipe(source: &str) -> String {
 
 /// The folder that test machines are kept in.
 pub(crate) fn cache() -> Result<PathBuf> {
-    let folder = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
-        Some(cache) => PathBuf::from(cache),
-        None => std::env::home_dir().context("no home folder: set HOME or XDG_CACHE_HOME")?.join(".cache"),
-    };
-    Ok(std::path::absolute(folder)?.join("zrepl-dev/machine"))
+    crate::cache::folder("machine")
 }
 
 /// The file of `part`, built if it is not there.

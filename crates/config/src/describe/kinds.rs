@@ -70,6 +70,18 @@ pub(super) const ALL: &[Kind] = &[
          client is put in; for a single address none." },
     Kind { wanted: "an address with a port", name: "address", form: Form::Text("^(\\[[^\\]]*\\]|[^:\\[\\]]*):[^:]*$"),
         meaning: "`host:port`, `192.0.2.1:port` or `[2001:db8::1]:port`. Where to listen, the host may be left out." },
+    Kind { wanted: "a cron spec", name: "cron", form: Form::Text("^((CRON_)?TZ=\\S+\\s+)?\\S+(\\s+\\S+){4,5}\\s*$"), meaning:
+        "Five fields: minute, hour, day of the month, month, day of the week (0 to 6, Sunday is 0); six if seconds \
+         come first. Fields are `*`, numbers, names (`jan`, `mon`), ranges (`1-5`), steps (`*/10`) and lists (`1,15`). \
+         If both kinds of days are given, one of them suffices. The zone is that of the daemon, unless the text begins with \
+         `TZ=Europe/Berlin `. Quote it: an unquoted `*` begins something else in YAML." },
+    Kind { wanted: "a retention grid", name: "grid", form: Form::Text("^[^|]+x[^|]+(\\|[^|]+x[^|]+)*$"), meaning:
+        "Intervals from young to old, such as `1x1h(keep=all) | 24x1h | 30x1d`: `24x1h` is 24 intervals of one hour. \
+         Of each interval the oldest snapshot is kept, with `(keep=N)` the N oldest, with `(keep=all)` all. The first interval \
+         begins at the youngest snapshot; what is older than all of them goes." },
+    Kind { wanted: "a data source name", name: "dsn", form: Form::Text(""), meaning:
+        "How to reach a database: for PostgreSQL `host=db user=me` or `postgres://me@db/name`, for MySQL and MariaDB \
+         `user:password@tcp(host:port)/name`. With a password in it, nobody else should be able to read the file." },
     Kind { wanted: "the path of a file", name: "path", form: Form::Text(""), meaning: "The path of a file or folder." },
 ];
 

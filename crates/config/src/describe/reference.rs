@@ -78,7 +78,6 @@ fn of_shape(shape: &Shape, path: &str, sections: &Sections<'_>) -> String {
             let links: Vec<String> = variants.iter().map(|(tag, _)| link(sections.name(&join(path, tag)))).collect();
             links.join(" or ")
         }
-        Shape::Unsupported => "not supported yet".to_owned(),
     }
 }
 

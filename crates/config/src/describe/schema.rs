@@ -73,7 +73,7 @@ fn not_empty(schema: Json, shape: &Shape) -> Json {
         Shape::List(_) => schema.with("minItems", Json::Number(1)),
         Shape::Map(..) => schema.with("minProperties", Json::Number(1)),
         Shape::Scalar(_) => schema.with("minLength", Json::Number(1)),
-        Shape::Words(_) | Shape::Section(_) | Shape::Tagged(_) | Shape::Unsupported => schema,
+        Shape::Words(_) | Shape::Section(_) | Shape::Tagged(_) => schema,
     }
 }
 
@@ -94,7 +94,6 @@ fn of_shape(shape: &Shape, path: &str, sections: &Sections<'_>) -> Json {
             let variants = variants.iter().map(|(tag, _)| reference(sections.name(&join(path, tag))));
             Json::object([("oneOf", Json::List(variants.collect()))])
         }
-        Shape::Unsupported => Json::object([("maxItems", Json::Number(0)), ("maxProperties", Json::Number(0))]),
     }
 }
 

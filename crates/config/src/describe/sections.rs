@@ -58,7 +58,7 @@ pub(super) fn join(path: &str, key: &str) -> String {
 
 fn collect<'a>(shape: &'a Shape, path: String, found: &mut Vec<Found<'a>>) {
     match shape {
-        Shape::Scalar(_) | Shape::Words(_) | Shape::Unsupported => {}
+        Shape::Scalar(_) | Shape::Words(_) => {}
         Shape::List(inner) | Shape::Map(_, inner) => collect(inner, path, found),
         Shape::Section(keys) => section(keys, path, None, found),
         Shape::Tagged(variants) => {

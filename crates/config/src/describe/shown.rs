@@ -4,6 +4,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::naming::Zone;
 use model::plan::replication::InitialReplication;
 use model::protection::ProtectionStrategy;
 
@@ -13,12 +14,6 @@ use crate::types::{LogNet, PlaceholderEncryption, SyslogFacility};
 pub(crate) trait Shown {
     /// None if leaving the key out cannot be put into words.
     fn shown(&self) -> Option<String>;
-}
-
-impl Shown for () {
-    fn shown(&self) -> Option<String> {
-        None
-    }
 }
 
 impl<T: Shown> Shown for Option<T> {
@@ -128,5 +123,15 @@ impl Shown for SyslogFacility {
     fn shown(&self) -> Option<String> {
         let names = SyslogFacility::NAMES.into_iter();
         names.filter(|(_, code)| *code == self.code).map(|(name, _)| name.to_owned()).next()
+    }
+}
+
+impl Shown for Zone {
+    fn shown(&self) -> Option<String> {
+        match self {
+            Zone::Utc => Some("UTC".to_owned()),
+            Zone::Local(_) => Some("Local".to_owned()),
+            Zone::Named(zone) => zone.iana_name().map(str::to_owned),
+        }
     }
 }

@@ -1,0 +1,279 @@
+//! Data source names: how hooks say which database server they mean.
+//!
+//! Errors never contain the text itself, as there may be a password in it.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::types::{MysqlAddress, MysqlDsn, PostgresDsn, PostgresSsl};
+
+const POSTGRES_PORT: u16 = 5432;
+const MYSQL_PORT: u16 = 3306;
+/// Where MySQL's own clients look.
+const MYSQL_SOCKET: &str = "/tmp/mysql.sock";
+
+/// A text that is no data source name.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum DsnError {
+    #[error("`=` is missing after `{0}`")]
+    NoValue(String),
+    #[error("a quotation mark is missing")]
+    Unclosed,
+    #[error("`sslmode={0}` is not one of `disable`, `require`, `verify-ca`, `verify-full`")]
+    SslMode(String),
+    #[error("bad port `{0}`")]
+    Port(String),
+    #[error("a `%` stands for nothing")]
+    Percent,
+    #[error("the `/` before the database is missing")]
+    NoSlash,
+    #[error("a `)` is missing")]
+    NoParenthesis,
+    #[error("unknown protocol `{0}`: `tcp` and `unix` are possible")]
+    Protocol(String),
+    #[error("`tls={0}` cannot be used: the server has to be reached without TLS")]
+    Tls(String),
+}
+
+/// What was read, and the names of parameters that have no effect.
+type Parsed<T> = Result<(T, Vec<String>), DsnError>;
+
+/// A `postgres://` URL, or `key=value` pairs with blanks between them.
+pub(crate) fn parse_postgres(text: &str) -> Parsed<PostgresDsn> {
+    let url = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
+    let pairs = match url {
+        Some(url) => postgres_url(url)?,
+        None => postgres_pairs(text)?,
+    };
+    let mut dsn = PostgresDsn { host: "localhost".to_owned(), port: POSTGRES_PORT, ..PostgresDsn::default() };
+    let mut ignored = Vec::new();
+    for (key, value) in pairs {
+        match key.as_str() {
+            "host" => dsn.host = value,
+            "port" => dsn.port = value.parse().map_err(|_| DsnError::Port(value))?,
+            "user" => dsn.user = value,
+            "password" => dsn.password = value,
+            "dbname" => dsn.database = value,
+            "sslmode" => dsn.ssl = ssl_mode(&value)?,
+            "application_name" | "fallback_application_name" | "connect_timeout" => {}
+            _ => ignored.push(key),
+        }
+    }
+    Ok((dsn, ignored))
+}
+
+fn ssl_mode(text: &str) -> Result<PostgresSsl, DsnError> {
+    match text {
+        "disable" => Ok(PostgresSsl::Disable),
+        "" | "require" => Ok(PostgresSsl::Require),
+        "verify-ca" | "verify-full" => Ok(PostgresSsl::Verify),
+        other => Err(DsnError::SslMode(other.to_owned())),
+    }
+}
+
+type Pairs = Vec<(String, String)>;
+
+/// `user:password@host:port/database?key=value&…`
+fn postgres_url(url: &str) -> Result<Pairs, DsnError> {
+    let (rest, parameters) = url.split_once('?').unwrap_or((url, ""));
+    let (server, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let (account, address) = server.rsplit_once('@').unwrap_or(("", server));
+    let (user, password) = account.split_once(':').unwrap_or((account, ""));
+    let (host, port) = match address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, after)) => (host, after.strip_prefix(':').unwrap_or_default()),
+        None => address.split_once(':').unwrap_or((address, "")),
+    };
+    let parts = [("user", user), ("password", password), ("host", host), ("port", port), ("dbname", database)];
+    let parameters = parameters.split('&').filter(|part| !part.is_empty());
+    let parameters = parameters.map(|part| part.split_once('=').unwrap_or((part, "")));
+    let all = parts.into_iter().filter(|(_, value)| !value.is_empty()).chain(parameters);
+    all.map(|(key, value)| Ok((unescaped(key)?, unescaped(value)?))).collect()
+}
+
+/// What `%20` and the like stand for.
+fn unescaped(text: &str) -> Result<String, DsnError> {
+    let mut bytes = Vec::new();
+    let mut parts = text.split('%');
+    bytes.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2).ok_or(DsnError::Percent)?;
+        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| DsnError::Percent)?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).map_err(|_| DsnError::Percent)
+}
+
+/// `key = 'value' …`
+fn postgres_pairs(text: &str) -> Result<Pairs, DsnError> {
+    let mut pairs = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(rest.len());
+        let (key, after) = rest.split_at(end);
+        let Some(after) = after.trim_start().strip_prefix('=') else {
+            // What stands here may be a part of a password with a blank in it.
+            let named = key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            return Err(DsnError::NoValue(if named { key } else { "…" }.to_owned()));
+        };
+        let (value, after) = postgres_value(after.trim_start())?;
+        pairs.push((key.to_owned(), value));
+        rest = after.trim_start();
+    }
+    Ok(pairs)
+}
+
+/// A value, quoted or not, in which `\` takes away the meaning of what follows; and the rest.
+fn postgres_value(text: &str) -> Result<(String, &str), DsnError> {
+    let (quoted, body) = text.strip_prefix('\'').map_or((false, text), |body| (true, body));
+    let mut value = String::new();
+    let mut characters = body.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
+            '\'' if quoted => return Ok((value, body.get(at + 1..).unwrap_or_default())),
+            blank if !quoted && blank.is_whitespace() => return Ok((value, body.get(at..).unwrap_or_default())),
+            other => value.push(other),
+        }
+    }
+    if quoted { Err(DsnError::Unclosed) } else { Ok((value, "")) }
+}
+
+/// `[user[:password]@][protocol[(address)]]/database[?parameters]`
+pub(crate) fn parse_mysql(text: &str) -> Parsed<MysqlDsn> {
+    // Passwords and paths of sockets may contain a `/`, names of databases may not.
+    let (server, rest) = text.rsplit_once('/').ok_or(DsnError::NoSlash)?;
+    let (database, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let (account, network) = server.rsplit_once('@').unwrap_or(("", server));
+    let (user, password) = account.split_once(':').unwrap_or((account, ""));
+    let mut ignored = Vec::new();
+    for (key, value) in parameters.split('&').filter_map(|part| part.split_once('=')) {
+        match (key, value) {
+            ("tls", "false" | "0" | "preferred" | "") => {}
+            ("tls", value) => return Err(DsnError::Tls(value.to_owned())),
+            ("timeout" | "readTimeout" | "writeTimeout", _) => ignored.push(key.to_owned()),
+            // The rest is about how a program gets its results, and this one gets none.
+            _ => {}
+        }
+    }
+    let dsn = MysqlDsn {
+        user: user.to_owned(),
+        password: password.to_owned(),
+        address: mysql_address(network)?,
+        database: unescaped(database)?,
+    };
+    Ok((dsn, ignored))
+}
+
+fn mysql_address(text: &str) -> Result<MysqlAddress, DsnError> {
+    let (protocol, address) = match text.split_once('(') {
+        Some((protocol, address)) => (protocol, address.strip_suffix(')').ok_or(DsnError::NoParenthesis)?),
+        None => (text, ""),
+    };
+    match protocol {
+        "unix" if address.is_empty() => Ok(MysqlAddress::Unix(PathBuf::from(MYSQL_SOCKET))),
+        "unix" => Ok(MysqlAddress::Unix(PathBuf::from(address))),
+        "" | "tcp" if address.is_empty() => Ok(MysqlAddress::Tcp("127.0.0.1".to_owned(), MYSQL_PORT)),
+        "" | "tcp" => mysql_host(address),
+        other => Err(DsnError::Protocol(other.to_owned())),
+    }
+}
+
+fn mysql_host(address: &str) -> Result<MysqlAddress, DsnError> {
+    let (host, port) = match address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, after)) => (host, after.strip_prefix(':')),
+        None => match address.rsplit_once(':') {
+            // Several colons without brackets are an IPv6 address without a port.
+            Some((host, port)) if !host.contains(':') => (host, Some(port)),
+            _ => (address, None),
+        },
+    };
+    let port = match port {
+        None | Some("") => MYSQL_PORT,
+        Some(port) => port.parse().map_err(|_| DsnError::Port(port.to_owned()))?,
+    };
+    Ok(MysqlAddress::Tcp(host.to_owned(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn postgres(text: &str) -> PostgresDsn {
+        parse_postgres(text).unwrap().0
+    }
+
+    #[test]
+    fn postgres_servers_are_read_from_pairs_and_urls() {
+        let full = PostgresDsn {
+            host: "db".to_owned(),
+            port: 5433,
+            user: "me".to_owned(),
+            password: "it's a \\secret".to_owned(),
+            database: "x".to_owned(),
+            ssl: PostgresSsl::Disable,
+        };
+        let pairs = r"host=db port = 5433 user='me' password='it\'s a \\secret' dbname=x sslmode=disable";
+        assert_eq!(postgres(pairs), full);
+        let url = "postgres://me:it%27s%20a%20%5Csecret@db:5433/x?sslmode=disable";
+        assert_eq!(postgres(url), full);
+        assert_eq!(postgres(&url.replace("postgres:", "postgresql:")), full);
+        let default = postgres("");
+        assert_eq!((default.host.as_str(), default.port, default.ssl), ("localhost", 5432, PostgresSsl::Require));
+        assert_eq!(postgres("host=/run/postgresql").host, "/run/postgresql");
+        assert_eq!(postgres("postgres://[::1]:1/").host, "::1");
+        assert_eq!(postgres("postgres:///x?host=/run/postgresql").host, "/run/postgresql");
+        assert_eq!(postgres("sslmode=verify-full").ssl, PostgresSsl::Verify);
+        assert_eq!(parse_postgres("sslrootcert=a connect_timeout=1").unwrap().1, ["sslrootcert"]);
+    }
+
+    #[test]
+    fn what_is_no_postgres_server_is_refused() {
+        for (text, error) in [
+            ("host", DsnError::NoValue("host".to_owned())),
+            ("password=a SECRET", DsnError::NoValue("…".to_owned())),
+            ("password='a", DsnError::Unclosed),
+            ("sslmode=maybe", DsnError::SslMode("maybe".to_owned())),
+            ("port=x", DsnError::Port("x".to_owned())),
+            ("postgres://db:99999/x", DsnError::Port("99999".to_owned())),
+            ("postgres://a%2/x", DsnError::Percent),
+            ("postgres://a%é/x", DsnError::Percent),
+        ] {
+            assert_eq!(parse_postgres(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn mysql_servers_are_read() {
+        let tcp = |host: &str, port| MysqlAddress::Tcp(host.to_owned(), port);
+        let unix = |path: &str| MysqlAddress::Unix(PathBuf::from(path));
+        for (text, user, password, address, database) in [
+            ("root:p@/w:d@tcp(db:3307)/x", "root", "p@/w:d", tcp("db", 3307), "x"),
+            ("root@unix(/run/mysqld/mysqld.sock)/", "root", "", unix("/run/mysqld/mysqld.sock"), ""),
+            ("/", "", "", tcp("127.0.0.1", 3306), ""),
+            ("u@tcp/db?parseTime=true", "u", "", tcp("127.0.0.1", 3306), "db"),
+            ("u@tcp(db)/", "u", "", tcp("db", 3306), ""),
+            ("u@tcp([::1]:1)/", "u", "", tcp("::1", 1), ""),
+            ("u@tcp(::1)/", "u", "", tcp("::1", 3306), ""),
+            ("u@unix/a%20b?tls=false", "u", "", unix("/tmp/mysql.sock"), "a b"),
+        ] {
+            let (user, password, database) = (user.to_owned(), password.to_owned(), database.to_owned());
+            assert_eq!(parse_mysql(text), Ok((MysqlDsn { user, password, address, database }, Vec::new())), "{text}");
+        }
+        assert_eq!(parse_mysql("/?timeout=1s").unwrap().1, ["timeout"]);
+    }
+
+    #[test]
+    fn what_is_no_mysql_server_is_refused() {
+        for (text, error) in [
+            ("", DsnError::NoSlash),
+            ("root@tcp(db)", DsnError::NoSlash),
+            ("root@tcp(db/x", DsnError::NoParenthesis),
+            ("root@pipe(x)/", DsnError::Protocol("pipe".to_owned())),
+            ("root@tcp(db:x)/", DsnError::Port("x".to_owned())),
+            ("/?tls=true", DsnError::Tls("true".to_owned())),
+        ] {
+            assert_eq!(parse_mysql(text), Err(error), "{text}");
+        }
+    }
+}
