@@ -68,8 +68,7 @@ pub(crate) fn whole() -> Shape {
     let (source, log) = (Arc::new(Source::new("", "")), Log::default());
     let (patterns, named_files) = (Patterns::default(), NamedFiles::default());
     let secrets = RefCell::default();
-    let file =
-        File { source: &source, log: &log, patterns: &patterns, named_files: &named_files, secrets: &secrets };
+    let file = File { source: &source, log: &log, patterns: &patterns, named_files: &named_files, secrets: &secrets };
     let probe = Probe::default();
     document::document(&Field::probe(file, &probe), &Claims::default());
     probe.shape()
@@ -154,8 +153,7 @@ impl Probe {
     /// The next type that was not shown yet, with its keys.
     pub(crate) fn tagged(&self, types: &[&str]) -> Option<(String, Keys)> {
         self.note(|| {
-            let variant =
-                |name: &&str| Variant { name: (*name).to_owned(), keys: Keys::default(), shown: false };
+            let variant = |name: &&str| Variant { name: (*name).to_owned(), keys: Keys::default(), shown: false };
             Seen::Tagged(types.iter().map(variant).collect())
         });
         let mut seen = self.0.borrow_mut();
