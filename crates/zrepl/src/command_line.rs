@@ -36,7 +36,11 @@ pub(crate) enum Command {
     Daemon,
     /// Check the configuration; silent if it can be used
     #[command(after_help = "Example:\n  zrepl configcheck --config ./zrepl.yml && systemctl restart zrepl")]
-    Configcheck,
+    Configcheck {
+        /// Print a JSON Schema of the configuration, for editors, and check nothing
+        #[arg(long)]
+        schema: bool,
+    },
     /// Show what the daemon is doing
     #[command(
         after_help = "Example:\n  zrepl status --mode raw | jq '.Jobs.backup_home.push.Replication.Attempts[-1]'"

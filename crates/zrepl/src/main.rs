@@ -20,7 +20,8 @@ fn main() -> ExitCode {
     let config = config.as_deref();
     let result = match command {
         Command::Daemon => command::daemon::run(config),
-        Command::Configcheck => command::configcheck::run(config),
+        Command::Configcheck { schema: true } => command::configcheck::schema(),
+        Command::Configcheck { schema: false } => command::configcheck::run(config),
         Command::Status { mode } => command::status::run(config, mode),
         Command::Signal { operation, job } => command::signal::run(config, operation, &job),
         Command::Version { show } => command::version::run(config, show),
