@@ -128,7 +128,7 @@ pub(super) const MEANINGS: &[(&str, &str)] = &[
     ("format", "How entries are written: for people (`human`), as `key=value` (`logfmt`), or one JSON object per line (`json`)."),
     ("stdout.time", "Whether to write the time. On a terminal it always is."),
     ("stdout.color", "Whether to use colours. Only a terminal ever gets them."),
-    ("syslog.facility", "The facility. By default `local0`."),
+    ("syslog.facility", "The facility."),
     ("retry_interval", "How long to wait before the next attempt to connect."),
     ("tcp.net", "The protocol."),
     ("logging.tcp.tls", "Encrypt with TLS, and show a certificate."),

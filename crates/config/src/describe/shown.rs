@@ -61,7 +61,7 @@ impl Shown for Duration {
             (1_000_000, "ms"),
             (1, "ns"),
         ];
-        let (length, unit) = units.into_iter().find(|(length, _)| nanoseconds % length == 0)?;
+        let (length, unit) = units.into_iter().find(|(length, _)| nanoseconds.is_multiple_of(*length))?;
         Some(format!("{}{unit}", nanoseconds / length))
     }
 }
