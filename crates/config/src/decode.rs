@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::describe::{self, Keys, Presence, Probe, Shown};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::files::NamedFiles;
 use crate::patterns::Patterns;
@@ -167,25 +168,32 @@ pub(crate) struct Field<'a> {
     /// Where to point when the value has no extent of its own.
     key: Option<Span>,
     path: String,
+    /// Given if there is no file, and the question is what could be in one.
+    probe: Option<Probe>,
 }
 
 impl<'a> Field<'a> {
     pub(crate) fn root(file: File<'a>, node: Rc<Node>) -> Self {
-        Self { file, node, key: None, path: String::new() }
+        Self { file, node, key: None, path: String::new(), probe: None }
+    }
+
+    /// A field that is there whatever is asked for, and remembers what that was.
+    pub(crate) fn probe(file: File<'a>, probe: &Probe) -> Self {
+        Self { probe: Some(probe.clone()), ..Self::root(file, Rc::new(Node::nothing())) }
     }
 
     fn child(&self, entry: &Entry) -> Self {
         let path =
             if self.path.is_empty() { entry.key.clone() } else { format!("{}.{}", self.path, shown_key(&entry.key)) };
-        Self { file: self.file, node: Rc::clone(&entry.value), key: Some(entry.key_span), path }
+        Self { file: self.file, node: Rc::clone(&entry.value), key: Some(entry.key_span), path, probe: None }
     }
 
     pub(crate) fn is_null(&self) -> bool {
-        self.node.is_null()
+        self.probe.is_none() && self.node.is_null()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.node.is_empty()
+        self.probe.is_none() && self.node.is_empty()
     }
 
     /// Where the value is; for a section its key, or its first key if it is an item of a list.
@@ -224,7 +232,18 @@ impl<'a> Field<'a> {
         self.report(self.place().warning(message).with_hint(hint));
     }
 
+    /// Says more about the scalar that is asked for next than its error message does.
+    pub(crate) fn describe(&self, wanted: &str) {
+        if let Some(probe) = &self.probe {
+            probe.scalar(wanted);
+        }
+    }
+
     pub(crate) fn scalar(&self, wanted: &str) -> Option<&Scalar> {
+        if let Some(probe) = &self.probe {
+            probe.scalar(wanted);
+            return None;
+        }
         match &self.node.value {
             Value::Scalar(scalar) if scalar.is_null() => self.fail(format!("{wanted} is missing"), None),
             Value::Scalar(scalar) => Some(scalar),
@@ -235,6 +254,9 @@ impl<'a> Field<'a> {
 
     /// The items of a list; null is an empty one.
     pub(crate) fn items(&self) -> Option<Vec<Field<'a>>> {
+        if let Some(probe) = &self.probe {
+            return Some(vec![Field::probe(self.file, &probe.item())]);
+        }
         match &self.node.value {
             Value::List(items) => Some(items.iter().enumerate().map(|(index, node)| self.item(index, node)).collect()),
             Value::Scalar(scalar) if scalar.is_null() => Some(Vec::new()),
@@ -249,11 +271,14 @@ impl<'a> Field<'a> {
 
     fn item(&self, index: usize, node: &Rc<Node>) -> Field<'a> {
         let key = None;
-        Field { file: self.file, node: Rc::clone(node), key, path: format!("{}[{index}]", self.path) }
+        Field { file: self.file, node: Rc::clone(node), key, path: format!("{}[{index}]", self.path), probe: None }
     }
 
     /// The entries of a mapping whose keys are free; null is an empty one.
     pub(crate) fn entries(&self, wanted: &str) -> Option<Vec<(String, Field<'a>)>> {
+        if let Some(probe) = &self.probe {
+            return Some(vec![("any".to_owned(), Field::probe(self.file, &probe.value(wanted)))]);
+        }
         match &self.node.value {
             Value::Map(entries) => Some(entries.iter().map(|entry| (entry.key.clone(), self.child(entry))).collect()),
             Value::Scalar(scalar) if scalar.is_null() => Some(Vec::new()),
@@ -263,12 +288,23 @@ impl<'a> Field<'a> {
 
     /// A section whose keys are known; null is one without keys.
     pub(crate) fn section(&self) -> Option<Section<'a>> {
+        if let Some(probe) = &self.probe {
+            return Some(self.described(probe.section()));
+        }
         let entries = self.entries("a section with `key: value` lines")?;
-        Some(Section { field: self.clone(), entries, asked: Vec::new(), missing: Vec::new() })
+        Some(Section { field: self.clone(), entries, asked: Vec::new(), missing: Vec::new(), keys: None })
+    }
+
+    fn described(&self, keys: Keys) -> Section<'a> {
+        let (entries, asked, missing) = (Vec::new(), Vec::new(), Vec::new());
+        Section { field: self.clone(), entries, asked, missing, keys: Some(keys) }
     }
 
     /// A section that says by `type` what it is.
     pub(crate) fn tagged(&self, types: &[&str]) -> Option<(Section<'a>, String)> {
+        if let Some(probe) = &self.probe {
+            return probe.tagged(types).map(|(name, keys)| (self.described(keys), name));
+        }
         let listed = || format!("`type` is one of {}", list(types));
         if self.is_null() {
             return self.fail("a section with a `type` is missing here", Some(listed()));
@@ -289,6 +325,10 @@ impl<'a> Field<'a> {
 
     /// One of some words.
     pub(crate) fn one_of(&self, what: &str, words: &[&str]) -> Option<String> {
+        if let Some(probe) = &self.probe {
+            probe.words(words);
+            return None;
+        }
         let text = &self.scalar(&format!("one of {}", list(words)))?.text;
         if words.contains(&text.as_str()) {
             return Some(text.clone());
@@ -307,17 +347,26 @@ pub(crate) struct Section<'a> {
     entries: Vec<(String, Field<'a>)>,
     asked: Vec<&'static str>,
     missing: Vec<&'static str>,
+    /// Where to remember what is asked for, if there is no file.
+    keys: Option<Keys>,
 }
 
 impl<'a> Section<'a> {
     /// The value of a key as it is, if the key is there.
     pub(crate) fn take(&mut self, key: &'static str) -> Option<Field<'a>> {
+        if let Some(keys) = &self.keys {
+            return Some(Field::probe(self.field.file, &describe::key(keys, key)));
+        }
         self.asked.push(key);
         self.entries.iter().find(|(name, _)| name == key).map(|(_, field)| field.clone())
     }
 
     /// A field that has to be there and must not be empty.
-    pub(crate) fn required<T>(&mut self, key: &'static str, decode: impl FnOnce(&Field<'a>) -> Option<T>) -> Option<T> {
+    pub(crate) fn required<T>(
+        &mut self,
+        key: &'static str,
+        mut decode: impl FnMut(&Field<'a>) -> Option<T>,
+    ) -> Option<T> {
         let Some(field) = self.take(key) else {
             self.missing.push(key);
             return None;
@@ -325,12 +374,20 @@ impl<'a> Section<'a> {
         if field.is_empty() {
             return field.fail(format!("field `{key}` must not be empty"), None);
         }
-        decode(&field)
+        self.presence(key, Presence::Required);
+        each_type(&field, &mut decode)
+    }
+
+    /// In case that there is no file: whether the key has to be there.
+    fn presence(&self, key: &str, presence: Presence) {
+        if let Some(keys) = &self.keys {
+            describe::presence(keys, key, presence);
+        }
     }
 
     /// A value that need not be there. A null where a default stands means the default: somebody
     /// removed the value and left the key.
-    pub(crate) fn optional<T>(
+    pub(crate) fn optional<T: Shown>(
         &mut self,
         key: &'static str,
         default: T,
@@ -342,7 +399,10 @@ impl<'a> Section<'a> {
                 field.warn(format!("`{key}` has no value; its default is used"), "remove the key, or write the value");
                 Some(default)
             }
-            Some(field) => decode(&field),
+            Some(field) => {
+                self.presence(key, Presence::Optional(default.shown()));
+                decode(&field)
+            }
         }
     }
 
@@ -400,9 +460,18 @@ impl<'a> Section<'a> {
 }
 
 /// Decodes every item, so that each reports its own errors, and fails if one did.
-pub(crate) fn all<'a, T>(items: Vec<Field<'a>>, decode: impl FnMut(&Field<'a>) -> Option<T>) -> Option<Vec<T>> {
-    let decoded: Vec<Option<T>> = items.iter().map(decode).collect();
+pub(crate) fn all<'a, T>(items: Vec<Field<'a>>, mut decode: impl FnMut(&Field<'a>) -> Option<T>) -> Option<Vec<T>> {
+    let decoded: Vec<Option<T>> = items.iter().map(|item| each_type(item, &mut decode)).collect();
     decoded.into_iter().collect()
+}
+
+/// Decodes; if there is no file, once for each type that the value could have.
+fn each_type<'a, T>(field: &Field<'a>, decode: &mut impl FnMut(&Field<'a>) -> Option<T>) -> Option<T> {
+    let decoded = decode(field);
+    while field.probe.as_ref().is_some_and(Probe::has_more) {
+        decode(field);
+    }
+    decoded
 }
 
 /// `a`, `b`, `c`

@@ -23,7 +23,8 @@ pub(crate) fn read(file: File<'_>, claims: &Claims) -> Document {
     document(&Field::root(file, root), claims).unwrap_or_default()
 }
 
-fn document(root: &Field<'_>, claims: &Claims) -> Option<Document> {
+/// A document's content; of a file, or of everything that could be in one.
+pub(crate) fn document(root: &Field<'_>, claims: &Claims) -> Option<Document> {
     let mut section = root.section()?;
     let mut global_place = None;
     let global = section.subsection("global", Global::default(), |section| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-const UNITS: [(&str, u64); 10] = [
+pub(crate) const UNITS: [(&str, u64); 10] = [
     ("ns", 1),
     ("us", 1_000),
     ("µs", 1_000),

@@ -117,8 +117,7 @@ fn stdout(mut section: Section<'_>) -> Option<StdoutOutlet> {
 fn syslog(mut section: Section<'_>) -> Option<SyslogOutlet> {
     let level = section.required("level", level);
     let format = section.required("format", format);
-    let facility = section.take("facility").filter(|field| !field.is_null());
-    let facility = facility.map_or(Some(SyslogFacility::DEFAULT), |field| facility_of(&field));
+    let facility = section.optional("facility", SyslogFacility::DEFAULT, facility_of);
     let retry_interval = section.optional("retry_interval", RETRY_INTERVAL, positive_timeout);
     section.finish()?;
     Some(SyslogOutlet { level: level?, format: format?, facility: facility?, retry_interval: retry_interval? })

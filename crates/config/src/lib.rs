@@ -9,6 +9,7 @@ mod address;
 mod check;
 mod clients;
 mod decode;
+mod describe;
 mod diagnostic;
 mod dialect;
 mod document;
@@ -31,6 +32,7 @@ mod transports;
 mod tree;
 mod values;
 
+pub use describe::{reference, schema};
 pub use diagnostic::{Diagnostic, Errors, Location, Severity, Style};
 pub use effective::{Effective, Part, Secrets};
 pub use load::{find, load, parse};

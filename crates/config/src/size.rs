@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-const UNITS: [(&str, f64); 9] = [
+pub(crate) const UNITS: [(&str, f64); 9] = [
     ("", 1.0),
     ("K", 1e3),
     ("Ki", 1024.0),

@@ -140,6 +140,7 @@ fn clients(field: &Field<'_>) -> Option<ClientMap> {
 }
 
 fn client(key: &str, field: &Field<'_>) -> Option<Client> {
+    field.describe("a client identity, or a pattern for one");
     let identity = &field.scalar("a client identity")?.text;
     let error = match Client::parse(key, identity) {
         Ok(client) => return Some(client),
@@ -204,6 +205,7 @@ pub(crate) fn remote_address(field: &Field<'_>) -> Option<HostPort> {
 }
 
 fn port(field: &Field<'_>) -> Option<NonZeroU16> {
+    field.describe("a port");
     let number = integer(field)?;
     let port = u16::try_from(number).ok().and_then(NonZeroU16::new);
     port.or_else(|| field.fail(format!("`{number}` is no port"), Some("ports are 1 to 65535".to_owned())))

@@ -54,6 +54,12 @@ pub(crate) struct Entry {
 }
 
 impl Node {
+    /// A null that stands nowhere.
+    pub(crate) fn nothing() -> Self {
+        let scalar = Scalar { text: String::new(), plain: true };
+        Node { span: Span::default(), value: Value::Scalar(scalar), weight: 1 }
+    }
+
     /// YAML's null: `~`, `null` or nothing at all.
     pub(crate) fn is_null(&self) -> bool {
         match &self.value {

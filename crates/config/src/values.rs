@@ -46,6 +46,7 @@ pub(crate) fn integer(field: &Field<'_>) -> Option<i64> {
 
 /// A number of things, at least one.
 pub(crate) fn count(field: &Field<'_>) -> Option<NonZeroUsize> {
+    field.describe("a number of at least 1");
     let number = integer(field)?;
     let count = usize::try_from(number).ok().and_then(NonZeroUsize::new);
     count.or_else(|| field.fail(format!("`{number}` is less than 1"), None))
@@ -53,6 +54,7 @@ pub(crate) fn count(field: &Field<'_>) -> Option<NonZeroUsize> {
 
 /// The time between two rounds: at least a second, which is as fine as names of snapshots go.
 pub(crate) fn interval(field: &Field<'_>) -> Option<Duration> {
+    field.describe("a duration of at least one second");
     let interval = parsed_duration(field)?;
     if interval.is_zero() {
         return field.fail("the interval must be positive", Some("write a duration such as `10m`".to_owned()));
@@ -66,6 +68,7 @@ pub(crate) fn interval(field: &Field<'_>) -> Option<Duration> {
 
 /// How long to wait. A bare number counts nanoseconds, as it does for zrepl; nobody means that.
 pub(crate) fn timeout(field: &Field<'_>) -> Option<Duration> {
+    field.describe("a duration, or nanoseconds");
     let scalar = field.scalar("a duration")?;
     let Some(integer) = as_integer(scalar) else { return parsed_duration(field) };
     let Ok(nanoseconds) = u64::try_from(integer.value) else {
@@ -80,6 +83,7 @@ pub(crate) fn timeout(field: &Field<'_>) -> Option<Duration> {
 
 /// How long to wait where zero would be no time at all.
 pub(crate) fn positive_timeout(field: &Field<'_>) -> Option<Duration> {
+    field.describe("a duration, or nanoseconds, above zero");
     let timeout = timeout(field)?;
     if timeout.is_zero() {
         return field.fail("the duration must be positive", Some("nothing succeeds in no time".to_owned()));

@@ -226,6 +226,9 @@ pub(crate) struct FilesystemsTest {
 /// What to check and to print.
 #[derive(Debug, Args)]
 pub(crate) struct Configcheck {
+    /// Print a JSON Schema of the configuration, for editors, and check nothing
+    #[arg(long)]
+    pub schema: bool,
     /// Print the configuration as it takes effect
     #[arg(long, value_enum)]
     pub format: Option<ConfigFormat>,

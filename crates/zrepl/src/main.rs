@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     let config = config.as_deref();
     let result = match command {
         Command::Daemon => command::daemon::run(config),
+        Command::Configcheck(check) if check.schema => command::configcheck::schema(),
         Command::Configcheck(check) => command::configcheck::run(config, &check),
         Command::Status { mode } => command::status::run(config, mode),
         Command::Signal { operation, job } => command::signal::run(config, operation, &job),

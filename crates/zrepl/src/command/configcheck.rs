@@ -53,3 +53,8 @@ fn print(config: &Config, format: ConfigFormat, check: &Configcheck) -> String {
         (ConfigFormat::Pretty, Part::Logging) => format!("{:#?}\n", config.global.logging),
     }
 }
+
+/// Prints the schema for editors, whatever the configuration is like.
+pub(crate) fn schema() -> Result<()> {
+    stdout().write_all(config::schema().as_bytes()).context("cannot write to standard output")
+}

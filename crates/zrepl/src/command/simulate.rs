@@ -70,7 +70,8 @@ fn policy(job: &Job) -> Option<Policy> {
             (&job.snapshotting, Keep::Replicated { sender, receiver })
         }
         Job::Snap(job) => (&job.snapshotting, Keep::Local(job.keep.clone())),
-        Job::Sink(_) => return None,
+        // What a source keeps is decided by whoever pulls.
+        Job::Sink(_) | Job::Pull(_) | Job::Source(_) => return None,
     };
     let (naming, rhythm) = match snapshotting {
         Snapshotting::Periodic { naming, interval, .. } => (naming, Rhythm::Periodic(*interval)),
