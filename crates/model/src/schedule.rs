@@ -10,7 +10,7 @@ use crate::version::Version;
 
 mod cron;
 
-pub use cron::Cron;
+pub use cron::{Cron, CronError};
 
 /// Waiting longer than this for the first round deserves a warning for filesystems without snapshots.
 const WAIT_WORTH_A_WARNING: SignedDuration = SignedDuration::from_secs(1);

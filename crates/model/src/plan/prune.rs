@@ -1,10 +1,13 @@
 //! Which snapshots go, and what keeps the others.
 
-use std::fmt;
+mod grid;
+
 use std::sync::Arc;
 
 use crate::name::DatasetName;
 use crate::version::{CreateTxg, Guid, Version};
+
+pub use grid::{GridError, GridInterval, RetentionGrid};
 
 /// A keep rule. A snapshot is destroyed only if every rule of the list lets it go.
 #[derive(Debug, Clone)]
@@ -35,39 +38,6 @@ pub enum KeepRule {
         /// Which.
         regex: regex::Regex,
     },
-}
-
-/// Buckets of time that lie back to back, going into the past from the youngest matching snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetentionGrid {
-    /// From young to old; never empty.
-    pub intervals: Vec<GridInterval>,
-}
-
-/// Some buckets of equal length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GridInterval {
-    /// How many buckets; at least 1.
-    pub repeat: u64,
-    /// The length of each; positive.
-    pub length: std::time::Duration,
-    /// How many snapshots of each bucket are kept, the oldest ones; none for all.
-    pub keep: Option<std::num::NonZeroU64>,
-}
-
-impl fmt::Display for RetentionGrid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, interval) in self.intervals.iter().enumerate() {
-            let separator = if index == 0 { "" } else { " | " };
-            write!(f, "{separator}{}x{}s", interval.repeat, interval.length.as_secs())?;
-            match interval.keep {
-                None => write!(f, "(keep=all)")?,
-                Some(keep) if keep.get() == 1 => {}
-                Some(keep) => write!(f, "(keep={keep})")?,
-            }
-        }
-        Ok(())
-    }
 }
 
 /// What pruning knows of one filesystem on the side that is pruned.
@@ -236,8 +206,12 @@ fn decide(side: PruneSide, view: &PruneView, rules: &[KeepRule], progress: &[Pro
         .map(|version| if version.is_snapshot() { unruled } else { Decision::NotConsidered })
         .collect();
     for (index, rule) in rules.iter().enumerate() {
-        let kept = Decision::KeptByRule(u16::try_from(index).unwrap_or(u16::MAX));
-        rule.keep(&view.versions, progress, &mut decisions, kept);
+        let by_rule = Decision::KeptByRule(u16::try_from(index).unwrap_or(u16::MAX));
+        for (decision, kept) in decisions.iter_mut().zip(rule.keeps(&view.versions, progress)) {
+            if kept && *decision == Decision::Destroy {
+                *decision = by_rule;
+            }
+        }
     }
     let bases = bases(side, view);
     for (version, decision) in view.versions.iter().zip(&mut decisions) {
@@ -278,48 +252,59 @@ fn bases(side: PruneSide, view: &PruneView) -> [Option<Guid>; 2] {
 }
 
 impl KeepRule {
-    /// Writes `kept` over [`Decision::Destroy`] for every snapshot that this rule keeps.
-    fn keep(&self, versions: &[Version], progress: &[Progress], decisions: &mut [Decision], kept: Decision) {
-        if let KeepRule::LastN { count, regex } = self {
-            return keep_last(*count, regex.as_ref(), versions, decisions, kept);
-        }
-        for ((version, progress), decision) in versions.iter().zip(progress).zip(decisions) {
-            if *decision == Decision::Destroy && self.keeps(version, *progress) {
-                *decision = kept;
-            }
-        }
-    }
-
-    /// For rules that look at one snapshot at a time.
-    fn keeps(&self, version: &Version, progress: Progress) -> bool {
+    /// Per version: whether this rule keeps it; never a bookmark.
+    fn keeps(&self, versions: &[Version], progress: &[Progress]) -> Vec<bool> {
+        let matches = |regex: &regex::Regex, version: &Version| regex.is_match(version.name.as_str());
         match self {
-            KeepRule::NotReplicated { keep_snapshot_at_cursor } => match progress {
-                Progress::Replicated => false,
-                Progress::AtCursor => *keep_snapshot_at_cursor,
-                Progress::NotReplicated => true,
-            },
-            KeepRule::Regex { regex, negate } => regex.is_match(version.name.as_str()) != *negate,
-            KeepRule::LastN { .. } | KeepRule::Grid { .. } => false,
+            KeepRule::NotReplicated { keep_snapshot_at_cursor } => {
+                let each = versions.iter().zip(progress);
+                each.map(|(version, at)| version.is_snapshot() && at.is_kept(*keep_snapshot_at_cursor)).collect()
+            }
+            KeepRule::Regex { regex, negate } => {
+                versions.iter().map(|version| version.is_snapshot() && matches(regex, version) != *negate).collect()
+            }
+            KeepRule::LastN { count, regex } => {
+                let among = |version: &Version| regex.as_ref().is_none_or(|regex| matches(regex, version));
+                choose(versions, among, |matching| last(*count, matching))
+            }
+            KeepRule::Grid { grid, regex } => {
+                choose(versions, |version| matches(regex, version), |matching| grid.keeps(matching))
+            }
         }
     }
 }
 
-fn keep_last(
-    count: usize,
-    regex: Option<&regex::Regex>,
-    versions: &[Version],
-    decisions: &mut [Decision],
-    kept: Decision,
-) {
-    let matches = |version: &Version| regex.is_none_or(|regex| regex.is_match(version.name.as_str()));
-    let mut matching: Vec<(&Version, &mut Decision)> =
-        versions.iter().zip(decisions).filter(|(version, _)| version.is_snapshot() && matches(version)).collect();
-    if count < matching.len() {
-        matching.sort_by(|(a, _), (b, _)| (b.creation, &b.name).cmp(&(a.creation, &a.name)));
-    }
-    for (_, decision) in matching.into_iter().take(count) {
-        if *decision == Decision::Destroy {
-            *decision = kept;
+impl Progress {
+    /// What the rule `not_replicated` says.
+    fn is_kept(self, keep_snapshot_at_cursor: bool) -> bool {
+        match self {
+            Progress::Replicated => false,
+            Progress::AtCursor => keep_snapshot_at_cursor,
+            Progress::NotReplicated => true,
         }
     }
+}
+
+/// Lets `keeps` decide about the snapshots that match; the others are not kept.
+fn choose(
+    versions: &[Version],
+    matches: impl Fn(&Version) -> bool,
+    keeps: impl FnOnce(&[&Version]) -> Vec<bool>,
+) -> Vec<bool> {
+    let is_candidate: Vec<bool> = versions.iter().map(|version| version.is_snapshot() && matches(version)).collect();
+    let candidates: Vec<&Version> =
+        versions.iter().zip(&is_candidate).filter(|(_, candidate)| **candidate).map(|(version, _)| version).collect();
+    let mut kept = keeps(&candidates).into_iter();
+    is_candidate.into_iter().map(|candidate| candidate && kept.next().unwrap_or(true)).collect()
+}
+
+/// The newest `count`; of those that are equally old the one with the greater name.
+fn last(count: usize, matching: &[&Version]) -> Vec<bool> {
+    let mut kept = vec![count >= matching.len(); matching.len()];
+    if count < matching.len() {
+        let mut newest: Vec<(&&Version, &mut bool)> = matching.iter().zip(&mut kept).collect();
+        newest.sort_by(|(a, _), (b, _)| (b.creation, &b.name).cmp(&(a.creation, &a.name)));
+        newest.into_iter().take(count).for_each(|(_, kept)| *kept = true);
+    }
+    kept
 }
