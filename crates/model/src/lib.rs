@@ -13,6 +13,7 @@ pub mod plan;
 pub mod protection;
 pub mod retry;
 pub mod schedule;
+pub mod simulate;
 pub mod version;
 pub mod view;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::plan::prune::{Decision, FilesystemPrunePlan, KeepRule, PruneSide, SkipReason};
+use crate::plan::prune::{Decision, FilesystemPrunePlan, KeepRule, PruneSide, Rejection, SkipReason, SnapshotVerdict};
 use crate::plan::replication::{
     Base, Conflict, Discard, FilesystemAction, InitialReplication, NothingReason, Repair, Step,
 };
@@ -162,7 +162,65 @@ impl FilesystemPrunePlan {
     }
 }
 
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Rejection::NameDoesNotMatch => "its name does not match",
+            Rejection::NameMatches => "its name matches",
+            Rejection::Replicated => "it is replicated",
+            Rejection::NotAmongNewest => "it is not among the newest",
+            Rejection::Crowded => "older ones fill its place in the grid",
+            Rejection::BeyondGrid => "it is older than the grid reaches",
+        })
+    }
+}
+
+impl SnapshotVerdict {
+    /// The decision, then what every rule says, on one line. `rules` are those of the verdict.
+    pub fn explain<'a>(&'a self, rules: &'a [KeepRule]) -> impl fmt::Display + 'a {
+        ExplainedVerdict { verdict: self, rules }
+    }
+}
+
+struct ExplainedVerdict<'a> {
+    verdict: &'a SnapshotVerdict,
+    rules: &'a [KeepRule],
+}
+
+impl fmt::Display for ExplainedVerdict<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = self.verdict;
+        write!(f, "{}: {}", verdict.version, verdict.decision.in_short())?;
+        let keeps = verdict.kept_by.iter().map(|index| (*index, None));
+        let rejects = verdict.rejected_by.iter().map(|(index, why)| (*index, Some(*why)));
+        let mut said: Vec<(u16, Option<Rejection>)> = keeps.chain(rejects).collect();
+        said.sort_by_key(|(index, _)| *index);
+        for (index, why) in said {
+            write!(f, "; rule {}", u32::from(index) + 1)?;
+            if let Some(rule) = self.rules.get(usize::from(index)) {
+                write!(f, ", {rule},")?;
+            }
+            match why {
+                None => f.write_str(" keeps it")?,
+                Some(why) => write!(f, " lets it go: {why}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Decision {
+    /// Without the rule.
+    fn in_short(self) -> &'static str {
+        match self {
+            Decision::NotConsidered => "keep, not subject to rules",
+            Decision::KeptByRule(_) => "keep",
+            Decision::KeptAsBase => "keep as base of the next replication step",
+            Decision::KeptHeld => "keep, held",
+            Decision::Destroy => "destroy",
+        }
+    }
+
     /// The decision in words. `rules` are those that it was made by.
     pub fn explain<'a>(&'a self, rules: &'a [KeepRule]) -> impl fmt::Display + 'a {
         ExplainedDecision { decision: *self, rules }

@@ -1,6 +1,7 @@
 //! Which snapshots go, and what keeps the others.
 
 mod grid;
+mod verdict;
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use crate::name::DatasetName;
 use crate::version::{CreateTxg, Guid, Version};
 
 pub use grid::{GridError, GridInterval, RetentionGrid};
+pub use verdict::{Rejection, SnapshotVerdict, verdicts};
 
 /// A keep rule. A snapshot is destroyed only if every rule of the list lets it go.
 #[derive(Debug, Clone)]
@@ -96,6 +98,8 @@ pub struct PrunePlan {
     pub side: PruneSide,
     /// In path order.
     pub filesystems: Vec<FilesystemPrunePlan>,
+    /// The rules in words, in their order. A snapshot that goes was let go by all of them.
+    pub rules: Arc<[String]>,
 }
 
 /// The decisions about one filesystem.
@@ -142,7 +146,7 @@ pub fn plan_pruning(side: PruneSide, filesystems: &[PruneView], rules: &[KeepRul
     let mut filesystems: Vec<FilesystemPrunePlan> =
         filesystems.iter().map(|view| plan_filesystem(side, view, rules)).collect();
     filesystems.sort_by(|a, b| a.name.cmp(&b.name));
-    PrunePlan { side, filesystems }
+    PrunePlan { side, filesystems, rules: rules.iter().map(KeepRule::to_string).collect() }
 }
 
 fn plan_filesystem(side: PruneSide, view: &PruneView, rules: &[KeepRule]) -> FilesystemPrunePlan {
@@ -207,8 +211,8 @@ fn decide(side: PruneSide, view: &PruneView, rules: &[KeepRule], progress: &[Pro
         .collect();
     for (index, rule) in rules.iter().enumerate() {
         let by_rule = Decision::KeptByRule(u16::try_from(index).unwrap_or(u16::MAX));
-        for (decision, kept) in decisions.iter_mut().zip(rule.keeps(&view.versions, progress)) {
-            if kept && *decision == Decision::Destroy {
+        for (decision, said) in decisions.iter_mut().zip(rule.judge(&view.versions, progress)) {
+            if said.is_ok() && *decision == Decision::Destroy {
                 *decision = by_rule;
             }
         }
@@ -251,24 +255,27 @@ fn bases(side: PruneSide, view: &PruneView) -> [Option<Guid>; 2] {
     }
 }
 
+/// What a rule says about one version.
+type Judgement = Result<(), Rejection>;
+
 impl KeepRule {
-    /// Per version: whether this rule keeps it; never a bookmark.
-    fn keeps(&self, versions: &[Version], progress: &[Progress]) -> Vec<bool> {
+    /// Per version: whether this rule keeps it, or why not. What it says about bookmarks means nothing.
+    fn judge(&self, versions: &[Version], progress: &[Progress]) -> Vec<Judgement> {
         let matches = |regex: &regex::Regex, version: &Version| regex.is_match(version.name.as_str());
         match self {
             KeepRule::NotReplicated { keep_snapshot_at_cursor } => {
-                let each = versions.iter().zip(progress);
-                each.map(|(version, at)| version.is_snapshot() && at.is_kept(*keep_snapshot_at_cursor)).collect()
+                progress.iter().map(|at| at.judge(*keep_snapshot_at_cursor)).collect()
             }
             KeepRule::Regex { regex, negate } => {
-                versions.iter().map(|version| version.is_snapshot() && matches(regex, version) != *negate).collect()
+                let why = if *negate { Rejection::NameMatches } else { Rejection::NameDoesNotMatch };
+                versions.iter().map(|version| (matches(regex, version) != *negate).then_some(()).ok_or(why)).collect()
             }
             KeepRule::LastN { count, regex } => {
                 let among = |version: &Version| regex.as_ref().is_none_or(|regex| matches(regex, version));
-                choose(versions, among, |matching| last(*count, matching))
+                judge_matching(versions, among, |matching| last(*count, matching))
             }
             KeepRule::Grid { grid, regex } => {
-                choose(versions, |version| matches(regex, version), |matching| grid.keeps(matching))
+                judge_matching(versions, |version| matches(regex, version), |matching| grid.judge(matching))
             }
         }
     }
@@ -276,35 +283,37 @@ impl KeepRule {
 
 impl Progress {
     /// What the rule `not_replicated` says.
-    fn is_kept(self, keep_snapshot_at_cursor: bool) -> bool {
+    fn judge(self, keep_snapshot_at_cursor: bool) -> Judgement {
         match self {
-            Progress::Replicated => false,
-            Progress::AtCursor => keep_snapshot_at_cursor,
-            Progress::NotReplicated => true,
+            Progress::NotReplicated => Ok(()),
+            Progress::AtCursor if keep_snapshot_at_cursor => Ok(()),
+            Progress::AtCursor | Progress::Replicated => Err(Rejection::Replicated),
         }
     }
 }
 
-/// Lets `keeps` decide about the snapshots that match; the others are not kept.
-fn choose(
+/// Lets `judge` decide about the snapshots that match; the others are not kept.
+fn judge_matching(
     versions: &[Version],
     matches: impl Fn(&Version) -> bool,
-    keeps: impl FnOnce(&[&Version]) -> Vec<bool>,
-) -> Vec<bool> {
+    judge: impl FnOnce(&[&Version]) -> Vec<Judgement>,
+) -> Vec<Judgement> {
     let is_candidate: Vec<bool> = versions.iter().map(|version| version.is_snapshot() && matches(version)).collect();
     let candidates: Vec<&Version> =
         versions.iter().zip(&is_candidate).filter(|(_, candidate)| **candidate).map(|(version, _)| version).collect();
-    let mut kept = keeps(&candidates).into_iter();
-    is_candidate.into_iter().map(|candidate| candidate && kept.next().unwrap_or(true)).collect()
+    let mut judged = judge(&candidates).into_iter();
+    let next = |candidate| if candidate { judged.next().unwrap_or(Ok(())) } else { Err(Rejection::NameDoesNotMatch) };
+    is_candidate.into_iter().map(next).collect()
 }
 
 /// The newest `count`; of those that are equally old the one with the greater name.
-fn last(count: usize, matching: &[&Version]) -> Vec<bool> {
-    let mut kept = vec![count >= matching.len(); matching.len()];
-    if count < matching.len() {
-        let mut newest: Vec<(&&Version, &mut bool)> = matching.iter().zip(&mut kept).collect();
-        newest.sort_by(|(a, _), (b, _)| (b.creation, &b.name).cmp(&(a.creation, &a.name)));
-        newest.into_iter().take(count).for_each(|(_, kept)| *kept = true);
+fn last(count: usize, matching: &[&Version]) -> Vec<Judgement> {
+    if count >= matching.len() {
+        return vec![Ok(()); matching.len()];
     }
-    kept
+    let mut judged = vec![Err(Rejection::NotAmongNewest); matching.len()];
+    let mut newest: Vec<(&&Version, &mut Judgement)> = matching.iter().zip(&mut judged).collect();
+    newest.sort_by(|(a, _), (b, _)| (b.creation, &b.name).cmp(&(a.creation, &a.name)));
+    newest.into_iter().take(count).for_each(|(_, judged)| *judged = Ok(()));
+    judged
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::{Judgement, Rejection};
 use crate::version::{UnixTime, Version};
 
 /// Buckets of time that lie back to back, going into the past from the youngest matching snapshot.
@@ -94,11 +95,11 @@ impl RetentionGrid {
 
     /// Which of these snapshots the grid keeps, by index. Those that are equally old are told apart by
     /// the order in which they are given: the later one counts as older.
-    pub(super) fn keeps(&self, snapshots: &[&Version]) -> Vec<bool> {
-        let mut kept = vec![false; snapshots.len()];
+    pub(super) fn judge(&self, snapshots: &[&Version]) -> Vec<Judgement> {
+        let mut judged = vec![Err(Rejection::BeyondGrid); snapshots.len()];
         let mut order: Vec<(usize, UnixTime)> = snapshots.iter().map(|version| version.creation).enumerate().collect();
         order.sort_by_key(|(_, creation)| std::cmp::Reverse(*creation));
-        let Some((_, now)) = order.first().copied() else { return kept };
+        let Some((_, now)) = order.first().copied() else { return judged };
         let placed: Vec<(usize, Option<Bucket>)> = order
             .into_iter()
             .map(|(index, creation)| (index, self.bucket(u128::from(now.0.abs_diff(creation.0)) * NANOS)))
@@ -106,13 +107,14 @@ impl RetentionGrid {
         for run in placed.chunk_by(|(_, a), (_, b)| a == b) {
             let Some((_, Some(bucket))) = run.first() else { continue };
             let keep = bucket.keep.map_or(run.len(), |keep| usize::try_from(keep.get()).unwrap_or(usize::MAX));
-            for (index, _) in run.iter().skip(run.len().saturating_sub(keep)) {
-                if let Some(kept) = kept.get_mut(*index) {
-                    *kept = true;
+            let too_many = run.len().saturating_sub(keep);
+            for (rank, (index, _)) in run.iter().enumerate() {
+                if let Some(judged) = judged.get_mut(*index) {
+                    *judged = if rank < too_many { Err(Rejection::Crowded) } else { Ok(()) };
                 }
             }
         }
-        kept
+        judged
     }
 
     /// The bucket for an age in nanoseconds; none if all buckets are younger. A bucket's young edge
