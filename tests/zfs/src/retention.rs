@@ -13,15 +13,17 @@ use daemon::events::Events;
 use jiff::Timestamp;
 use model::naming::{SnapshotNaming, TimestampFormat};
 use model::plan::prune::{GridInterval, KeepRule, RetentionGrid};
-use model::{DatasetName, JobName, UnixTime};
+use model::simulate::{self, Horizon, Keep, Policy, Rhythm};
+use model::{DatasetName, JobName, UnixTime, Version};
 use regex::Regex;
 use tokio_util::sync::CancellationToken;
 use zfs::Snapshot;
 
+use crate::body;
 use crate::case::Case;
+use crate::conformance::version;
 use crate::machine::clock_is_ours;
 use crate::replication::rig::{Stage, both, filter};
-use crate::body;
 
 const DAYS: i64 = 90;
 const HOUR: i64 = 3600;
@@ -117,6 +119,30 @@ impl<'a> SnapJob<'a> {
         anyhow::bail!("no snapshot was created in the second of {at}, {TRIES} times");
     }
 
+    /// One that no rule of the grid is about.
+    async fn snapshot_of_a_person(&self, at: Timestamp) -> Result<Version> {
+        self.stage.world.set_clock(UnixTime(at.as_second() - HOUR))?;
+        let snapshot = Snapshot { dataset: self.filesystem.clone(), name: version("by_hand")? };
+        self.stage.zfs().snapshot(&[snapshot]).await.pop().context("one result")??;
+        let dataset = self.stage.dataset(&self.filesystem).await?;
+        dataset.versions.first().cloned().context("just taken")
+    }
+
+    /// What the simulation says is left after the last round.
+    fn simulated(&self, start: Timestamp, by_hand: Version) -> Result<BTreeSet<String>> {
+        let policy = Policy {
+            rhythm: Rhythm::Periodic(Duration::from_secs(HOUR.unsigned_abs())),
+            naming: self.naming.clone(),
+            keep: Keep::Local(self.rules.clone()),
+        };
+        let duration = Duration::from_secs(((DAYS * 24 - 1) * HOUR).unsigned_abs());
+        let horizon = Horizon { initial: vec![by_hand], ..Horizon::new(start, duration) };
+        let timeline = simulate::run(&policy, &horizon)?;
+        ensure!(timeline.rounds.len() == usize::try_from(DAYS * 24)?, "{} rounds simulated", timeline.rounds.len());
+        let existing = timeline.end.existing.first().context("one side")?;
+        Ok(existing.iter().map(|one| one.name.to_string()).collect())
+    }
+
     async fn left(&self) -> Result<BTreeSet<String>> {
         let dataset = self.stage.dataset(&self.filesystem).await?;
         Ok(dataset.versions.iter().map(|version| version.name.to_string()).collect())
@@ -126,12 +152,12 @@ impl<'a> SnapJob<'a> {
 async fn ninety_days(stage: &Stage<'_>) -> Result<()> {
     let start = Timestamp::from_second((Timestamp::now().as_second() / HOUR + 1) * HOUR)?;
     let job = SnapJob::new(stage, start)?;
-    job.snapshot_of_a_person(start).await?;
+    let by_hand = job.snapshot_of_a_person(start).await?;
     for hour in 0..DAYS * 24 {
         job.round(start + Duration::from_secs((hour * HOUR).unsigned_abs())).await?;
     }
     let left = job.left().await?;
-    let simulated = job.simulated(start)?;
+    let simulated = job.simulated(start, by_hand)?;
     ensure!(left == simulated, "left {left:#?}, simulated {simulated:#?}");
     Ok(())
 }
