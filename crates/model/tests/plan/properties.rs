@@ -18,6 +18,7 @@ use model::view::{
 use model::{CreateTxg, DatasetName, Guid, UnixTime, Version, VersionKind, VersionName, VersionRef};
 use proptest::prelude::*;
 
+use crate::grid_properties::any_grid;
 use crate::notation::{dataset, job};
 
 const NAMES: [&str; 5] = ["p", "p/a", "p/a/b", "p/ab", "q"];
@@ -403,13 +404,19 @@ fn names_in_conflict(plan: &ReplicationPlan) -> Vec<&DatasetName> {
 
 // === rules ===
 
-fn any_rule() -> impl Strategy<Value = KeepRule> {
+fn any_rule_without_grid() -> impl Strategy<Value = KeepRule> {
     let regex = || prop::sample::select(vec!["^s", "[024]$", "n", "zzz"]).prop_map(|r| regex::Regex::new(r).unwrap());
     prop_oneof![
         any::<bool>().prop_map(|keep_snapshot_at_cursor| KeepRule::NotReplicated { keep_snapshot_at_cursor }),
         (1usize..4, prop::option::of(regex())).prop_map(|(count, regex)| KeepRule::LastN { count, regex }),
         (regex(), any::<bool>()).prop_map(|(regex, negate)| KeepRule::Regex { regex, negate }),
     ]
+}
+
+fn any_rule() -> impl Strategy<Value = KeepRule> {
+    let regex = prop::sample::select(vec!["^s", "[024]$"]).prop_map(|r| regex::Regex::new(r).unwrap());
+    let grid = (any_grid(), regex).prop_map(|(grid, regex)| KeepRule::Grid { grid, regex });
+    prop_oneof![3 => any_rule_without_grid(), 1 => grid]
 }
 
 prop_compose! {
@@ -541,9 +548,10 @@ proptest! {
         }
     }
 
+    /// For grids see the properties of their own.
     #[test]
     fn pruning_twice_destroys_nothing_more(
-        view in any_prune_view(), side in any_side(), rules in prop::collection::vec(any_rule(), 0..4),
+        view in any_prune_view(), side in any_side(), rules in prop::collection::vec(any_rule_without_grid(), 0..4),
     ) {
         let left = survivors(&plan_pruning(side, std::slice::from_ref(&view), &rules));
         let again = plan_pruning(side, &[PruneView { versions: left, ..view }], &rules);
