@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use model::{DatasetName, UnixTime};
+use rustix::time::{ClockId, Timespec, clock_settime};
 use zfs::cli::{CliConfig, ZfsCli};
 use zfs::fake::{FakeHost, FakeZfs, PoolState, Source};
 use zfs::{Snapshot, Zfs};
@@ -45,24 +47,30 @@ pub(crate) trait World {
     fn fill(&self, pool: &DatasetName, free_mib: u64) -> Result<()>;
     /// Takes back what [`World::fill`] did.
     fn empty(&self, pool: &DatasetName) -> Result<()>;
+    /// Sets the machine's clock. Only for machines whose clock is nobody else's.
+    fn set_clock(&self, now: UnixTime) -> Result<()>;
 }
 
 /// [`World`] on the model.
 pub(crate) struct FakeWorld {
     host: FakeHost,
     zfs: FakeZfs,
+    /// Seconds since 1970 on its clock.
+    now: Arc<AtomicI64>,
 }
 
 const FAKE_POOLS: [&str; 2] = ["src pool", "dst pool"];
 
 impl FakeWorld {
     pub(crate) fn new(seed: u64) -> Result<Self> {
-        let host = FakeHost::new(seed, Arc::new(|| UnixTime(1_700_000_000)));
+        let now = Arc::new(AtomicI64::new(1_700_000_000));
+        let clock = Arc::clone(&now);
+        let host = FakeHost::new(seed, Arc::new(move || UnixTime(clock.load(Ordering::Relaxed))));
         for pool in FAKE_POOLS {
             host.create_pool(&DatasetName::parse(pool)?)?;
         }
         let zfs = host.zfs();
-        Ok(Self { host, zfs })
+        Ok(Self { host, zfs, now })
     }
 
     /// The machine itself.
@@ -155,6 +163,11 @@ impl World for FakeWorld {
 
     fn empty(&self, pool: &DatasetName) -> Result<()> {
         Ok(self.host.set_capacity(pool.as_str(), None)?)
+    }
+
+    fn set_clock(&self, now: UnixTime) -> Result<()> {
+        self.now.store(now.0, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -341,6 +354,11 @@ impl World for RealWorld<'_> {
 
     fn empty(&self, pool: &DatasetName) -> Result<()> {
         command("zfs", &["destroy", &format!("{pool}/filler")]).map(drop)
+    }
+
+    fn set_clock(&self, now: UnixTime) -> Result<()> {
+        let time = Timespec { tv_sec: now.0, tv_nsec: 0 };
+        clock_settime(ClockId::Realtime, time).context("setting the clock")
     }
 }
 

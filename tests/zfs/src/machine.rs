@@ -20,7 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// Whether this is the test machine, whose clock is nobody else's.
-fn clock_is_ours() -> bool {
+pub(crate) fn clock_is_ours() -> bool {
     std::fs::read_to_string("/proc/sys/kernel/hostname").is_ok_and(|name| name.trim() == "zrepl-machine")
 }
 

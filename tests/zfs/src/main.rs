@@ -16,6 +16,7 @@ mod lab;
 mod machine;
 mod pruning;
 mod replication;
+mod retention;
 
 use anyhow::{Result, bail};
 use case::{Backend, Case, Run};
@@ -60,6 +61,7 @@ fn cases() -> Vec<Case> {
         endpoint::cases(),
         pruning::cases(),
         errors::cases(),
+        retention::cases(),
     ];
     areas.into_iter().flatten().collect()
 }
