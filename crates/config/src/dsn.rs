@@ -37,7 +37,7 @@ pub(crate) enum DsnError {
 }
 
 /// What was read, and the names of parameters that have no effect.
-type Parsed<T> = Result<(T, Vec<String>), DsnError>;
+pub(crate) type Parsed<T> = Result<(T, Vec<String>), DsnError>;
 
 /// A `postgres://` URL, or `key=value` pairs with blanks between them.
 pub(crate) fn parse_postgres(text: &str) -> Parsed<PostgresDsn> {

@@ -11,7 +11,7 @@ use model::schedule::Cron;
 use model::{FilesystemFilter, VersionName};
 
 use crate::decode::{Field, Section, shown};
-use crate::dsn::{self, DsnError};
+use crate::dsn::{self, Parsed};
 use crate::types::{Hook, HookKind, MysqlDsn, PostgresDsn, Snapshotting};
 use crate::values::{boolean, brief, filesystems, interval, positive_timeout, text};
 
@@ -184,7 +184,7 @@ fn mysql(field: &Field<'_>) -> Option<MysqlDsn> {
     Some(dsn)
 }
 
-fn parsed<T>(field: &Field<'_>, parse: fn(&str) -> Result<(T, Vec<String>), DsnError>, hint: &str) -> Option<T> {
+fn parsed<T>(field: &Field<'_>, parse: fn(&str) -> Parsed<T>, hint: &str) -> Option<T> {
     match parse(&field.scalar("a data source name")?.text) {
         Ok((dsn, ignored)) => {
             for parameter in ignored {

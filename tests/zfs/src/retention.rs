@@ -10,6 +10,7 @@ use daemon::act::{LocalInvocation, prune_local, snapshotting};
 use daemon::clock::Clock;
 use daemon::endpoint::{SendPolicy, Sender, SenderConfig};
 use daemon::events::Events;
+use daemon::hooks::HookRunner;
 use jiff::Timestamp;
 use model::naming::{SnapshotNaming, TimestampFormat};
 use model::plan::prune::{GridInterval, KeepRule, RetentionGrid};
@@ -105,8 +106,9 @@ impl<'a> SnapJob<'a> {
         let plan = plan_snapshots(at, &self.naming, &filter, [(&self.filesystem, &[][..])])?;
         ensure!(plan.filesystems == [self.filesystem.clone()], "planned {plan:?}");
         self.stage.world.set_clock(UnixTime(at.as_second()))?;
-        let failed = snapshotting::take_round(&*self.stage.zfs(), plan, &self.events).await;
-        ensure!(failed == 0, "the snapshot of {at} was not taken");
+        let hooks = HookRunner::new(Vec::new(), self.events.clone());
+        let failed = snapshotting::take_round(&*self.stage.zfs(), plan, &hooks, &self.events).await;
+        ensure!(failed.snapshots == 0, "the snapshot of {at} was not taken");
         Ok(())
     }
 
