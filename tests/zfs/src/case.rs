@@ -18,6 +18,8 @@ pub(crate) struct Case {
     /// `area::claim`, unique within a backend.
     pub(crate) name: String,
     pub(crate) run: Run,
+    /// Runs only if a filter is given and the name has it: it takes many minutes.
+    pub(crate) on_request: bool,
 }
 
 /// What a case does; an error fails it.
@@ -36,11 +38,11 @@ pub(crate) type OnReal = Box<dyn FnOnce(&Bench) -> Result<()> + Send>;
 impl Case {
     /// A case on the model of ZFS.
     pub(crate) fn fake(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
-        Self { name: name.into(), run: Run::Fake(Box::new(run)) }
+        Self { name: name.into(), run: Run::Fake(Box::new(run)), on_request: false }
     }
 
     /// A case that needs real ZFS.
     pub(crate) fn real(name: impl Into<String>, run: impl FnOnce(&Bench) -> Result<()> + Send + 'static) -> Self {
-        Self { name: name.into(), run: Run::Real(Box::new(run)) }
+        Self { name: name.into(), run: Run::Real(Box::new(run)), on_request: false }
     }
 }

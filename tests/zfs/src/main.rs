@@ -85,7 +85,8 @@ fn trials(arguments: &Cli) -> Result<Vec<Trial>> {
     };
     let (first, step) = arguments.shard;
     let mut trials = Vec::new();
-    for case in cases().into_iter().filter(|case| selected(&case.name, &arguments.harness)) {
+    let asked = |case: &Case| !case.on_request || arguments.harness.filter.is_some();
+    for case in cases().into_iter().filter(|case| selected(&case.name, &arguments.harness) && asked(case)) {
         match (case.run, &lab) {
             (Run::Fake(run), None) => trials.push(Trial::test(case.name, move || report(run()))),
             (Run::Real(run), Some(lab)) => {
