@@ -12,7 +12,7 @@ use model::{FilesystemFilter, VersionName};
 
 use crate::decode::{Field, Section, shown};
 use crate::dsn::{self, Parsed};
-use crate::types::{Hook, HookKind, MysqlDsn, PostgresDsn, Snapshotting};
+use crate::types::{Hook, HookKind, MysqlDsn, PostgresDsn, PostgresSsl, Snapshotting};
 use crate::values::{boolean, brief, filesystems, interval, positive_timeout, text};
 
 const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -174,6 +174,11 @@ fn some_filesystems(section: &mut Section<'_>) -> Option<FilesystemFilter> {
 
 fn postgres(field: &Field<'_>) -> Option<PostgresDsn> {
     let dsn = parsed(field, dsn::parse_postgres, "write `host=db user=me …` or `postgres://me@db/…`")?;
+    if dsn.ssl != PostgresSsl::Disable {
+        let hint = "add `sslmode=disable`; without it, `sslmode` is `require`";
+        let message = "the hook will fail: this version reaches PostgreSQL without TLS only";
+        field.report(field.place().discreet_warning(message).with_hint(hint));
+    }
     keep_secret(field, &dsn.password);
     Some(dsn)
 }
@@ -188,11 +193,16 @@ fn parsed<T>(field: &Field<'_>, parse: fn(&str) -> Parsed<T>, hint: &str) -> Opt
     match parse(&field.scalar("a data source name")?.text) {
         Ok((dsn, ignored)) => {
             for parameter in ignored {
-                field.warn(format!("`{}` in the data source name has no effect", shown(&parameter)), "remove it");
+                let message = format!("`{}` in the data source name has no effect", shown(&parameter));
+                field.report(field.place().discreet_warning(&message).with_hint("remove it"));
             }
             Some(dsn)
         }
-        Err(error) => field.fail(format!("bad data source name: {error}"), Some(hint.to_owned())),
+        Err(error) => {
+            let error = field.place().discreet_error(&format!("bad data source name: {error}"));
+            field.report(error.with_hint(hint));
+            None
+        }
     }
 }
 

@@ -181,6 +181,20 @@ pub enum LogNet {
     Udp6,
 }
 
+impl LogNet {
+    /// As a configuration says it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            LogNet::Tcp => "tcp",
+            LogNet::Tcp4 => "tcp4",
+            LogNet::Tcp6 => "tcp6",
+            LogNet::Udp => "udp",
+            LogNet::Udp4 => "udp4",
+            LogNet::Udp6 => "udp6",
+        }
+    }
+}
+
 /// The files of one side of a TLS connection. Relative paths are relative to the daemon's current
 /// directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

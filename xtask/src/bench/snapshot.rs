@@ -57,9 +57,7 @@ fn round(daemon: &mut Daemon<'_>, host: &StandIn) -> Result<bool> {
     let count = of_round.iter().rposition(|line| line.contains(" snapshot ")).map_or(0, |last| last + 1);
     let (snapshots, instants, spread) = newest(&host.logs())?;
     println!("{wall:>6.2} s {count:>10} {snapshots:>10} {instants:>8} {spread:>8} s");
-    // Snapshots of one command are of one transaction group; times are whole seconds, of which commands
-    // within one second may see two.
-    Ok(count <= MOST_PROCESSES && wall <= LONGEST_SECONDS && snapshots >= SCALE.filesystems && spread <= 1)
+    Ok(count <= MOST_PROCESSES && wall <= LONGEST_SECONDS && snapshots >= SCALE.filesystems && instants == 1)
 }
 
 /// How many datasets have a newest snapshot of the round, in how many transaction groups, and how many

@@ -107,15 +107,7 @@ impl Shown for PlaceholderEncryption {
 
 impl Shown for LogNet {
     fn shown(&self) -> Option<String> {
-        let word = match self {
-            LogNet::Tcp => "tcp",
-            LogNet::Tcp4 => "tcp4",
-            LogNet::Tcp6 => "tcp6",
-            LogNet::Udp => "udp",
-            LogNet::Udp4 => "udp4",
-            LogNet::Udp6 => "udp6",
-        };
-        Some(word.to_owned())
+        Some(self.word().to_owned())
     }
 }
 

@@ -6,7 +6,7 @@ use super::text::{Value, list, map, text};
 use super::transports::{listen, tls_files};
 use crate::duration;
 use crate::types::{
-    Global, LogFormat, LogLevel, LogNet, Monitoring, Outlet, StdoutOutlet, SyslogFacility, SyslogOutlet, TcpOutlet,
+    Global, LogFormat, LogLevel, Monitoring, Outlet, StdoutOutlet, SyslogFacility, SyslogOutlet, TcpOutlet,
 };
 
 pub(super) fn global(global: &Global) -> Value {
@@ -71,21 +71,10 @@ fn tcp(outlet: &TcpOutlet) -> Value {
         ("level", self::level(*level)),
         ("format", self::format(*format)),
         ("address", text(address)),
-        ("net", self::net(*net)),
+        ("net", text(net.word())),
         ("retry_interval", text(duration::sum_of_units(*retry_interval))),
     ])
     .with("tls", tls.as_ref().map(|files| tls_files(map([]), files)))
-}
-
-fn net(net: LogNet) -> Value {
-    text(match net {
-        LogNet::Tcp => "tcp",
-        LogNet::Tcp4 => "tcp4",
-        LogNet::Tcp6 => "tcp6",
-        LogNet::Udp => "udp",
-        LogNet::Udp4 => "udp4",
-        LogNet::Udp6 => "udp6",
-    })
 }
 
 fn level(level: LogLevel) -> Value {

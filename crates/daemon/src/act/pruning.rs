@@ -54,7 +54,8 @@ impl Prune<'_> {
         }
         if !requests.is_empty() {
             let results = endpoint.destroy_snapshots(&requests).await?;
-            let rules = self.rules_in_words();
+            // What goes was let go by all of them.
+            let rules: Arc<str> = plan.rules.join(", ").into();
             results.into_iter().for_each(|result| self.tell_result(result, &rules));
         }
         Ok(())
@@ -82,12 +83,6 @@ impl Prune<'_> {
             self.tally.pruning_failed();
         }
         self.tell(Pruning::Filesystem { filesystem, destroyed, failed });
-    }
-
-    /// What goes was let go by all of them.
-    fn rules_in_words(&self) -> Arc<str> {
-        let rules: Vec<String> = self.rules.iter().map(ToString::to_string).collect();
-        rules.join(", ").into()
     }
 
     fn fail(&self, error: String) {
