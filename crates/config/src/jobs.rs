@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use model::JobName;
 use model::plan::replication::{InitialReplication, ReplicationPolicy};
+use model::plan::resolve::{ConflictPolicy, WhenDiverged, WhenNothingInCommon, WhenTokenIsDead};
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
 
 use crate::decode::{Field, Place, Section, Spot, all, shown};
@@ -52,7 +53,8 @@ fn push(mut section: Section<'_>, claims: &Claims) -> Option<PushJob> {
     let send = section.subsection("send", SendOptions::default(), send);
     let (protection, concurrency) =
         section.subsection("replication", (ProtectionPolicy::default(), Concurrency::default()), replication).unzip();
-    let initial = section.subsection("conflict_resolution", InitialReplication::default(), conflict_resolution);
+    let (initial, conflicts) =
+        section.subsection("conflict_resolution", Default::default(), conflict_resolution).unzip();
     let snapshotting = section.required("snapshotting", snapshotting);
     let pruning = section.required("pruning", pruning);
     section.finish()?;
@@ -61,7 +63,7 @@ fn push(mut section: Section<'_>, claims: &Claims) -> Option<PushJob> {
         connect: connect?,
         filesystems: filesystems?,
         send: send?,
-        replication: ReplicationPolicy { initial: initial?, protection: protection? },
+        replication: ReplicationPolicy { initial: initial?, protection: protection?, conflicts: conflicts? },
         concurrency: concurrency?,
         snapshotting: snapshotting?,
         pruning: pruning?,
@@ -102,7 +104,8 @@ fn pull(mut section: Section<'_>, claims: &Claims) -> Option<PullJob> {
     let recv = section.subsection("recv", RecvOptions::default(), recv);
     let (protection, concurrency) =
         section.subsection("replication", (ProtectionPolicy::default(), Concurrency::default()), replication).unzip();
-    let initial = section.subsection("conflict_resolution", InitialReplication::default(), conflict_resolution);
+    let (initial, conflicts) =
+        section.subsection("conflict_resolution", Default::default(), conflict_resolution).unzip();
     let pruning = section.required("pruning", pruning);
     section.finish()?;
     Some(PullJob {
@@ -111,7 +114,7 @@ fn pull(mut section: Section<'_>, claims: &Claims) -> Option<PullJob> {
         root_fs: root_fs?,
         interval: interval?,
         recv: recv?,
-        replication: ReplicationPolicy { initial: initial?, protection: protection? },
+        replication: ReplicationPolicy { initial: initial?, protection: protection?, conflicts: conflicts? },
         concurrency: concurrency?,
         pruning: pruning?,
     })
@@ -194,7 +197,8 @@ fn strategy(field: &Field<'_>) -> Option<ProtectionStrategy> {
     })
 }
 
-fn conflict_resolution(mut section: Section<'_>) -> Option<InitialReplication> {
+/// What to send first, and what to do about conflicts.
+fn conflict_resolution(mut section: Section<'_>) -> Option<(InitialReplication, ConflictPolicy)> {
     let initial = section.optional("initial_replication", InitialReplication::default(), |field| {
         let words = ["most_recent", "all", "fail"];
         Some(match field.one_of("initial replication", &words)?.as_str() {
@@ -203,8 +207,27 @@ fn conflict_resolution(mut section: Section<'_>) -> Option<InitialReplication> {
             _ => InitialReplication::Fail,
         })
     });
+    let default = ConflictPolicy::default();
+    let diverged = section.optional("diverged", default.diverged, |field| {
+        Some(match field.one_of("policy", &["fail", "rollback_receiver"])?.as_str() {
+            "rollback_receiver" => WhenDiverged::RollbackReceiver,
+            _ => WhenDiverged::Fail,
+        })
+    });
+    let dead_token = section.optional("dead_token", default.dead_token, |field| {
+        Some(match field.one_of("policy", &["discard", "fail"])?.as_str() {
+            "fail" => WhenTokenIsDead::Fail,
+            _ => WhenTokenIsDead::Discard,
+        })
+    });
+    let no_common = section.optional("no_common", default.no_common, |field| {
+        Some(match field.one_of("policy", &["fail", "rename_aside"])?.as_str() {
+            "rename_aside" => WhenNothingInCommon::RenameAside,
+            _ => WhenNothingInCommon::Fail,
+        })
+    });
     section.finish()?;
-    initial
+    Some((initial?, ConflictPolicy { diverged: diverged?, dead_token: dead_token?, no_common: no_common? }))
 }
 
 fn pruning(field: &Field<'_>) -> Option<Pruning> {

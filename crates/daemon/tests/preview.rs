@@ -10,7 +10,8 @@ use config::Config;
 use daemon::clock::Clock;
 use daemon::events::Reader;
 use daemon::preview::{
-    FilesystemPreview, JobPreview, ReplicationPreview, Side, Size, Wish, WishError, preview, serve_sinks,
+    FilesystemPreview, JobPreview, ReplicationPreview, ResolutionPreview, Side, Size, Wish, WishError, preview,
+    serve_sinks,
 };
 use daemon::{Daemon, World};
 use expect_test::expect;
@@ -126,6 +127,9 @@ fn done(what: &What) -> Vec<String> {
             }
             sends
         }
+        What::Replication(Replication::DestroyedToResolve { filesystem, snapshot, .. }) => {
+            vec![format!("roll back {filesystem}@{snapshot}")]
+        }
         What::Replication(Replication::StepFailed { filesystem, error, .. }) => {
             vec![format!("failed {filesystem}: {error}")]
         }
@@ -147,7 +151,10 @@ fn planned_for(filesystem: &FilesystemPreview) -> Vec<String> {
     if let Some(snapshot) = filesystem.snapshot.as_ref().filter(|one| one.impossible.is_none()) {
         all.push(format!("take {name}@{}", snapshot.name));
     }
-    if let Some(ReplicationPreview::Send { steps, .. }) = &filesystem.replication {
+    if let Some(ReplicationPreview::Send { steps, resolution, .. }) = &filesystem.replication {
+        if let Some(ResolutionPreview::RollBack { destroys, .. }) = resolution {
+            all.extend(destroys.iter().map(|snapshot| format!("roll back {name}{snapshot}")));
+        }
         let from = |from: &Option<String>| from.clone().unwrap_or_else(|| "full".to_owned());
         all.extend(steps.iter().map(|step| format!("send {name} {} => {}", from(&step.from), step.to)));
     }
@@ -236,6 +243,40 @@ async fn an_invocation_does_what_its_preview_said() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_done_about_conflicts_is_previewed() {
+    let resolving = "conflict_resolution: {diverged: rollback_receiver, no_common: rename_aside}";
+    let (lab, config) = (Lab::new(), push(MANUAL, resolving));
+    lab.snapshot("1").await;
+    assert!(previewed_and_done(&lab, &config, "push").await > 2);
+    for name in ["src/new", "dst/backup/me/src/new"] {
+        lab.host.create_filesystem(&model::DatasetName::parse(name).unwrap()).unwrap();
+    }
+    for own in
+        ["dst/backup/me/src/a@own", "dst/backup/me/src/b@own", "dst/backup/me/src/new@own", "src/a@2", "src/new@2"]
+    {
+        lab.world.zfs.snapshot(&[snapshot(own)]).await.remove(0).unwrap();
+    }
+    let preview = lab.preview(&config, "push", false).await;
+    let mut resolutions = Vec::new();
+    for filesystem in &preview.filesystems {
+        if let Some(ReplicationPreview::Send { resolution: Some(resolution), steps, .. }) = &filesystem.replication {
+            resolutions.push(format!("{}: {resolution:?}, {} steps", filesystem.filesystem, steps.len()));
+        }
+    }
+    expect![[r#"
+        [
+            "src/a: RollBack { to: \"@1\", destroys: [\"@own\"], why: \"diverged: rollback_receiver\" }, 1 steps",
+            "src/b: RollBack { to: \"@1\", destroys: [\"@own\"], why: \"diverged: rollback_receiver\" }, 0 steps",
+            "src/new: RenameAside { to: \"src/new.zrepl.aside.TIME\", below: [], why: \"no_common: rename_aside\" }, 1 steps",
+        ]
+    "#]].assert_debug_eq(&resolutions);
+    // The third is pruned on the sender, now that the receiver has a newer one.
+    assert_eq!(preview.total.destroys, 3, "{:?}", preview.total);
+    assert!(previewed_and_done(&lab, &config, "push").await > 3);
+    assert_eq!(previewed_and_done(&lab, &config, "push").await, 0, "nothing is left to do");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_invocation_after_a_round_does_what_the_preview_said() {
     let (lab, config) = (Lab::new(), push(PERIODIC, ""));
     for name in ["1", "2"] {
@@ -302,6 +343,7 @@ async fn every_decision_has_its_reason() {
             "action": "send",
             "why": "send from @2",
             "discard": null,
+            "resolution": null,
             "steps": [
               {
                 "from": "@2",

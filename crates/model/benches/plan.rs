@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use divan::{AllocProfiler, Bencher, black_box};
 use model::plan::prune::{CursorView, KeepRule, PruneSide, PruneView, plan_pruning};
-use model::plan::replication::{InitialReplication, ReplicationPolicy, plan_replication};
-use model::protection::{Protection, ProtectionKind, ProtectionPolicy, bookmark_protection, cursor_name};
+use model::plan::replication::{ReplicationPolicy, plan_replication};
+use model::protection::{Protection, ProtectionKind, bookmark_protection, cursor_name};
 use model::view::{DatasetKind, Encryption, FilesystemView, Placeholder, View};
 use model::{CreateTxg, DatasetName, Guid, JobName, UnixTime, Version, VersionKind, VersionName};
 
@@ -65,7 +65,7 @@ fn pruning(bencher: Bencher<'_, '_>, which: Side, side_pruned: PruneSide) {
 }
 
 fn policy() -> ReplicationPolicy {
-    ReplicationPolicy { initial: InitialReplication::MostRecent, protection: ProtectionPolicy::default() }
+    ReplicationPolicy::default()
 }
 
 fn prune_view(name: DatasetName, versions: Arc<[Version]>) -> PruneView {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::name::{DatasetName, JobName, VersionName};
 use crate::plan::prune::{PrunePlan, PruneSide};
 use crate::plan::replication::{Conflict, Discard, ReplicationPlan};
+use crate::plan::resolve::Resolution;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -315,6 +316,29 @@ pub enum Replication {
         filesystem: DatasetName,
         /// Why.
         reason: Discard,
+    },
+    /// A conflict is about to be resolved on the receiver, as the job's policy says.
+    Resolving {
+        /// Where.
+        filesystem: DatasetName,
+        /// How, with everything that will be destroyed or renamed.
+        resolution: Resolution,
+    },
+    /// A snapshot on the receiver was destroyed to resolve a conflict.
+    DestroyedToResolve {
+        /// Where.
+        filesystem: DatasetName,
+        /// The snapshot.
+        snapshot: VersionName,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// A conflict was resolved.
+    Resolved {
+        /// Where.
+        filesystem: DatasetName,
+        /// What was done, in words.
+        how: String,
     },
     /// A filesystem waits for something.
     Blocked {

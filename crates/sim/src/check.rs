@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use model::plan::prune::{PrunePlan, PruneSide};
+use model::plan::replication::{FilesystemAction, ReplicationPlan};
+use model::plan::resolve::Resolution;
 use model::protection::{ProtectionKind, last_received_tag, parse_cursor_name, step_hold_tag};
 use model::{CreateTxg, Guid, JobName, VersionKind};
 
@@ -100,6 +102,19 @@ impl Watch {
             };
             let destroys = filesystem.destroys().map(|version| (host, dataset.clone(), version.guid));
             self.condemned.extend(destroys);
+        }
+    }
+
+    /// A replication plan was announced; what it destroys to resolve conflicts may go.
+    pub fn announced_resolutions(&mut self, plan: &ReplicationPlan) {
+        for filesystem in &plan.filesystems {
+            let FilesystemAction::Steps { resolution: Some(Resolution::RollBack { destroy, .. }), .. } =
+                &filesystem.action
+            else {
+                continue;
+            };
+            let dataset = self.names.on_receiver(filesystem.name.as_str());
+            self.condemned.extend(destroy.iter().map(|version| (Host::Receiver, dataset.clone(), version.guid)));
         }
     }
 

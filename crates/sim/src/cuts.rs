@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use model::plan::resolve::{ConflictPolicy, WhenDiverged};
 use model::protection::ProtectionStrategy;
 
 use crate::fault::{Fault, Faults, Site, Victims};
@@ -30,11 +31,17 @@ pub enum Scenario {
     ResumedOntoPlaceholder,
     /// No step: an earlier reply was lost, protections are put right.
     Confirm,
+    /// An incremental step to a receiver with snapshots of its own, which the job rolls back.
+    Diverged,
+    /// The same with nothing to send.
+    OnlyDiverged,
+    /// An incremental step to a receiver with changes of its own, which the job rolls back.
+    Modified,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Scenario; 8] = [
+    pub const ALL: [Scenario; 11] = [
         Scenario::Initial,
         Scenario::Incremental,
         Scenario::TwoStepsFromCursor,
@@ -43,7 +50,18 @@ impl Scenario {
         Scenario::OntoPlaceholder,
         Scenario::ResumedOntoPlaceholder,
         Scenario::Confirm,
+        Scenario::Diverged,
+        Scenario::OnlyDiverged,
+        Scenario::Modified,
     ];
+
+    /// Filesystems whose newest common version is not the receiver's newest.
+    fn diverged(self) -> Vec<String> {
+        match self {
+            Scenario::Diverged | Scenario::OnlyDiverged => vec![FILESYSTEM.to_owned()],
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// What a user does after the cut, before the daemons run again.
@@ -107,14 +125,14 @@ pub fn try_cut(
 ) -> Result<(), (Failure, Vec<String>)> {
     simulate(async || {
         let mut world = prepare(scenario, strategy, print).await.map_err(|failure| (failure, Vec::new()))?;
-        let result = cut_and_recover(&mut world, strategy, cut, mischief).await;
+        let result = cut_and_recover(&mut world, (scenario, strategy), cut, mischief).await;
         result.map_err(|failure| (failure, world.room.trace.lines()))
     })
 }
 
 async fn cut_and_recover(
     world: &mut World,
-    strategy: ProtectionStrategy,
+    (scenario, strategy): (Scenario, ProtectionStrategy),
     cut: &Cut,
     mischief: Mischief,
 ) -> Result<(), Failure> {
@@ -124,7 +142,7 @@ async fn cut_and_recover(
     if !*struck.lock().unwrap_or_else(PoisonError::into_inner) {
         return Err(Failure::NotConverged(vec!["the cut was never reached".to_owned()]));
     }
-    do_mischief(world, mischief);
+    do_mischief(world, scenario, mischief);
     let (_, stuck) = world.come_to_rest(3, &BTreeSet::new()).await?;
     // Without protection a user can take the base away, but only a user.
     let guarded = strategy != ProtectionStrategy::Nothing || mischief == Mischief::None;
@@ -134,7 +152,7 @@ async fn cut_and_recover(
     Ok(())
 }
 
-fn do_mischief(world: &World, mischief: Mischief) {
+fn do_mischief(world: &World, scenario: Scenario, mischief: Mischief) {
     let sender = world.machine(Host::Sender);
     if mischief == Mischief::None {
         return;
@@ -148,7 +166,7 @@ fn do_mischief(world: &World, mischief: Mischief) {
             let _ = sender.destroy_snapshot(FILESYSTEM, &name);
         }
     }
-    world.user_did(format_args!("{mischief:?}"), &[]);
+    world.user_did(format_args!("{mischief:?}"), &scenario.diverged());
 }
 
 /// Adds a file and takes a snapshot, both called `name`.
@@ -159,6 +177,9 @@ fn write_and_snapshot(machine: &Machine, filesystem: &str, name: &str, seed: u64
 
 async fn prepare(scenario: Scenario, strategy: ProtectionStrategy, print: bool) -> Result<World, Failure> {
     let setup = Setup { print, ..Setup::new(1) }.protected_by(strategy);
+    let rolls_back = matches!(scenario, Scenario::Diverged | Scenario::OnlyDiverged | Scenario::Modified);
+    let diverged = if rolls_back { WhenDiverged::RollbackReceiver } else { WhenDiverged::Fail };
+    let setup = Setup { conflicts: ConflictPolicy { diverged, ..ConflictPolicy::default() }, ..setup };
     let setup = Setup { filesystems: crate::world::filter(&[("src/data<", true), ("src/data", false)]), ..setup };
     let mut world = World::new(setup);
     let sender = world.machine(Host::Sender).clone();
@@ -178,6 +199,22 @@ async fn prepare(scenario: Scenario, strategy: ProtectionStrategy, print: bool) 
                 Scenario::ResumedIncremental => cut_stream(&mut world).await?,
                 Scenario::Confirm => lose_reply(&mut world).await?,
                 _ => {}
+            }
+        }
+        Scenario::Diverged | Scenario::OnlyDiverged | Scenario::Modified => {
+            snapshot("one", 1);
+            world.invoke().await?;
+            let received = world.room.watch(|watch| watch.names().on_receiver(FILESYSTEM));
+            let receiver = world.machine(Host::Receiver);
+            match scenario {
+                Scenario::Modified => {
+                    #[allow(clippy::expect_used, reason = "a scene that cannot be set says nothing")]
+                    receiver.write(&received, "own", FILE, 7).expect("the scene");
+                }
+                _ => ["own", "own 2"].into_iter().for_each(|own| write_and_snapshot(receiver, &received, own, 7)),
+            }
+            if scenario != Scenario::OnlyDiverged {
+                snapshot("two", 2);
             }
         }
         Scenario::TwoStepsFromCursor => {
@@ -201,7 +238,7 @@ async fn prepare(scenario: Scenario, strategy: ProtectionStrategy, print: bool) 
             }
         }
     }
-    world.user_did("the scene is set", &[]);
+    world.user_did("the scene is set", &scenario.diverged());
     Ok(world)
 }
 

@@ -175,6 +175,20 @@ impl Zfs for Disk {
         self.many("destroy_snapshots", items, self.zfs.destroy_snapshots(dataset, destroyed)).await
     }
 
+    async fn destroy_together(&self, dataset: &DatasetName, destroyed: &[VersionName]) -> Result<(), Error> {
+        let names: Vec<&str> = destroyed.iter().map(VersionName::as_str).collect();
+        let object = format!("{dataset}@{}", names.join(","));
+        self.one(("destroy_together", CHANGES), object, self.zfs.destroy_together(dataset, destroyed)).await
+    }
+
+    async fn rollback(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        self.one(("rollback", CHANGES), snapshot.to_string(), self.zfs.rollback(snapshot)).await
+    }
+
+    async fn rename(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Error> {
+        self.one(("rename", CHANGES), format!("{from} {to}"), self.zfs.rename(from, to)).await
+    }
+
     async fn destroy_bookmark(&self, dataset: &DatasetName, name: &VersionName) -> Result<(), Error> {
         let object = format!("{dataset}#{name}");
         self.one(("destroy_bookmark", CHANGES), object, self.zfs.destroy_bookmark(dataset, name)).await

@@ -8,13 +8,13 @@ use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use model::ClientIdentity;
 use model::view::View;
+use model::{ClientIdentity, DatasetName, VersionName};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::sync::mpsc;
 use wire::{
-    ByteStream, CallError, Connector, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest,
-    Service,
+    ByteStream, CallError, Connector, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, RenameAsideRequest,
+    RollBackRequest, SendReply, SendRequest, Service,
 };
 
 use crate::fault::{Fault, Site, StreamReader};
@@ -188,6 +188,16 @@ impl Endpoint for Remote {
             Box::pin(async move { endpoint.destroy_snapshots(&requests).await })
         };
         self.call("destroy_snapshots", call).await
+    }
+
+    async fn roll_back(&self, request: &RollBackRequest) -> Result<Vec<VersionName>, CallError> {
+        let request = request.clone();
+        self.call("roll_back", move |endpoint| Box::pin(async move { endpoint.roll_back(&request).await })).await
+    }
+
+    async fn rename_aside(&self, request: &RenameAsideRequest) -> Result<DatasetName, CallError> {
+        let request = request.clone();
+        self.call("rename_aside", move |endpoint| Box::pin(async move { endpoint.rename_aside(&request).await })).await
     }
 
     async fn clean_stale_protections(&self) -> Result<usize, CallError> {

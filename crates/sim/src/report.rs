@@ -28,7 +28,10 @@ impl Reader for Listener {
         let tell = |text: &dyn std::fmt::Display| room.trace.tell(self.host, format_args!("  {text}"));
         match &event.what {
             What::Replication(Replication::StepProgress { .. } | Replication::Blocked { .. }) => {}
-            What::Replication(Replication::Planned { plan }) => tell_replication(plan, &tell),
+            What::Replication(Replication::Planned { plan }) => {
+                room.watch(|watch| watch.announced_resolutions(plan));
+                tell_replication(plan, &tell);
+            }
             What::Pruning { side, what: Pruning::Planned { plan } } => {
                 room.watch(|watch| watch.announced(plan));
                 for filesystem in plan.filesystems.iter().filter(|filesystem| filesystem.destroys().next().is_some()) {
@@ -46,13 +49,14 @@ fn tell_replication(plan: &ReplicationPlan, tell: &dyn Fn(&dyn std::fmt::Display
     for filesystem in &plan.filesystems {
         match &filesystem.action {
             FilesystemAction::Nothing(_) => {}
-            FilesystemAction::Steps { discard, steps, .. } => {
+            FilesystemAction::Steps { discard, resolution, steps, .. } => {
                 let step = |step: &model::plan::replication::Step| {
                     let from = step.from.as_ref().map(ToString::to_string).unwrap_or_default();
                     format!("{from}→{}{}", step.to, if step.resume_token.is_some() { " (resumed)" } else { "" })
                 };
                 let steps: Vec<String> = steps.iter().map(step).collect();
-                tell(&format_args!("plan {}: {} discard {discard:?}", filesystem.name, steps.join(", ")));
+                let resolution = resolution.as_ref().map(|resolution| format!(" {resolution}")).unwrap_or_default();
+                tell(&format_args!("plan {}: {} discard {discard:?}{resolution}", filesystem.name, steps.join(", ")));
             }
             action => tell(&format_args!("plan {}: {action:?}", filesystem.name)),
         }

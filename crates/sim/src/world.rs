@@ -13,6 +13,7 @@ use daemon::limits;
 use model::event::InvocationSummary;
 use model::plan::prune::KeepRule;
 use model::plan::replication::{InitialReplication, ReplicationPolicy};
+use model::plan::resolve::ConflictPolicy;
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
 use model::{ClientIdentity, DatasetName, FilesystemFilter, JobName};
 use tokio_util::sync::CancellationToken;
@@ -55,6 +56,8 @@ pub struct Setup {
     pub initial: InitialReplication,
     /// What it protects.
     pub protection: ProtectionPolicy,
+    /// What it does about conflicts.
+    pub conflicts: ConflictPolicy,
     /// What it keeps on the sender.
     pub keep_sender: Vec<KeepRule>,
     /// What it keeps on the receiver.
@@ -73,6 +76,7 @@ impl Setup {
             filesystems: filter(&[("src/data<", true)]),
             initial: InitialReplication::MostRecent,
             protection: ProtectionPolicy::default(),
+            conflicts: ConflictPolicy::default(),
             keep_sender: Vec::new(),
             keep_receiver: Vec::new(),
             steps: NonZeroUsize::MIN,
@@ -199,7 +203,11 @@ impl World {
             events: self.events[0].clone(),
             sender: Arc::clone(&sender) as Arc<dyn Endpoint>,
             receiver: Arc::clone(&self.link) as Arc<dyn Connector>,
-            policy: ReplicationPolicy { initial: self.setup.initial, protection: self.setup.protection },
+            policy: ReplicationPolicy {
+                initial: self.setup.initial,
+                protection: self.setup.protection,
+                conflicts: self.setup.conflicts,
+            },
             step_concurrency: self.setup.steps,
             keep_sender: self.setup.keep_sender.clone(),
             keep_receiver: self.setup.keep_receiver.clone(),

@@ -28,6 +28,10 @@ pub enum CallError {
         /// What happened, naming the object.
         message: String,
     },
+    /// The receiver's live data is not that of its newest snapshot, so that nothing can be received on
+    /// it; what happened, naming the object.
+    #[error("{0}")]
+    TargetModified(String),
 }
 
 impl CallError {
@@ -41,6 +45,7 @@ impl CallError {
         match self {
             CallError::Connection(_) => RetryClass::Transient,
             CallError::Refused { class, .. } => *class,
+            CallError::TargetModified(_) => RetryClass::NeedsPerson,
         }
     }
 }
@@ -71,8 +76,60 @@ pub trait Endpoint: Send + Sync {
     /// Destroys snapshots whose guid is still the one in the request.
     async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError>;
 
+    /// Takes a receiver back to a version that the sender knows: destroys the named snapshots, which must
+    /// be all that are newer, and rolls live changes back. Gives what was destroyed. If something else is
+    /// newer, or one of them is held by others or has clones, nothing is destroyed.
+    async fn roll_back(&self, request: &RollBackRequest) -> Result<Vec<VersionName>, CallError> {
+        Err(needs_newer_peer(&request.filesystem, "be rolled back", "`zfs rollback -r` there", "diverged: fail"))
+    }
+
+    /// Gives a receiver's filesystem another name, with all that is below it, which must be what is named.
+    /// Gives the new name, as it is on the receiver's pool.
+    async fn rename_aside(&self, request: &RenameAsideRequest) -> Result<DatasetName, CallError> {
+        Err(needs_newer_peer(&request.filesystem, "be renamed", "`zfs rename` there", "no_common: fail"))
+    }
+
     /// Removes protections of the job that no step needs any longer; how many.
     async fn clean_stale_protections(&self) -> Result<usize, CallError>;
+}
+
+/// Of peers that do not know a call: zrepl 0.7, and sides that do not receive.
+fn needs_newer_peer(filesystem: &DatasetName, what: &str, by_hand: &str, off: &str) -> CallError {
+    CallError::Refused {
+        class: RetryClass::NeedsPerson,
+        message: format!(
+            "filesystem {:?} cannot {what} by this peer, which knows no such call (zrepl 0.7 does not): use {by_hand}, \
+             or set `conflict_resolution: {{{off}}}`",
+            filesystem.as_str()
+        ),
+    }
+}
+
+/// A filesystem to take back to a version that both sides have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollBackRequest {
+    /// The filesystem, as the sender names it.
+    pub filesystem: DatasetName,
+    /// Where to, as the receiver names it; its guid counts.
+    pub to: VersionRef,
+    /// What is destroyed: all snapshots that are newer.
+    pub destroy: Vec<VersionRef>,
+    /// What an interrupted receive left goes as well; if false, the request is refused if it is there and
+    /// there is something to destroy.
+    pub discard_partial: bool,
+    /// What to keep.
+    pub protection: ProtectionPolicy,
+}
+
+/// A filesystem to move out of the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenameAsideRequest {
+    /// The filesystem, as the sender names it.
+    pub filesystem: DatasetName,
+    /// Its newest snapshot, as the receiver names it; its guid counts.
+    pub newest: VersionRef,
+    /// What moves along, as the sender would name it.
+    pub below: Vec<DatasetName>,
 }
 
 /// A step as the sender is asked for it.

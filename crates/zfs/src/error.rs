@@ -115,6 +115,9 @@ pub enum ErrorKind {
     /// A snapshot has clones.
     #[error("it has clones")]
     HasClones,
+    /// A rollback would cost snapshots or bookmarks.
+    #[error("newer snapshots or bookmarks exist")]
+    NewerVersions,
     /// A dataset has children or snapshots.
     #[error("it has children or snapshots")]
     HasChildren,
@@ -261,6 +264,7 @@ impl ErrorKind {
             | K::Held
             | K::HasClones
             | K::HasChildren
+            | K::NewerVersions
             | K::BadResumeToken(_)
             | K::SourceMismatch
             | K::TargetHasPartial

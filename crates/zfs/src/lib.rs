@@ -69,6 +69,18 @@ pub trait Zfs: Send + Sync {
     /// check guids first.
     async fn destroy_snapshots(&self, dataset: &DatasetName, names: &[VersionName]) -> Vec<ItemResult>;
 
+    /// Destroys snapshots of one dataset in one command, all of them or, if one cannot be destroyed, none;
+    /// the error names that one if ZFS tells. A snapshot that is gone counts as destroyed.
+    async fn destroy_together(&self, dataset: &DatasetName, names: &[VersionName]) -> Result<(), Error>;
+
+    /// Puts the live data of a dataset back to its newest snapshot. Destroys nothing else:
+    /// [`ErrorKind::NewerVersions`] if there is a newer snapshot or bookmark.
+    async fn rollback(&self, snapshot: &Snapshot) -> Result<(), Error>;
+
+    /// Gives a dataset another name in the same pool, with all that is below it.
+    /// [`ErrorKind::Exists`] if the name is taken.
+    async fn rename(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Error>;
+
     /// Destroys a bookmark; one that is gone counts as destroyed.
     async fn destroy_bookmark(&self, dataset: &DatasetName, name: &VersionName) -> Result<(), Error>;
 

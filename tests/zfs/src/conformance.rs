@@ -7,6 +7,7 @@ mod datasets;
 mod encryption;
 mod pools;
 mod receive;
+mod resolve;
 mod send;
 mod snapshots;
 mod tokens;
@@ -30,11 +31,17 @@ pub(crate) type Body = for<'a> fn(&'a Ground<'a>) -> LocalBoxFuture<'a, Result<(
 
 /// Every case, for both backends.
 pub(crate) fn cases() -> Vec<Case> {
-    [datasets::CASES, snapshots::CASES, send::CASES, receive::CASES, tokens::CASES, encryption::CASES, pools::CASES]
-        .iter()
-        .flat_map(|cases| cases.iter())
-        .flat_map(|(name, body)| both(name, *body))
-        .collect()
+    let tables = [
+        datasets::CASES,
+        snapshots::CASES,
+        resolve::CASES,
+        send::CASES,
+        receive::CASES,
+        tokens::CASES,
+        encryption::CASES,
+        pools::CASES,
+    ];
+    tables.iter().flat_map(|cases| cases.iter()).flat_map(|(name, body)| both(name, *body)).collect()
 }
 
 fn both(name: &str, body: Body) -> [Case; 2] {

@@ -9,6 +9,7 @@ pub(crate) mod faults;
 mod initial;
 mod order;
 mod placeholders;
+mod policies;
 mod processes;
 mod protection;
 mod resume;
@@ -26,6 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
         placeholders::CASES,
         send_args::CASES,
         conflicts::CASES,
+        policies::CASES,
         order::CASES,
         processes::CASES,
     ];

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use model::naming::Zone;
 use model::plan::replication::InitialReplication;
+use model::plan::resolve::{WhenDiverged, WhenNothingInCommon, WhenTokenIsDead};
 use model::protection::ProtectionStrategy;
 
 use crate::types::{LogNet, PlaceholderEncryption, SyslogFacility};
@@ -85,12 +86,25 @@ impl Shown for ProtectionStrategy {
 
 impl Shown for InitialReplication {
     fn shown(&self) -> Option<String> {
-        let word = match self {
-            InitialReplication::MostRecent => "most_recent",
-            InitialReplication::All => "all",
-            InitialReplication::Fail => "fail",
-        };
-        Some(word.to_owned())
+        Some(self.to_string())
+    }
+}
+
+impl Shown for WhenDiverged {
+    fn shown(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl Shown for WhenTokenIsDead {
+    fn shown(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl Shown for WhenNothingInCommon {
+    fn shown(&self) -> Option<String> {
+        Some(self.to_string())
     }
 }
 

@@ -6,7 +6,8 @@ use model::FilesystemFilter;
 use model::filter::Pattern;
 use model::naming::{SnapshotNaming, Zone};
 use model::plan::prune::KeepRule;
-use model::plan::replication::{InitialReplication, ReplicationPolicy};
+use model::plan::replication::ReplicationPolicy;
+use model::plan::resolve::ConflictPolicy;
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
 
 use super::global::path;
@@ -151,7 +152,7 @@ fn bandwidth_limit(limit: BandwidthLimit) -> Value {
 }
 
 fn replication(policy: ReplicationPolicy, concurrency: Concurrency) -> Value {
-    let ReplicationPolicy { protection: ProtectionPolicy { initial, incremental }, initial: _ } = policy;
+    let ProtectionPolicy { initial, incremental } = policy.protection;
     let Concurrency { steps, size_estimates } = concurrency;
     map([
         ("protection", map([("initial", strategy(initial)), ("incremental", strategy(incremental))])),
@@ -176,12 +177,14 @@ fn number(number: usize) -> Value {
 }
 
 fn conflict_resolution(policy: ReplicationPolicy) -> Value {
-    let initial = match policy.initial {
-        InitialReplication::MostRecent => "most_recent",
-        InitialReplication::All => "all",
-        InitialReplication::Fail => "fail",
-    };
-    map([("initial_replication", text(initial))])
+    let ReplicationPolicy { initial, conflicts, protection: _ } = policy;
+    let ConflictPolicy { diverged, dead_token, no_common } = conflicts;
+    map([
+        ("initial_replication", text(initial)),
+        ("diverged", text(diverged)),
+        ("dead_token", text(dead_token)),
+        ("no_common", text(no_common)),
+    ])
 }
 
 fn snapshotting(snapshotting: &Snapshotting, secrets: Secrets) -> Value {

@@ -159,6 +159,7 @@ impl<'a> Attempts<'a> {
             events: &invocation.events,
             tally: self.tally,
             protection: invocation.policy.protection,
+            conflicts: invocation.policy.conflicts,
             step_concurrency: invocation.step_concurrency,
             last_attempt,
             plan,
@@ -174,7 +175,7 @@ impl<'a> Attempts<'a> {
                 match self.invocation.receiver.connect().await {
                     Ok(_) => return true,
                     Err(CallError::Connection(_)) => {}
-                    Err(CallError::Refused { .. }) => return false,
+                    Err(_) => return false,
                 }
             }
             false

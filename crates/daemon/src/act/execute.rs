@@ -12,12 +12,14 @@ use futures::future::BoxFuture;
 use futures::stream::{self, FuturesUnordered, StreamExt};
 use model::event::{BlockedOn, Replication, What};
 use model::plan::replication::{Discard, FilesystemAction, FilesystemPlan, Repair, ReplicationPlan, Step};
+use model::plan::resolve::ConflictPolicy;
 use model::protection::ProtectionPolicy;
 use model::view::View;
 use model::{DatasetName, Guid, RetryClass, UnixTime, VersionRef};
 use tokio::time::Instant;
 use wire::{CallError, Endpoint, ReceiveRequest, SendRequest};
 
+use super::resolve::{Resolver, Resolving};
 use super::step::StepRun;
 use super::tally::Tally;
 use crate::events::Events;
@@ -32,6 +34,7 @@ pub(super) struct Execution<'a> {
     pub(super) events: &'a Events,
     pub(super) tally: &'a Tally,
     pub(super) protection: ProtectionPolicy,
+    pub(super) conflicts: ConflictPolicy,
     pub(super) step_concurrency: NonZeroUsize,
     /// Whether what fails and may work later is tried again.
     pub(super) last_attempt: bool,
@@ -58,6 +61,8 @@ struct Work<'a> {
     filesystem: &'a DatasetName,
     steps: &'a [Step],
     discard: Option<&'a Discard>,
+    /// What comes before the first step.
+    resolving: Option<Resolving<'a>>,
     /// When the snapshots that the steps bring were taken.
     dates: HashMap<Guid, UnixTime>,
     /// Index of the step that is next or runs.
@@ -119,6 +124,12 @@ impl<'a> Execution<'a> {
     }
 
     fn start(&self, index: usize, work: &Work<'a>) -> Option<BoxFuture<'a, Ended>> {
+        let resolving = work.resolving.filter(|_| work.next == 0);
+        let resolver = self.resolver(work.filesystem);
+        if work.steps.is_empty() {
+            let resolving = resolving?;
+            return Some(Box::pin(async move { (index, 0, resolver.resolve_only(&resolving).await) }));
+        }
         let bytes = Arc::new(AtomicU64::new(0));
         let run = StepRun {
             sender: self.sender,
@@ -136,9 +147,16 @@ impl<'a> Execution<'a> {
         }
         self.tell(Replication::StepStarted { filesystem: work.filesystem.clone(), step: work.next });
         let (events, tally) = (self.events, self.tally);
+        let base = run.step.from.as_ref().map(|from| self.as_received(work.filesystem, from));
         Some(Box::pin(async move {
             let started = Instant::now();
-            let result = run.run().await;
+            let result = async {
+                if let Some(resolving) = &resolving {
+                    resolver.resolve(resolving).await?;
+                }
+                resolver.step(&run, base).await
+            };
+            let result = result.await;
             let bytes = bytes.load(Ordering::Relaxed);
             if result.is_ok() {
                 tally.step_done();
@@ -147,6 +165,18 @@ impl<'a> Execution<'a> {
             }
             (index, bytes, result)
         }))
+    }
+
+    fn resolver(&self, filesystem: &'a DatasetName) -> Resolver<'a> {
+        Resolver {
+            sender: self.sender,
+            receiver: self.receiver,
+            events: self.events,
+            tally: self.tally,
+            protection: self.protection,
+            conflicts: self.conflicts,
+            filesystem,
+        }
     }
 
     async fn confirm_all(&self) -> Vec<Failure> {
@@ -250,9 +280,17 @@ impl<'a, 'e> Queue<'a, 'e> {
         let mut waiting = Vec::new();
         for plan in &execution.plan.filesystems {
             let FilesystemAction::Steps { steps, discard, .. } = &plan.action else { continue };
+            let resolving = Resolving::of(&plan.action);
             let index = queue.work.len();
             let dates = dates(execution.sender_view, &plan.name, steps);
-            queue.work.push(Work { filesystem: &plan.name, steps, discard: discard.as_ref(), dates, next: 0 });
+            queue.work.push(Work {
+                filesystem: &plan.name,
+                steps,
+                discard: discard.as_ref(),
+                resolving,
+                dates,
+                next: 0,
+            });
             indices.insert(&plan.name, index);
             match &plan.after {
                 None => queue.push(index),

@@ -5,6 +5,7 @@
 //! application should not do so while many other snapshots are made.
 
 use jiff::Timestamp;
+use model::aside::is_aside;
 use model::event::{Snapshotting, What};
 use model::naming::SnapshotNaming;
 use model::plan::snapshot::{SnapshotPlan, plan_snapshots};
@@ -64,7 +65,9 @@ pub fn selected<'a>(
     listing: &'a Listing,
     filter: &'a FilesystemFilter,
 ) -> impl Iterator<Item = (&'a DatasetName, &'a [Version])> {
-    let datasets = listing.datasets.iter().filter(|dataset| filter.selects(&dataset.name));
+    // What was moved out of the way of a replication is left alone, see the endpoints.
+    let wanted = |name: &DatasetName| filter.selects(name) && !is_aside(name);
+    let datasets = listing.datasets.iter().filter(move |dataset| wanted(&dataset.name));
     datasets.map(|dataset| (&dataset.name, &*dataset.versions))
 }
 

@@ -1,19 +1,24 @@
 //! The receiving half: maps a client's names below its root, makes the way to a target, receives, and
 //! holds what was received.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use model::event::What;
 use model::plan::protection::after_receive;
 use model::view::{Placeholder, View};
-use model::{ClientIdentity, DatasetName, JobName, NameError, VersionKind};
-use wire::{ByteStream, CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
+use model::{ClientIdentity, DatasetName, JobName, NameError, VersionKind, VersionName};
+use wire::{
+    ByteStream, CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, RenameAsideRequest,
+    RollBackRequest, SendReply, SendRequest,
+};
 use zfs::{ErrorKind, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, Scope, Zfs};
 
 use super::head::Head;
 use super::locks::Locks;
 use super::protect::Made;
+use super::resolve::{receive_refused, refuse_aside};
 use super::table::{Facts, Known};
 use super::view::{PartialState, Scanned, Seen, Side};
 use super::{PLACEHOLDER, needs_person, refused, transient};
@@ -73,6 +78,7 @@ impl Receiver {
     }
 
     fn map(&self, filesystem: &DatasetName) -> Result<DatasetName, CallError> {
+        refuse_aside(filesystem)?;
         self.client_root().and_then(|root| root.join(filesystem)).map_err(CallError::permanent)
     }
 
@@ -230,7 +236,7 @@ impl Receiver {
                 _ => {}
             }
         }
-        self.side.zfs.receive(&args, stream).await.map_err(|error| refused(&error))
+        self.side.zfs.receive(&args, stream).await.map_err(|error| receive_refused(&error))
     }
 
     /// Receives a stream whose head fits the request.
@@ -329,6 +335,23 @@ impl Endpoint for Receiver {
         Ok(std::iter::zip(requests, outcomes)
             .map(|(request, results)| DestroyResult { filesystem: request.filesystem.clone(), results })
             .collect())
+    }
+
+    async fn roll_back(&self, request: &RollBackRequest) -> Result<Vec<VersionName>, CallError> {
+        let target = self.map(&request.filesystem)?;
+        let _guard = self.side.lock(&target).await?;
+        self.side.roll_back(&target, request).await
+    }
+
+    async fn rename_aside(&self, request: &RenameAsideRequest) -> Result<DatasetName, CallError> {
+        let target = self.map(&request.filesystem)?;
+        let _guard = self.side.lock(&target).await?;
+        let below = request.below.iter().map(|below| self.map(below)).collect::<Result<BTreeSet<_>, _>>()?;
+        let mut guards = Vec::with_capacity(below.len());
+        for below in &below {
+            guards.push(self.side.lock(below).await?);
+        }
+        self.side.rename_aside(&target, &request.newest, &below).await
     }
 
     async fn clean_stale_protections(&self) -> Result<usize, CallError> {

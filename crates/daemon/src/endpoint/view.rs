@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use model::aside::is_aside;
 use model::event::What;
 use model::protection::{Protection, bookmark_protection, hold_protection};
 use model::view::{FilesystemView, PartialReceive};
@@ -63,7 +64,8 @@ impl Side {
     ) -> Result<Scanned, CallError> {
         let started = self.table.listing_started();
         let Listing { mut datasets, missing, skipped } = self.zfs.list(scope).await.map_err(|error| refused(&error))?;
-        datasets.retain(|dataset| wanted(&dataset.name));
+        // What was moved out of the way is neither received into, nor sent, nor pruned.
+        datasets.retain(|dataset| wanted(&dataset.name) && !is_aside(&dataset.name));
         let seen = self.with_protections(datasets).await?;
         let facts = seen.iter().map(|seen| (seen.dataset.name.clone(), seen.facts()));
         self.table.replace(&started, facts);

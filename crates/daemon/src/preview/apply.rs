@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use model::plan::protection::{ProtectionChanges, after_completion, after_receive, protect_before_send};
-use model::plan::replication::{FilesystemAction, ReplicationPlan, Step};
+use model::plan::replication::{Base, FilesystemAction, ReplicationPlan, Step};
+use model::plan::resolve::Resolution;
 use model::plan::snapshot::SnapshotPlan;
 use model::protection::{Protection, ProtectionKind, ProtectionPolicy};
 use model::view::{Encryption, FilesystemView, Placeholder, View};
@@ -47,12 +48,35 @@ impl Sides<'_> {
     pub(super) fn replicate(&mut self, plan: &ReplicationPlan) -> Result<(), NameError> {
         for filesystem in &plan.filesystems {
             match &filesystem.action {
-                FilesystemAction::Steps { steps, .. } => self.steps(&filesystem.name, steps)?,
+                FilesystemAction::Steps { base, resolution, steps, .. } => {
+                    if let Some(resolution) = resolution {
+                        self.resolve(&filesystem.name, resolution);
+                    }
+                    match base {
+                        Base::Common(version) if steps.is_empty() => {
+                            self.complete(&filesystem.name, version, Some(version))?;
+                        }
+                        _ => self.steps(&filesystem.name, steps)?,
+                    }
+                }
                 FilesystemAction::Confirm { version, .. } => self.complete(&filesystem.name, version, Some(version))?,
                 FilesystemAction::Nothing(_) | FilesystemAction::Conflict(_) => {}
             }
         }
         Ok(())
+    }
+
+    fn resolve(&mut self, name: &DatasetName, resolution: &Resolution) {
+        match (resolution, self.receiver.filesystems.get_mut(name)) {
+            (Resolution::RollBack { destroy, .. }, Some(receiver)) => {
+                let goes = |version: &Version| version.is_snapshot() && destroy.contains(&version.to_ref());
+                receiver.versions = receiver.versions.iter().filter(|version| !goes(version)).cloned().collect();
+                receiver.protections.retain(|protection| !destroy.contains(&protection.version));
+                receiver.partial = None;
+            }
+            (Resolution::RenameAside { .. }, _) => self.receiver.filesystems.retain(|other, _| !other.is_within(name)),
+            (Resolution::RollBack { .. }, None) => {}
+        }
     }
 
     /// What the steps before the last one protect, the last one lets go: it alone decides about holds

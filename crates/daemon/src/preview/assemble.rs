@@ -7,14 +7,15 @@ use jiff::Timestamp;
 use model::naming::SnapshotNaming;
 use model::plan::prune::{Decision, KeepRule, PruneSide, PruneView, SnapshotVerdict, verdicts};
 use model::plan::replication::{FilesystemAction, Step, plan_replication};
+use model::plan::resolve::Resolution;
 use model::plan::snapshot::{SnapshotPlan, plan_snapshots};
 use model::view::View;
 use model::{DatasetName, FilesystemFilter, VersionRef};
 
 use super::apply::{self, Sides};
 use super::report::{
-    FilesystemPreview, JobPreview, PruningPreview, Rejected, ReplicationPreview, Side, SidePreview, Size,
-    SnapshotPreview, StepPreview, Summary, Verdict,
+    FilesystemPreview, JobPreview, PruningPreview, Rejected, ReplicationPreview, ResolutionPreview, Side, SidePreview,
+    Size, SnapshotPreview, StepPreview, Summary, Verdict,
 };
 use crate::act::{local_views, receiver_views, sender_views};
 
@@ -162,7 +163,7 @@ impl Draft {
                     step: index,
                 }));
             }
-            self.filesystem(name).replication = Some(replication(&filesystem.action, there));
+            self.filesystem(name).replication = Some(replication(name, &filesystem.action, there));
         }
         let mut sides = Sides { job: &job.name, policy: job.replication.protection, sender, receiver };
         sides.replicate(&plan).map_err(|error| format!("no step can be protected: {error}"))?;
@@ -192,16 +193,35 @@ fn naming(snapshotting: &Snapshotting) -> Option<&SnapshotNaming> {
     }
 }
 
-fn replication(action: &FilesystemAction, there: impl Fn(&VersionRef) -> bool) -> ReplicationPreview {
+fn replication(
+    name: &DatasetName,
+    action: &FilesystemAction,
+    there: impl Fn(&VersionRef) -> bool,
+) -> ReplicationPreview {
     match action {
         FilesystemAction::Nothing(why) => ReplicationPreview::Nothing { why: why.to_string() },
         FilesystemAction::Confirm { .. } => ReplicationPreview::Confirm { why: action.to_string() },
         FilesystemAction::Conflict(why) => ReplicationPreview::Conflict { why: why.to_string() },
-        FilesystemAction::Steps { base, discard, steps } => ReplicationPreview::Send {
+        FilesystemAction::Steps { base, discard, resolution, steps } => ReplicationPreview::Send {
             why: base.to_string(),
             discard: discard.as_ref().map(ToString::to_string),
+            resolution: resolution.as_ref().map(|resolution| self::resolution(name, resolution)),
             steps: steps.iter().map(|one| step(one, there(&one.to))).collect(),
         },
+    }
+}
+
+fn resolution(name: &DatasetName, resolution: &Resolution) -> ResolutionPreview {
+    let why = resolution.policy().to_owned();
+    match resolution {
+        Resolution::RollBack { to, destroy } => {
+            let destroys = destroy.iter().map(ToString::to_string).collect();
+            ResolutionPreview::RollBack { to: to.to_string(), destroys, why }
+        }
+        Resolution::RenameAside { below, .. } => {
+            let below = below.iter().map(ToString::to_string).collect();
+            ResolutionPreview::RenameAside { to: format!("{name}.zrepl.aside.TIME"), below, why }
+        }
     }
 }
 

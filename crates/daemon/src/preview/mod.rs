@@ -29,8 +29,8 @@ use crate::limits::{PREVIEW_ESTIMATES, PREVIEW_ESTIMATING, PREVIEW_LOOK};
 use assemble::Sizeable;
 
 pub use report::{
-    FilesystemPreview, JobPreview, Preview, PruningPreview, Rejected, ReplicationPreview, Side, SidePreview, Size,
-    SnapshotPreview, StepPreview, Summary, VERSION, Verdict,
+    FilesystemPreview, JobPreview, Preview, PruningPreview, Rejected, ReplicationPreview, ResolutionPreview, Side,
+    SidePreview, Size, SnapshotPreview, StepPreview, Summary, VERSION, Verdict,
 };
 
 /// What to preview.

@@ -107,12 +107,39 @@ pub enum ReplicationPreview {
         why: String,
         /// Why partial state on the receiver would be discarded first.
         discard: Option<String>,
-        /// In order.
+        /// What would be done to the receiver first, because the job is configured to resolve the conflict.
+        #[serde(default)]
+        resolution: Option<ResolutionPreview>,
+        /// In order; none if the sender has nothing newer than what the receiver is taken back to.
         steps: Vec<StepPreview>,
     },
     /// Nothing can be sent before a person decides.
     Conflict {
         /// What is in the way.
+        why: String,
+    },
+}
+
+/// What would be done to the receiver to resolve a conflict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum ResolutionPreview {
+    /// Destroy snapshots, and roll live changes back.
+    RollBack {
+        /// Where to, `@snapshot`.
+        to: String,
+        /// What would be destroyed, `@snapshot`, oldest first.
+        destroys: Vec<String>,
+        /// The choice in the configuration.
+        why: String,
+    },
+    /// Rename.
+    RenameAside {
+        /// The new name, with a word for the time.
+        to: String,
+        /// What is below it and would move along.
+        below: Vec<String>,
+        /// The choice in the configuration.
         why: String,
     },
 }
@@ -204,7 +231,10 @@ impl Summary {
             }
             other => other.is_some(),
         };
-        if let Some(ReplicationPreview::Send { steps, .. }) = &filesystem.replication {
+        if let Some(ReplicationPreview::Send { steps, resolution, .. }) = &filesystem.replication {
+            if let Some(ResolutionPreview::RollBack { destroys, .. }) = resolution {
+                summary.destroys = destroys.len();
+            }
             summary.sends = steps.len();
             for step in steps {
                 match step.size {
@@ -213,7 +243,8 @@ impl Summary {
                 }
             }
         }
-        summary.destroys = filesystem.pruning.iter().flat_map(|side| &side.snapshots).filter(|one| one.destroy).count();
+        summary.destroys +=
+            filesystem.pruning.iter().flat_map(|side| &side.snapshots).filter(|one| one.destroy).count();
         let conflict = matches!(filesystem.replication, Some(ReplicationPreview::Conflict { .. }));
         summary.blocked = usize::from(impossible || conflict);
         summary

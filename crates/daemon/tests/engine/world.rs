@@ -16,6 +16,7 @@ use model::event::{Event, InvocationSummary, Pruning, Replication, What};
 use model::filter::Pattern;
 use model::plan::prune::KeepRule;
 use model::plan::replication::{InitialReplication, ReplicationPolicy};
+use model::plan::resolve::ConflictPolicy;
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
 use model::{ClientIdentity, DatasetName, FilesystemFilter, JobName, UnixTime, VersionName};
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,7 @@ pub(crate) struct Settings {
     pub(crate) send: SendPolicy,
     pub(crate) initial: InitialReplication,
     pub(crate) strategy: ProtectionStrategy,
+    pub(crate) conflicts: ConflictPolicy,
     pub(crate) placeholders: Option<PlaceholderEncryption>,
     pub(crate) concurrency: usize,
     pub(crate) attempts: u32,
@@ -68,6 +70,7 @@ impl Default for Settings {
             send: SendPolicy::default(),
             initial: InitialReplication::All,
             strategy: ProtectionStrategy::Resumability,
+            conflicts: ConflictPolicy::default(),
             placeholders: Some(PlaceholderEncryption::Inherit),
             concurrency: 1,
             attempts: 3,
@@ -168,6 +171,7 @@ impl World {
             policy: ReplicationPolicy {
                 initial: settings.initial,
                 protection: ProtectionPolicy { initial: settings.strategy, incremental: settings.strategy },
+                conflicts: settings.conflicts,
             },
             step_concurrency: NonZeroUsize::new(settings.concurrency).unwrap(),
             keep_sender: settings.keep_sender.clone(),

@@ -6,6 +6,7 @@ use crate::plan::prune::{Decision, FilesystemPrunePlan, KeepRule, PruneSide, Rej
 use crate::plan::replication::{
     Base, Conflict, Discard, FilesystemAction, InitialReplication, NothingReason, Repair, Step,
 };
+use crate::plan::resolve::{Resolution, WhenDiverged, WhenNothingInCommon, WhenTokenIsDead};
 
 impl fmt::Display for FilesystemAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -14,13 +15,50 @@ impl fmt::Display for FilesystemAction {
             FilesystemAction::Confirm { version, repairs } => {
                 write!(f, "confirm {version}: {}", List(repairs))
             }
-            FilesystemAction::Steps { base, discard, steps } => {
+            FilesystemAction::Steps { base, discard, resolution, steps } => {
                 if let Some(discard) = discard {
                     write!(f, "discard partial state ({discard}), then ")?;
+                }
+                match resolution {
+                    Some(resolution) if steps.is_empty() => return write!(f, "{resolution}"),
+                    Some(resolution) => write!(f, "{resolution}, then ")?,
+                    None => {}
                 }
                 write!(f, "{base}: {}", List(steps))
             }
             FilesystemAction::Conflict(conflict) => write!(f, "conflict: {conflict}"),
+        }
+    }
+}
+
+impl fmt::Display for Resolution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Resolution::RollBack { to, destroy } => {
+                write!(f, "roll the receiver back to {to}, destroying ")?;
+                match destroy.is_empty() {
+                    true => f.write_str("what was written since")?,
+                    false => write!(f, "{}", List(destroy))?,
+                }
+            }
+            Resolution::RenameAside { newest, below } => {
+                write!(f, "rename the receiver's filesystem, whose newest snapshot is {newest},")?;
+                if !below.is_empty() {
+                    write!(f, " with {} below it,", below.len())?;
+                }
+                f.write_str(" aside")?;
+            }
+        }
+        write!(f, " ({})", self.policy())
+    }
+}
+
+impl Resolution {
+    /// The choice in the configuration that asks for it.
+    pub fn policy(&self) -> &'static str {
+        match self {
+            Resolution::RollBack { .. } => "diverged: rollback_receiver",
+            Resolution::RenameAside { .. } => "no_common: rename_aside",
         }
     }
 }
@@ -50,6 +88,33 @@ impl fmt::Display for InitialReplication {
             InitialReplication::MostRecent => "most_recent",
             InitialReplication::All => "all",
             InitialReplication::Fail => "fail",
+        })
+    }
+}
+
+impl fmt::Display for WhenDiverged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WhenDiverged::Fail => "fail",
+            WhenDiverged::RollbackReceiver => "rollback_receiver",
+        })
+    }
+}
+
+impl fmt::Display for WhenTokenIsDead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WhenTokenIsDead::Discard => "discard",
+            WhenTokenIsDead::Fail => "fail",
+        })
+    }
+}
+
+impl fmt::Display for WhenNothingInCommon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WhenNothingInCommon::Fail => "fail",
+            WhenNothingInCommon::RenameAside => "rename_aside",
         })
     }
 }
@@ -104,6 +169,24 @@ impl fmt::Display for Conflict {
                  only on the sender {}; only on the receiver {}",
                 Names(sender_only),
                 Names(receiver_only)
+            ),
+            Conflict::NotRolledBack { common, obstacles } => write!(
+                f,
+                "the receiver's latest snapshot is not present on sender, and the receiver cannot be rolled back to \
+                 {common} (diverged: rollback_receiver): {}; nothing was destroyed",
+                Names(obstacles)
+            ),
+            Conflict::NotRenamedAside { obstacles } => write!(
+                f,
+                "no common snapshot or suitable bookmark between sender and receiver, and the receiver's filesystem \
+                 cannot be renamed (no_common: rename_aside), because what is below would move along: {}",
+                Names(obstacles)
+            ),
+            Conflict::DeadToken { filesystem, reason } => write!(
+                f,
+                "what an interrupted step left on the receiver cannot be resumed: {reason}; it is kept \
+                 (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/{filesystem}`, \
+                 ROOT being what is above the filesystem there"
             ),
             Conflict::InitialForbidden => {
                 f.write_str("automatic conflict resolution for initial replication is disabled in config")

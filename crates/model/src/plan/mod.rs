@@ -4,5 +4,6 @@ mod explain;
 pub mod protection;
 pub mod prune;
 pub mod replication;
+pub mod resolve;
 mod resume;
 pub mod snapshot;

@@ -1,22 +1,27 @@
 //! Which steps bring a receiver up to date.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::diff::{Comparison, compare};
 use crate::name::DatasetName;
 use crate::plan::protection::{Completion, after_receive};
+use crate::plan::resolve::{
+    ConflictPolicy, Resolution, WhenDiverged, WhenNothingInCommon, WhenTokenIsDead, rename_aside, roll_back,
+};
 use crate::plan::resume::resumed_step;
 use crate::protection::{ProtectionKind, ProtectionPolicy, ProtectionStrategy};
 use crate::version::{UnixTime, Version, VersionRef};
 use crate::view::{Encryption, FilesystemView, Placeholder, View};
 
 /// The choices of a job that replication depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReplicationPolicy {
     /// What to send first to a receiver that has nothing.
     pub initial: InitialReplication,
     /// What to keep while and after a step.
     pub protection: ProtectionPolicy,
+    /// What to do by itself about sides that do not fit together.
+    pub conflicts: ConflictPolicy,
 }
 
 /// What to send first.
@@ -69,7 +74,9 @@ pub enum FilesystemAction {
         base: Base,
         /// Partial state on the receiver that cannot be used any longer, with the reason.
         discard: Option<Discard>,
-        /// In order; never empty.
+        /// What is done to the receiver first, as the job's policy on conflicts says.
+        resolution: Option<Resolution>,
+        /// In order; empty only behind a resolution, if the sender has nothing newer.
         steps: Vec<Step>,
     },
     /// Nothing can be done before a person decides.
@@ -164,6 +171,26 @@ pub enum Conflict {
         /// What only the receiver has since.
         receiver_only: Vec<String>,
     },
+    /// As above; the policy is to roll the receiver back, but something is in the way.
+    NotRolledBack {
+        /// The newest common version.
+        common: String,
+        /// What is in the way, in words.
+        obstacles: Vec<String>,
+    },
+    /// Both have versions, none in common; the policy is to rename the receiver's, but something is in
+    /// the way.
+    NotRenamedAside {
+        /// What is in the way, in words.
+        obstacles: Vec<String>,
+    },
+    /// What an interrupted step left cannot be used, and the policy is to keep it.
+    DeadToken {
+        /// Where, as the sender names it.
+        filesystem: DatasetName,
+        /// Why.
+        reason: Discard,
+    },
     /// The policy forbids a first full send.
     InitialForbidden,
     /// The sender's is a placeholder, the receiver's holds data.
@@ -180,20 +207,25 @@ const NAMED_VERSIONS_MAX: usize = 5;
 /// Decides what brings `receiver` up to date with `sender`. Filesystems that only the receiver has are
 /// none of its business.
 ///
-/// Divergence is never resolved here. A filesystem with a conflict stops no other, not even one below
-/// it, for which the receiver makes placeholders.
+/// Conflicts are resolved only as the policy says. A filesystem with a conflict stops no other, not even
+/// one below it, for which the receiver makes placeholders.
 pub fn plan_replication(sender: &View, receiver: &View, policy: &ReplicationPolicy) -> ReplicationPlan {
     let mut queue = Queue::default();
+    // What the plan moves out of the way, with all that is below it.
+    let mut moved: HashSet<&DatasetName> = HashSet::new();
     for (name, source) in &sender.filesystems {
+        let is_moved = !moved.is_empty() && name.ancestors().any(|above| moved.contains(&above));
         let sides = Sides {
             name,
             sender: source,
-            receiver: receiver.filesystems.get(name),
-            sends_encrypted: sender.sends_encrypted,
-            sender_protections: sender.protections_known,
-            receiver_protections: receiver.protections_known,
+            receiver: receiver.filesystems.get(name).filter(|_| !is_moved),
+            views: (sender, receiver),
         };
-        queue.push(&sides, sides.sendable(sides.plan(policy)));
+        let planned = sides.sendable(sides.plan(policy));
+        if renames(&planned.0) {
+            moved.insert(name);
+        }
+        queue.push(&sides, planned);
     }
     queue.into_plan()
 }
@@ -203,9 +235,8 @@ struct Sides<'a> {
     name: &'a DatasetName,
     sender: &'a FilesystemView,
     receiver: Option<&'a FilesystemView>,
-    sends_encrypted: Option<bool>,
-    sender_protections: bool,
-    receiver_protections: bool,
+    /// All of the sender, and of the receiver.
+    views: (&'a View, &'a View),
 }
 
 /// What to do, and when the snapshot was taken that comes first.
@@ -219,24 +250,24 @@ impl Sides<'_> {
         let comparison = compare(&self.sender.versions, self.receiver_versions());
         let newest = match comparison {
             Comparison::OrderDiffers { .. } => return (FilesystemAction::Conflict(Conflict::OrderDiffers), None),
-            // What was put on a placeholder counts as nothing, unless it came from this sender.
-            Comparison::Unrelated if self.receiver_is_placeholder() => None,
             _ => self.receiver.and_then(FilesystemView::newest_snapshot).map(|version| version.guid),
         };
         let discard = match self.receiver.and_then(|receiver| receiver.partial.as_ref()) {
             None => None,
-            Some(partial) => match resumed_step(self.name, partial, self.sender, self.sends_encrypted, newest) {
-                Ok(step) => return self.resume(step),
-                Err(discard) => Some(discard),
-            },
+            Some(partial) => {
+                match resumed_step(self.name, partial, self.sender, self.views.0.sends_encrypted, newest) {
+                    Ok(step) => return self.resume(step),
+                    Err(discard) => Some(discard),
+                }
+            }
         };
-        self.plan_normally(&comparison, policy, discard)
+        keep_dead_token(self.name, policy, self.plan_normally(&comparison, policy, discard))
     }
 
     /// Refuses steps that the sender would refuse.
     fn sendable(&self, planned: Planned) -> Planned {
         let has_steps = matches!(planned.0, FilesystemAction::Steps { .. });
-        if has_steps && self.sends_encrypted == Some(true) && self.sender.encryption == Encryption::None {
+        if has_steps && self.views.0.sends_encrypted == Some(true) && self.sender.encryption == Encryption::None {
             let problem = "encrypted send mandated by policy, but the filesystem is not encrypted";
             return (FilesystemAction::Conflict(Conflict::SendPolicy(problem.to_owned())), None);
         }
@@ -254,10 +285,6 @@ impl Sides<'_> {
         self.receiver.map_or(&[], |receiver| &receiver.versions)
     }
 
-    fn receiver_is_placeholder(&self) -> bool {
-        self.receiver.is_some_and(|receiver| receiver.placeholder == Placeholder::On)
-    }
-
     fn resume(&self, step: Step) -> Planned {
         let to = self.sender.snapshots().position(|version| version.guid == step.to.guid);
         let mut rest = self.sender.snapshots().skip(to.unwrap_or(usize::MAX));
@@ -265,7 +292,7 @@ impl Sides<'_> {
         let later: Vec<&Version> = rest.collect();
         let mut steps = vec![step];
         extend(&mut steps, &later);
-        (FilesystemAction::Steps { base: Base::Resume, discard: None, steps }, first)
+        (FilesystemAction::Steps { base: Base::Resume, discard: None, resolution: None, steps }, first)
     }
 
     fn plan_normally(
@@ -281,30 +308,78 @@ impl Sides<'_> {
             Comparison::Follows { common, later } => {
                 return steps(Base::Common(common.to_ref()), discard, Some(common), later);
             }
-            Comparison::Unrelated => match self.initial(policy.initial) {
-                Ok(snapshots) => return steps(Base::Initial(policy.initial), discard, None, &snapshots),
+            Comparison::Unrelated => match self.start_anew(policy, discard) {
+                Ok(planned) => return planned,
                 Err(conflict) => conflict,
             },
-            Comparison::Diverged { common, sender_only, receiver_only } => Conflict::Diverged {
-                common: common.to_string(),
-                sender_only: newest_few(sender_only.iter().copied()),
-                receiver_only: newest_few(receiver_only.iter().copied()),
-            },
+            Comparison::Diverged { common, sender_only, receiver_only } => {
+                match self.reconcile(policy, common, receiver_only) {
+                    Ok(resolution) => {
+                        let base = Base::Common(common.to_ref());
+                        return resolved(resolution, steps(base, discard, Some(common), sender_only));
+                    }
+                    Err(None) => Conflict::Diverged {
+                        common: common.to_string(),
+                        sender_only: newest_few(sender_only.iter().copied()),
+                        receiver_only: newest_few(receiver_only.iter().copied()),
+                    },
+                    Err(Some(obstacles)) => Conflict::NotRolledBack { common: common.to_string(), obstacles },
+                }
+            }
             Comparison::OrderDiffers { .. } => Conflict::OrderDiffers,
         };
         (FilesystemAction::Conflict(conflict), None)
     }
 
+    /// How a diverged receiver gets back to `common`; the error is what forbids it, none if the policy.
+    fn reconcile(
+        &self,
+        policy: &ReplicationPolicy,
+        common: &Version,
+        receiver_only: &[&Version],
+    ) -> Result<Resolution, Option<Vec<String>>> {
+        match (policy.conflicts.diverged, self.receiver) {
+            (WhenDiverged::Fail, _) | (_, None) => Err(None),
+            (WhenDiverged::RollbackReceiver, Some(receiver)) => {
+                roll_back(common, receiver, receiver_only).map_err(Some)
+            }
+        }
+    }
+
+    /// Full sends to a receiver that shares nothing with the sender.
+    fn start_anew(&self, policy: &ReplicationPolicy, discard: Option<Discard>) -> Result<Planned, Conflict> {
+        let base = Base::Initial(policy.initial);
+        let in_the_way = self.receiver.and_then(FilesystemView::newest_snapshot);
+        match (policy.conflicts.no_common, in_the_way) {
+            (WhenNothingInCommon::RenameAside, Some(newest)) => {
+                let snapshots = self.first_sent(policy.initial)?;
+                let resolution = rename_aside(self.name, newest, self.views.0, self.views.1)
+                    .map_err(|obstacles| Conflict::NotRenamedAside { obstacles })?;
+                // Partial state moves along.
+                Ok(resolved(resolution, steps(base, None, None, &snapshots)))
+            }
+            _ => Ok(steps(base, discard, None, &self.initial(policy.initial)?)),
+        }
+    }
+
     /// What to send first to a receiver that shares nothing with the sender.
     fn initial(&self, initial: InitialReplication) -> Result<Vec<&Version>, Conflict> {
-        let Some(newest) = self.sender.newest_snapshot() else { return Err(Conflict::NoSnapshots) };
+        let snapshots = self.first_sent(initial);
+        if let Err(Conflict::NoSnapshots) = snapshots {
+            return snapshots;
+        }
         let has_data = self.receiver.is_some_and(|receiver| receiver.newest_snapshot().is_some());
-        if has_data && !self.receiver_is_placeholder() {
+        if has_data {
             return Err(Conflict::NoCommonVersion {
                 sender: newest_few(self.sender.versions.iter()),
                 receiver: newest_few(self.receiver_versions().iter()),
             });
         }
+        snapshots
+    }
+
+    fn first_sent(&self, initial: InitialReplication) -> Result<Vec<&Version>, Conflict> {
+        let Some(newest) = self.sender.newest_snapshot() else { return Err(Conflict::NoSnapshots) };
         match initial {
             InitialReplication::MostRecent => Ok(vec![newest]),
             InitialReplication::All => Ok(self.sender.snapshots().collect()),
@@ -324,7 +399,7 @@ impl Sides<'_> {
     /// What would have to be done for protections to be as after a step to `version`.
     fn repairs(&self, version: &VersionRef, strategy: ProtectionStrategy) -> Vec<Repair> {
         let mut repairs = Vec::new();
-        if self.sender_protections {
+        if self.views.0.protections_known {
             let completion = Completion::of(version, strategy, &self.sender.protections);
             let (cursors, step): (Vec<_>, Vec<_>) =
                 completion.remove.into_iter().partition(|protection| protection.kind == ProtectionKind::Cursor);
@@ -335,7 +410,7 @@ impl Sides<'_> {
                 repairs.push(Repair::RemoveStepProtection);
             }
         }
-        if let Some(receiver) = self.receiver.filter(|_| self.receiver_protections) {
+        if let Some(receiver) = self.receiver.filter(|_| self.views.1.protections_known) {
             let changes = after_receive(version, strategy, &receiver.protections);
             if changes.creates() {
                 repairs.push(Repair::HoldLastReceived);
@@ -355,7 +430,30 @@ fn steps(base: Base, discard: Option<Discard>, from: Option<&Version>, snapshots
         steps.push(Step { from: from.map(Version::to_ref), to: first.to_ref(), resume_token: None });
     }
     extend(&mut steps, snapshots.get(1..).unwrap_or_default());
-    (FilesystemAction::Steps { base, discard, steps }, snapshots.first().map(|version| version.creation))
+    (
+        FilesystemAction::Steps { base, discard, resolution: None, steps },
+        snapshots.first().map(|version| version.creation),
+    )
+}
+
+/// The same steps behind a resolution.
+fn resolved(how: Resolution, (mut action, next): Planned) -> Planned {
+    if let FilesystemAction::Steps { resolution, .. } = &mut action {
+        *resolution = Some(how);
+    }
+    (action, next)
+}
+
+/// Steps that begin with discarding what the policy wants to be kept are a conflict.
+fn keep_dead_token(name: &DatasetName, policy: &ReplicationPolicy, planned: Planned) -> Planned {
+    match planned.0 {
+        FilesystemAction::Steps { discard: Some(reason), .. }
+            if policy.conflicts.dead_token == WhenTokenIsDead::Fail =>
+        {
+            (FilesystemAction::Conflict(Conflict::DeadToken { filesystem: name.clone(), reason }), None)
+        }
+        action => (action, planned.1),
+    }
 }
 
 fn extend(steps: &mut Vec<Step>, later: &[&Version]) {
@@ -388,7 +486,7 @@ impl Queue {
             Some((parent, parent_date)) => (Some(parent), next.max(parent_date)),
             None => (None, next),
         };
-        if starts_in_full(&action) && !is_present(sides.receiver) {
+        if starts_in_full(&action) && (!is_present(sides.receiver) || renames(&action)) {
             self.arriving.insert(sides.name.clone(), date);
         }
         self.filesystems.push((date, FilesystemPlan { name: sides.name.clone(), after, action }));
@@ -416,6 +514,10 @@ fn starts_in_full(action: &FilesystemAction) -> bool {
         FilesystemAction::Steps { steps, .. } => steps.first().is_some_and(|step| step.from.is_none()),
         _ => false,
     }
+}
+
+fn renames(action: &FilesystemAction) -> bool {
+    matches!(action, FilesystemAction::Steps { resolution: Some(Resolution::RenameAside { .. }), .. })
 }
 
 /// Whether something can be received below it: an unfinished first receive is not a place for that.

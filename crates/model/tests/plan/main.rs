@@ -11,6 +11,7 @@ mod properties;
 mod protection;
 mod pruning;
 mod replication;
+mod resolve;
 mod schedule;
 mod simulate;
 mod verdicts;

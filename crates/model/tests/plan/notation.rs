@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::plan::replication::{InitialReplication, ReplicationPolicy};
+use model::plan::resolve::ConflictPolicy;
 use model::protection::{Protection, ProtectionKind, ProtectionPolicy, ProtectionStrategy};
 use model::protection::{cursor_name, tentative_cursor_name};
 use model::view::{DatasetKind, Encryption, FilesystemView, PartialReceive, Placeholder, TokenContents, View};
@@ -122,5 +123,9 @@ pub(crate) fn view<const N: usize>(filesystems: [(&str, FilesystemView); N]) -> 
 }
 
 pub(crate) fn policy(initial: InitialReplication, protection: ProtectionStrategy) -> ReplicationPolicy {
-    ReplicationPolicy { initial, protection: ProtectionPolicy { initial: protection, incremental: protection } }
+    ReplicationPolicy {
+        initial,
+        protection: ProtectionPolicy { initial: protection, incremental: protection },
+        conflicts: ConflictPolicy::default(),
+    }
 }

@@ -8,9 +8,10 @@ use model::plan::protection::{
 };
 use model::plan::prune::{CursorView, Decision, KeepRule, PruneSide, PruneView, plan_pruning};
 use model::plan::replication::{
-    FilesystemAction, FilesystemPlan, InitialReplication, NothingReason, Repair, ReplicationPlan, ReplicationPolicy,
-    Step, plan_replication,
+    Base, Conflict, FilesystemAction, FilesystemPlan, InitialReplication, NothingReason, Repair, ReplicationPlan,
+    ReplicationPolicy, Step, plan_replication,
 };
+use model::plan::resolve::{ConflictPolicy, Resolution, WhenDiverged, WhenNothingInCommon, WhenTokenIsDead};
 use model::protection::{Protection, ProtectionKind, ProtectionPolicy, ProtectionStrategy, bookmark_protection};
 use model::view::{
     DatasetKind, Encryption, FilesystemView, PartialReceive, Placeholder, TokenContents, TokenFlags, View,
@@ -180,12 +181,21 @@ fn any_strategy() -> impl Strategy<Value = ProtectionStrategy> {
 
 fn any_policy() -> impl Strategy<Value = ReplicationPolicy> {
     use InitialReplication::*;
-    (prop::sample::select(vec![MostRecent, All, Fail]), any_strategy(), any_strategy()).prop_map(
-        |(initial, first, later)| ReplicationPolicy {
+    (prop::sample::select(vec![MostRecent, All, Fail]), any_strategy(), any_strategy(), any_conflict_policy()).prop_map(
+        |(initial, first, later, conflicts)| ReplicationPolicy {
             initial,
             protection: ProtectionPolicy { initial: first, incremental: later },
+            conflicts,
         },
     )
+}
+
+fn any_conflict_policy() -> impl Strategy<Value = ConflictPolicy> {
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(diverged, dead_token, no_common)| ConflictPolicy {
+        diverged: if diverged { WhenDiverged::RollbackReceiver } else { WhenDiverged::Fail },
+        dead_token: if dead_token { WhenTokenIsDead::Fail } else { WhenTokenIsDead::Discard },
+        no_common: if no_common { WhenNothingInCommon::RenameAside } else { WhenNothingInCommon::Fail },
+    })
 }
 
 // === applying a plan ===
@@ -196,6 +206,8 @@ struct World {
     receiver: View,
     policy: ReplicationPolicy,
     left: usize,
+    /// What was moved out of the way on the receiver, by its old name.
+    aside: Vec<(DatasetName, FilesystemView)>,
 }
 
 /// The power failed.
@@ -205,7 +217,7 @@ type Applied = Result<(), Cut>;
 
 impl World {
     fn new((sender, receiver): (View, View), policy: ReplicationPolicy) -> Self {
-        Self { sender, receiver, policy, left: usize::MAX }
+        Self { sender, receiver, policy, left: usize::MAX, aside: Vec::new() }
     }
 
     fn plan(&self) -> ReplicationPlan {
@@ -222,10 +234,17 @@ impl World {
             match &fs.action {
                 FilesystemAction::Nothing(_) | FilesystemAction::Conflict(_) => {}
                 FilesystemAction::Confirm { version, repairs } => self.confirm(&fs.name, version, repairs)?,
-                FilesystemAction::Steps { steps, discard, .. } => {
+                FilesystemAction::Steps { base, steps, discard, resolution } => {
                     if discard.is_some() {
                         self.spend()?;
                         self.receiver.filesystems.get_mut(&fs.name).unwrap().partial = None;
+                    }
+                    if let Some(resolution) = resolution {
+                        self.resolve(&fs.name, resolution)?;
+                    }
+                    if let (true, Base::Common(common)) = (steps.is_empty(), base) {
+                        assert!(resolution.is_some());
+                        self.confirm(&fs.name, common, &[Repair::HoldLastReceived, Repair::MoveCursor])?;
                     }
                     self.check_order(fs);
                     for step in steps {
@@ -235,6 +254,42 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn resolve(&mut self, name: &DatasetName, resolution: &Resolution) -> Applied {
+        match resolution {
+            Resolution::RollBack { to, destroy } => {
+                let strategy = self.policy.protection.incremental;
+                let existing = self.receiver.filesystems[name].protections.clone();
+                self.receiver_changes(name, &after_receive(to, strategy, &existing))?;
+                self.spend()?;
+                let fs = self.receiver.filesystems.get_mut(name).unwrap();
+                let at = fs.snapshots().find(|version| version.to_ref() == *to).expect("it is there").createtxg;
+                let newer: Vec<&Version> = fs.snapshots().filter(|version| version.createtxg > at).collect();
+                assert!(newer.iter().all(|version| version.userrefs == 0 && destroy.contains(&version.to_ref())));
+                fs.versions =
+                    fs.versions.iter().filter(|version| !destroy.contains(&version.to_ref())).cloned().collect();
+                assert_eq!(fs.newest_snapshot().map(Version::to_ref).as_ref(), Some(to));
+            }
+            Resolution::RenameAside { newest, below } => {
+                self.spend()?;
+                let there = self.receiver.filesystems[name].newest_snapshot().map(Version::to_ref);
+                assert_eq!(there.as_ref(), Some(newest));
+                let all = std::mem::take(&mut self.receiver.filesystems);
+                let (moved, kept): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                    all.into_iter().partition(|(fs, _)| fs.is_within(name));
+                assert!(moved.keys().all(|fs| fs == name || below.contains(fs)));
+                self.receiver.filesystems = kept;
+                self.aside.extend(moved);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every snapshot on the receiver, also of what was moved out of the way.
+    fn received(&self) -> Vec<(DatasetName, VersionRef)> {
+        let all = self.receiver.filesystems.iter().chain(self.aside.iter().map(|(name, fs)| (name, fs)));
+        all.flat_map(|(name, fs)| fs.snapshots().map(|version| (name.clone(), version.to_ref()))).collect()
     }
 
     fn check_order(&self, fs: &FilesystemPlan) {
@@ -284,7 +339,7 @@ impl World {
         assert_eq!(step.resume_token.is_some(), target.partial.is_some(), "partial state is used or discarded");
         match &step.from {
             None => {
-                assert!(target.newest_snapshot().is_none() || target.placeholder == Placeholder::On);
+                assert!(target.newest_snapshot().is_none());
                 target.versions = Vec::new().into();
                 target.protections.clear();
             }
@@ -484,6 +539,37 @@ proptest! {
         }
     }
 
+    /// Whatever a job may do about conflicts, and wherever it is cut.
+    #[test]
+    fn nothing_is_destroyed_that_no_plan_named(world in any_world(), policy in any_policy(), cut in 0usize..40) {
+        let mut world = World::new(world, policy);
+        let mut named = Vec::new();
+        let mut before = world.received();
+        for left in [cut, usize::MAX] {
+            let plan = world.plan();
+            for fs in &plan.filesystems {
+                if let FilesystemAction::Steps { resolution: Some(Resolution::RollBack { destroy, .. }), .. } = &fs.action {
+                    prop_assert_eq!(policy.conflicts.diverged, WhenDiverged::RollbackReceiver);
+                    named.extend(destroy.iter().map(|version| (fs.name.clone(), version.clone())));
+                }
+            }
+            world.left = left;
+            let _ = world.apply(&plan);
+            let after = world.received();
+            for gone in before.iter().filter(|snapshot| !after.contains(snapshot)) {
+                prop_assert!(named.contains(gone), "{}{} is gone", gone.0, gone.1);
+            }
+            before = after;
+        }
+        for (name, moved) in &world.aside {
+            prop_assert_eq!(policy.conflicts.no_common, WhenNothingInCommon::RenameAside);
+            if let Some(source) = world.sender.filesystems.get(name) {
+                let common = moved.snapshots().any(|v| source.versions.iter().any(|s| s.guid == v.guid));
+                prop_assert!(!common, "a base of {} was moved out of the way", name);
+            }
+        }
+    }
+
     #[test]
     fn after_replication_exactly_one_cursor_and_one_hold_are_left(world in any_world(), initial in any::<bool>()) {
         let initial = if initial { InitialReplication::All } else { InitialReplication::MostRecent };
@@ -524,7 +610,8 @@ proptest! {
         world.snapshot_everywhere(50);
         for fs in &world.plan().filesystems {
             let base = bases.iter().find(|(name, _)| *name == fs.name.as_str()).and_then(|(_, base)| *base);
-            if base.is_some() && !conflicts.contains(&fs.name) {
+            let kept = matches!(fs.action, FilesystemAction::Conflict(Conflict::DeadToken { .. }));
+            if base.is_some() && !kept && !conflicts.contains(&fs.name) {
                 let incremental = matches!(&fs.action, FilesystemAction::Steps { steps, .. } if steps[0].from.is_some());
                 prop_assert!(incremental || world.sender.filesystems[&fs.name].placeholder == Placeholder::On, "{}: {}", fs.name, fs.action);
             }

@@ -32,7 +32,6 @@ fn first_steps_follow_the_policy() {
         (MostRecent, "@a @b @c", "-", newest),
         (MostRecent, "@a @b @c", "placeholder", newest),
         (MostRecent, "@a @b @c", "off", newest),
-        (MostRecent, "@a @b @c", "placeholder @x", newest),
         (MostRecent, "@a @b @c", "#x", newest),
         (MostRecent, "@a #b @b @c #d", "-", newest),
         (All, "@a @b @c", "-", all),
@@ -77,6 +76,7 @@ fn conflicts_are_told_and_never_resolved() {
         ("@a @b @c", "@a @x @y"),
         ("@a", "@a @x"),
         ("@a @b", "placeholder @a @x"),
+        ("@a @b", "placeholder @x"),
         ("@a @b @c", "@b @a"),
         ("placeholder", "@a"),
         ("placeholder", "off"),
@@ -95,6 +95,8 @@ fn conflicts_are_told_and_never_resolved() {
             conflict: the receiver's latest snapshot is not present on sender: last common @a; only on the sender none; only on the receiver @x
         @a @b / placeholder @a @x
             conflict: the receiver's latest snapshot is not present on sender: last common @a; only on the sender @b; only on the receiver @x
+        @a @b / placeholder @x
+            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @a, @b; newest on the receiver @x
         @a @b @c / @b @a
             conflict: sender and receiver have their common snapshots in different orders
         placeholder / @a
@@ -273,8 +275,10 @@ fn a_side_that_cannot_tell_its_protections_is_not_repaired() {
 
 #[test]
 fn with_two_strategies_the_end_of_either_kind_of_step_is_fine() {
-    let policy =
-        ReplicationPolicy { initial: MostRecent, protection: ProtectionPolicy { initial: NOTHING, incremental: KEPT } };
+    let policy = ReplicationPolicy {
+        protection: ProtectionPolicy { initial: NOTHING, incremental: KEPT },
+        ..ReplicationPolicy::default()
+    };
     for (on_sender, on_receiver, expected) in [
         ("", "", "nothing to do: the receiver has @b"),
         ("cursor:b", "received:b", "nothing to do: the receiver has @b"),

@@ -153,6 +153,15 @@ pub(crate) fn destroy(object: impl ToString) -> Argv {
     Argv::zfs(Class::Change, &["destroy"]).operand(object)
 }
 
+/// Without `-r`, so that nothing but live data can be lost.
+pub(crate) fn rollback(snapshot: &Snapshot) -> Argv {
+    Argv::zfs(Class::Change, &["rollback"]).operand(snapshot)
+}
+
+pub(crate) fn rename(from: &DatasetName, to: &DatasetName) -> Argv {
+    Argv::zfs(Class::Change, &["rename"]).operand(from).operand(to)
+}
+
 /// `-v -P` on the real send makes ZFS print its estimate before the first byte, so that no second
 /// process is needed for it; the stream stays the same.
 pub(crate) fn send(args: &SendArgs) -> Argv {
@@ -315,6 +324,8 @@ mod tests {
         is(&holds(&[&a, &b]), &["holds", "-H", "p/a@1 2", "p/b@1"]);
         is(&destroy_snapshots(&a.dataset, &[&a.name, &b.name]), &["destroy", "p/a@1 2,1"]);
         is(&destroy("p/a#x"), &["destroy", "p/a#x"]);
+        is(&rollback(&a), &["rollback", "p/a@1 2"]);
+        is(&rename(&dataset("p/a"), &dataset("p/b c")), &["rename", "p/a", "p/b c"]);
     }
 
     #[test]

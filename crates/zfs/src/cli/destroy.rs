@@ -33,6 +33,40 @@ pub(crate) async fn snapshots(runner: &Runner, dataset: &DatasetName, names: &[V
     names.iter().map(|name| destroyer.failed.get(name).cloned().map_or(Ok(()), Err)).collect()
 }
 
+/// All of them in one command, or none.
+pub(crate) async fn together(runner: &Runner, dataset: &DatasetName, names: &[VersionName]) -> Result<(), Error> {
+    let distinct: Vec<&VersionName> = names.iter().collect::<BTreeSet<_>>().into_iter().collect();
+    let names = match fit(runner, dataset, distinct).as_slice() {
+        [] => return Ok(()),
+        [all] => all.clone(),
+        _ => return Err(Failure::TooLong.into_error(OPERATION, dataset)),
+    };
+    match runner.run(&argv::destroy_snapshots(dataset, &names)).await {
+        Ok(_) => Ok(()),
+        Err(Failure::Child(ended)) if ended.status.code().is_some() => {
+            if all_gone(&ended, dataset) {
+                return Ok(());
+            }
+            match culprits(&ended.stderr, dataset, &names).pop_first() {
+                Some((name, kind)) => {
+                    Err(Error::new(OPERATION, format!("{dataset}@{name}"), kind).with_child(ended.failure()))
+                }
+                None => Err(ended.error(OPERATION, dataset)),
+            }
+        }
+        Err(other) => Err(other.into_error(OPERATION, dataset)),
+    }
+}
+
+/// Whether there was nothing to destroy any more.
+fn all_gone(ended: &Ended, dataset: &DatasetName) -> bool {
+    classify::lines(&ended.stderr).any(|line| {
+        line == "could not find any snapshots to destroy; check snapshot names."
+            || classify::message(line)
+                .is_some_and(|message| classify::is_absence(message.reason) && message.object == Some(dataset.as_str()))
+    })
+}
+
 fn fit<'a>(runner: &Runner, dataset: &DatasetName, names: Vec<&'a VersionName>) -> Vec<Vec<&'a VersionName>> {
     let limit = runner.config.max_argument_bytes.min(MAX_ONE_ARGUMENT);
     let base = Argv::cost(dataset.as_str().len());
@@ -89,7 +123,7 @@ impl<'a> Destroyer<'a> {
         rounds: usize,
         ended: &Ended,
     ) -> Vec<(Vec<&'a VersionName>, usize)> {
-        if self.all_gone(ended) {
+        if all_gone(ended, self.dataset) {
             return Vec::new();
         }
         let before = names.len();
@@ -108,15 +142,6 @@ impl<'a> Destroyer<'a> {
             }
             _ => names.into_iter().rev().map(|name| (vec![name], 0)).collect(),
         }
-    }
-
-    fn all_gone(&self, ended: &Ended) -> bool {
-        classify::lines(&ended.stderr).any(|line| {
-            line == "could not find any snapshots to destroy; check snapshot names."
-                || classify::message(line).is_some_and(|message| {
-                    classify::is_absence(message.reason) && message.object == Some(self.dataset.as_str())
-                })
-        })
     }
 
     fn fail(&mut self, name: &'a VersionName, ended: &Ended) {

@@ -196,6 +196,18 @@ impl Zfs for ZfsCli {
         destroy::snapshots(&self.runner, dataset, names).await
     }
 
+    async fn destroy_together(&self, dataset: &DatasetName, names: &[VersionName]) -> Result<(), Error> {
+        destroy::together(&self.runner, dataset, names).await
+    }
+
+    async fn rollback(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        self.run("roll back to", snapshot, &argv::rollback(snapshot)).await
+    }
+
+    async fn rename(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Error> {
+        self.run("rename", from, &argv::rename(from, to)).await
+    }
+
     async fn destroy_bookmark(&self, dataset: &DatasetName, name: &VersionName) -> Result<(), Error> {
         let object = format!("{dataset}#{name}");
         unless_gone(self.run("destroy bookmark", &object, &argv::destroy(&object)).await)

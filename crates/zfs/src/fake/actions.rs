@@ -1,5 +1,7 @@
 //! The short operations, each done at once under the lock.
 
+use std::sync::Arc;
+
 use model::view::DatasetKind;
 use model::{DatasetName, HoldTag, UnixTime, VersionName, VersionRef};
 
@@ -176,6 +178,98 @@ impl Host {
         Ok(())
     }
 
+    /// All or none; the error names the one that is in the way, if it is one.
+    pub(super) fn destroy_together(
+        &mut self,
+        dataset: &DatasetName,
+        names: &[VersionName],
+    ) -> Result<(), (Option<VersionName>, ErrorKind)> {
+        let Ok(node) = self.node(dataset) else { return Ok(()) };
+        self.writable(dataset.pool()).map_err(|kind| (None, kind))?;
+        for name in names {
+            let reason = node.snap(name).and_then(|snap| self.undestroyable(dataset, node, snap));
+            if let Some(reason) = reason {
+                return Err((Some(name.clone()), reason));
+            }
+        }
+        let node = self.node_mut(dataset).map_err(|kind| (None, kind))?;
+        node.snapshots.retain(|snap| !names.contains(&snap.name));
+        self.next_txg(dataset.pool());
+        Ok(())
+    }
+
+    /// `zfs rollback` without `-r`.
+    pub(super) fn rollback_to_newest(&mut self, snapshot: &Snapshot) -> Result<(), ErrorKind> {
+        let node = self.node(&snapshot.dataset)?;
+        let txg = node.snap(&snapshot.name).ok_or(ErrorKind::NotFound)?.txg;
+        let newer =
+            node.snapshots.iter().any(|snap| snap.txg > txg) || node.bookmarks.values().any(|mark| mark.txg > txg);
+        if newer {
+            return Err(ErrorKind::NewerVersions);
+        }
+        self.rollback(snapshot)
+    }
+
+    /// `zfs rollback -r`.
+    pub(super) fn rollback(&mut self, snapshot: &Snapshot) -> Result<(), ErrorKind> {
+        let node = self.node(&snapshot.dataset)?;
+        let target = node.snap(&snapshot.name).ok_or(ErrorKind::NotFound)?;
+        let (txg, content) = (target.txg, Arc::clone(&target.content));
+        let newer = node.snapshots.iter().filter(|snap| snap.txg > txg);
+        if let Some(reason) = newer.filter_map(|snap| self.undestroyable(&snapshot.dataset, node, snap)).next() {
+            return Err(reason);
+        }
+        self.writable(snapshot.dataset.pool())?;
+        let now = self.next_txg(snapshot.dataset.pool());
+        let node = self.node_mut(&snapshot.dataset)?;
+        node.snapshots.retain(|snap| snap.txg <= txg);
+        node.bookmarks.retain(|_, mark| mark.txg <= txg);
+        node.head = content;
+        // A head that is exactly a snapshot does not count as modified since.
+        node.modified = if node.modified > txg { txg } else { node.modified.min(now) };
+        Ok(())
+    }
+
+    pub(super) fn rename(&mut self, from: &DatasetName, to: &DatasetName) -> Result<(), ErrorKind> {
+        self.node(from)?;
+        if from.parent().is_none() || from.pool() != to.pool() || to.is_below(from) {
+            return Err(failed("rename", format!("cannot rename '{from}' to '{to}'")));
+        }
+        if self.datasets.contains_key(to) {
+            return Err(ErrorKind::Exists);
+        }
+        self.node(&to.parent().ok_or(ErrorKind::Exists)?)?;
+        let receiving = |node: &Node| node.partial.as_ref().is_some_and(|partial| partial.receiving);
+        if self.tree(from).any(|(_, node)| receiving(node)) {
+            return Err(ErrorKind::Busy);
+        }
+        let mut renamed = Vec::new();
+        for (name, node) in self.tree(from) {
+            let new = renamed_below(name, from, to)?;
+            for snap in &node.snapshots {
+                Host::check_snapshot_name(&new, &snap.name)?;
+            }
+            renamed.push((name.clone(), new));
+        }
+        self.writable(from.pool())?;
+        for (old, new) in renamed {
+            if let Some(node) = self.datasets.remove(&old) {
+                self.datasets.insert(new, node);
+            }
+        }
+        let follow = |name: &mut DatasetName| {
+            if let (true, Ok(new)) = (name.is_within(from), renamed_below(name, from, to)) {
+                *name = new;
+            }
+        };
+        for node in self.datasets.values_mut() {
+            node.origin.iter_mut().for_each(|(name, _)| follow(name));
+            node.encryption_root.iter_mut().for_each(follow);
+        }
+        self.next_txg(from.pool());
+        Ok(())
+    }
+
     pub(super) fn destroy_bookmark(&mut self, dataset: &DatasetName, name: &VersionName) -> Result<(), ErrorKind> {
         let there = self.node(dataset).is_ok_and(|node| node.bookmarks.contains_key(name));
         if there {
@@ -225,6 +319,14 @@ impl Host {
         }
         self.next_txg(name.pool());
         Ok(())
+    }
+}
+
+/// The name of what is `from` or below it once that is called `to`.
+fn renamed_below(name: &DatasetName, from: &DatasetName, to: &DatasetName) -> Result<DatasetName, ErrorKind> {
+    match name.strip_root(from) {
+        None => Ok(to.clone()),
+        Some(below) => Ok(to.join(&below)?),
     }
 }
 

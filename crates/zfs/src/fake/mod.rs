@@ -223,6 +223,9 @@ const SET: Operation = Operation::one(Verb::SetProperty, "set a property of", "s
 const BOOKMARK: Operation = Operation::one(Verb::Bookmark, "create bookmark", "bookmark");
 const HOLD: Operation = Operation::one(Verb::Hold, "hold", "hold");
 const RELEASE: Operation = Operation::one(Verb::Release, "release", "release");
+const DESTROY_TOGETHER: Operation = Operation::one(Verb::DestroyTogether, "destroy", "destroy");
+const ROLLBACK: Operation = Operation::one(Verb::Rollback, "roll back to", "rollback");
+const RENAME: Operation = Operation::one(Verb::Rename, "rename", "rename");
 const DESTROY_BOOKMARK: Operation = Operation::one(Verb::DestroyBookmark, "destroy", "destroy");
 const DESTROY: Operation = Operation::one(Verb::DestroyDataset, "destroy", "destroy");
 const ESTIMATE: Operation = Operation::one(Verb::EstimateSend, "estimate a send of", "send");
@@ -325,6 +328,32 @@ impl Zfs for FakeZfs {
         }
         let name = |index: usize| ("destroy", names.get(index).map(object).unwrap_or_default());
         after_all(&call, stopped.is_some(), results, name).await
+    }
+
+    async fn destroy_together(&self, dataset: &DatasetName, names: &[VersionName]) -> Result<(), Error> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let mut culprit = None;
+        let destroyed = self.call(DESTROY_TOGETHER, dataset.as_str(), |host| {
+            host.destroy_together(dataset, names).map_err(|(name, kind)| {
+                culprit = name;
+                kind
+            })
+        });
+        let mut destroyed = destroyed.await;
+        if let (Err(error), Some(name)) = (&mut destroyed, culprit) {
+            error.object = format!("{dataset}@{name}");
+        }
+        destroyed
+    }
+
+    async fn rollback(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        self.call(ROLLBACK, &snapshot.to_string(), |host| host.rollback_to_newest(snapshot)).await
+    }
+
+    async fn rename(&self, from: &DatasetName, to: &DatasetName) -> Result<(), Error> {
+        self.call(RENAME, from.as_str(), |host| host.rename(from, to)).await
     }
 
     async fn destroy_bookmark(&self, dataset: &DatasetName, name: &VersionName) -> Result<(), Error> {

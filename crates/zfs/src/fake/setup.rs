@@ -93,22 +93,7 @@ impl FakeHost {
 
     /// `zfs rollback -r`: snapshots and bookmarks newer than this one go. Fails if one is held or cloned.
     pub fn rollback(&self, snapshot: &Snapshot) -> Result<(), ErrorKind> {
-        let mut host = self.lock();
-        let node = host.node(&snapshot.dataset)?;
-        let target = node.snap(&snapshot.name).ok_or(ErrorKind::NotFound)?;
-        let (txg, content) = (target.txg, Arc::clone(&target.content));
-        let newer = node.snapshots.iter().filter(|snap| snap.txg > txg);
-        if let Some(reason) = newer.filter_map(|snap| host.undestroyable(&snapshot.dataset, node, snap)).next() {
-            return Err(reason);
-        }
-        let now = host.next_txg(snapshot.dataset.pool());
-        let node = host.node_mut(&snapshot.dataset)?;
-        node.snapshots.retain(|snap| snap.txg <= txg);
-        node.bookmarks.retain(|_, mark| mark.txg <= txg);
-        node.head = content;
-        // A head that is exactly a snapshot does not count as modified since.
-        node.modified = if node.modified > txg { txg } else { node.modified.min(now) };
-        Ok(())
+        self.lock().rollback(snapshot)
     }
 
     fn change(&self, dataset: &DatasetName, change: impl FnOnce(&mut Content)) -> Result<(), ErrorKind> {

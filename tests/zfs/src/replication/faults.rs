@@ -7,10 +7,11 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use model::view::View;
-use model::{DatasetName, RetryClass};
+use model::{DatasetName, RetryClass, VersionName};
 use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 use wire::{
-    ByteStream, CallError, Connector, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest,
+    ByteStream, CallError, Connector, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, RenameAsideRequest,
+    RollBackRequest, SendReply, SendRequest,
 };
 
 /// The text of errors that come from here.
@@ -147,6 +148,17 @@ impl Endpoint for Faulty {
             tokio::task::yield_now().await;
         }
         self.inner.destroy_snapshots(requests).await
+    }
+
+    async fn roll_back(&self, request: &RollBackRequest) -> Result<Vec<VersionName>, CallError> {
+        if let Fault::BeforeDestroy(hook) = &*self.fault {
+            hook();
+        }
+        self.inner.roll_back(request).await
+    }
+
+    async fn rename_aside(&self, request: &RenameAsideRequest) -> Result<DatasetName, CallError> {
+        self.inner.rename_aside(request).await
     }
 
     async fn clean_stale_protections(&self) -> Result<usize, CallError> {

@@ -17,6 +17,7 @@ use model::event::{Event, InvocationSummary, Pruning, Replication, What};
 use model::filter::Pattern;
 use model::plan::prune::{KeepRule, PrunePlan, PruneSide};
 use model::plan::replication::{Discard, FilesystemAction, InitialReplication, ReplicationPlan, ReplicationPolicy};
+use model::plan::resolve::ConflictPolicy;
 use model::protection::{
     ProtectionKind, ProtectionPolicy, ProtectionStrategy, cursor_name, last_received_tag, parse_cursor_name,
     step_hold_tag, tentative_cursor_name,
@@ -101,6 +102,7 @@ pub(crate) struct Job {
     pub(crate) send: SendPolicy,
     pub(crate) initial: InitialReplication,
     pub(crate) protection: ProtectionPolicy,
+    pub(crate) conflicts: ConflictPolicy,
     pub(crate) root: DatasetName,
     pub(crate) client: Option<String>,
     pub(crate) placeholders: Option<PlaceholderEncryption>,
@@ -147,6 +149,7 @@ impl<'a> Stage<'a> {
             send: SendPolicy::default(),
             initial: InitialReplication::MostRecent,
             protection: ProtectionPolicy::default(),
+            conflicts: ConflictPolicy::default(),
             root: self.dst("receiver root")?,
             client: None,
             placeholders: None,
@@ -405,7 +408,7 @@ impl<'a> Rig<'a> {
             events: self.events.clone(),
             sender: faulty(Arc::clone(&self.sender) as Arc<dyn Endpoint>, Side::Sender),
             receiver: Arc::new(Direct(faulty(Arc::clone(&self.receiver), Side::Receiver))),
-            policy: ReplicationPolicy { initial: job.initial, protection: job.protection },
+            policy: ReplicationPolicy { initial: job.initial, protection: job.protection, conflicts: job.conflicts },
             step_concurrency: NonZeroUsize::new(job.concurrency).unwrap_or(NonZeroUsize::MIN),
             keep_sender: job.keep_sender.clone(),
             keep_receiver: job.keep_receiver.clone(),

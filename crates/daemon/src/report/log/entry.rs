@@ -252,6 +252,20 @@ fn replication(job: Option<&JobName>, what: &Replication, steps: &StepNames) -> 
                 .with("fs", filesystem.as_str())
                 .with("reason", reason.to_string())
         }
+        Replication::Resolving { filesystem, resolution } => {
+            line(Warn, REPL, "resolving a conflict as the job is configured to")
+                .with("fs", filesystem.as_str())
+                .with("how", resolution.to_string())
+        }
+        Replication::DestroyedToResolve { filesystem, snapshot, reason } => {
+            line(Warn, REPL, "destroyed a snapshot on the receiver")
+                .with("fs", filesystem.as_str())
+                .with("snap", snapshot.as_str())
+                .with("reason", reason.as_ref())
+        }
+        Replication::Resolved { filesystem, how } => {
+            line(Warn, REPL, "resolved a conflict").with("fs", filesystem.as_str()).with("how", how.as_str())
+        }
         Replication::StepStarted { filesystem, step } => line(Debug, REPL, "step started")
             .with("fs", filesystem.as_str())
             .maybe("step", steps.name(job, filesystem, *step)),

@@ -68,7 +68,12 @@ fn snapshot(name: &str) -> VersionRef {
 /// A day in the life of a daemon.
 fn story() -> Vec<Event> {
     let step = Step { from: Some(snapshot("a")), to: snapshot("b"), resume_token: None };
-    let action = FilesystemAction::Steps { base: Base::Common(snapshot("a")), discard: None, steps: vec![step] };
+    let action = FilesystemAction::Steps {
+        base: Base::Common(snapshot("a")),
+        discard: None,
+        resolution: None,
+        steps: vec![step],
+    };
     let filesystems = vec![FilesystemPlan { name: dataset("p/a"), after: None, action }];
     let replication = |what| event(Some("office push"), What::Replication(what));
     let filesystem = dataset("p/a");

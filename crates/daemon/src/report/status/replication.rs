@@ -129,7 +129,12 @@ impl Attempt {
                 let error = Box::new(TimedError::new(error, at));
                 self.update(filesystem, |one| one.fail(*step, *bytes, error));
             }
-            Replication::AttemptStarted | Replication::Planned { .. } | Replication::Discarding { .. } => {}
+            Replication::AttemptStarted
+            | Replication::Planned { .. }
+            | Replication::Discarding { .. }
+            | Replication::Resolving { .. }
+            | Replication::DestroyedToResolve { .. }
+            | Replication::Resolved { .. } => {}
         }
     }
 

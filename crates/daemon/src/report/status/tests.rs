@@ -101,6 +101,7 @@ fn steps(pairs: &[(Option<&str>, &str)]) -> FilesystemAction {
     FilesystemAction::Steps {
         base: Base::Common(snapshot("a")),
         discard: None,
+        resolution: None,
         steps: pairs.iter().map(step).collect(),
     }
 }

@@ -33,6 +33,12 @@ fn texts_of_all_commands() {
         ("Exists", "cannot create 'p/a': dataset already exists\n"),
         ("Exists", "cannot create bookmark 'p/a#b1': bookmark exists\n"),
         ("Exists", "cannot hold snapshot 'p/a@1': tag already exists on this dataset\n"),
+        (
+            "NewerVersions",
+            "cannot rollback to 'p/a@1': more recent snapshots or bookmarks exist\nuse '-r' to force deletion of the following snapshots and bookmarks:\np/a@2\n",
+        ),
+        ("NewerVersions", "cannot rollback 'p/a': 'p/a@1' is not the latest snapshot\n"),
+        ("Exists", "cannot rename 'p/a': dataset already exists\n"),
         ("Held", "cannot destroy snapshot p/a@2: it's being held. Run 'zfs holds -r p/a@2' to see holders.\n"),
         ("Held", "cannot destroy snapshot p/a@2: dataset is busy\n"),
         (

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use daemon::preview::{
-    FilesystemPreview, JobPreview, Preview, PruningPreview, ReplicationPreview, Side, Size, StepPreview, Summary,
+    FilesystemPreview, JobPreview, Preview, PruningPreview, ReplicationPreview, ResolutionPreview, Side, Size,
+    StepPreview, Summary,
 };
 
 /// Names longer than this push only their own line's columns to the right.
@@ -136,12 +137,35 @@ fn replication(replication: &ReplicationPreview, lines: &mut Vec<Line>) {
         ReplicationPreview::Nothing { why } => lines.push(Line::new(Tint::Quiet, ["send", "nothing", "", ""], why)),
         ReplicationPreview::Confirm { why } => lines.push(Line::new(Tint::Send, ["confirm", "", "", ""], why)),
         ReplicationPreview::Conflict { why } => lines.push(Line::new(Tint::Warning, ["conflict", "", "", ""], why)),
-        ReplicationPreview::Send { why, discard, steps } => {
+        ReplicationPreview::Send { why, discard, resolution, steps } => {
             if let Some(why) = discard {
                 lines.push(Line::new(Tint::Warning, ["discard", "partial", "", ""], why));
             }
+            if let Some(how) = resolution {
+                self::resolution(how, lines);
+            }
             let whys = std::iter::once(why.as_str()).chain(std::iter::repeat(""));
             lines.extend(steps.iter().zip(whys).map(|(one, why)| step(one, why)));
+        }
+    }
+}
+
+fn resolution(how: &ResolutionPreview, lines: &mut Vec<Line>) {
+    match how {
+        ResolutionPreview::RollBack { to, destroys, why } => {
+            let newer = format!("newer than {to}, the newest that both sides have ({why})");
+            let destroys = destroys.iter();
+            lines.extend(destroys.map(|name| Line::new(Tint::Destroy, ["destroy", "receiver", name, ""], &newer)));
+            let lost = "what was written since is lost";
+            lines.push(Line::new(Tint::Warning, ["roll back", "receiver", to, ""], lost));
+        }
+        ResolutionPreview::RenameAside { to, below, why } => {
+            let renamed = format!("to {to}: no snapshot is on both sides ({why})");
+            lines.push(Line::new(Tint::Warning, ["rename", "receiver", "", ""], &renamed));
+            let below = below.iter();
+            let along =
+                |name: &String| Line::new(Tint::Warning, ["rename", "receiver", "", ""], &format!("with {name}"));
+            lines.extend(below.map(along));
         }
     }
 }
@@ -294,6 +318,7 @@ mod tests {
                 replication: Some(ReplicationPreview::Send {
                     why: "send in full (all)".to_owned(),
                     discard: None,
+                    resolution: None,
                     steps: vec![
                         step(None, "@old", Size::Bytes(5_000_000)),
                         step(Some("@old"), "@z_20240514_120000_000", not_yet()),
@@ -315,6 +340,38 @@ mod tests {
                 replication: Some(ReplicationPreview::Nothing { why: "the receiver has @old".to_owned() }),
                 pruning: Vec::new(),
                 summary: Summary::default(),
+            },
+            FilesystemPreview {
+                filesystem: "tank/odd".to_owned(),
+                snapshot: None,
+                replication: Some(ReplicationPreview::Send {
+                    why: "send from @old".to_owned(),
+                    discard: None,
+                    resolution: Some(ResolutionPreview::RollBack {
+                        to: "@old".to_owned(),
+                        destroys: vec!["@own".to_owned(), "@own 2".to_owned()],
+                        why: "diverged: rollback_receiver".to_owned(),
+                    }),
+                    steps: Vec::new(),
+                }),
+                pruning: Vec::new(),
+                summary: Summary { destroys: 2, ..Summary::default() },
+            },
+            FilesystemPreview {
+                filesystem: "tank/other".to_owned(),
+                snapshot: None,
+                replication: Some(ReplicationPreview::Send {
+                    why: "send in full (most_recent)".to_owned(),
+                    discard: None,
+                    resolution: Some(ResolutionPreview::RenameAside {
+                        to: "tank/other.zrepl.aside.TIME".to_owned(),
+                        below: vec!["tank/other/child".to_owned()],
+                        why: "no_common: rename_aside".to_owned(),
+                    }),
+                    steps: vec![step(None, "@new", Size::Bytes(42))],
+                }),
+                pruning: Vec::new(),
+                summary: Summary { sends: 1, bytes: 42, ..Summary::default() },
             },
             FilesystemPreview {
                 filesystem: "tank/torn".to_owned(),
@@ -357,19 +414,29 @@ mod tests {
               warning: it rains
 
             tank/home: 1 snapshot, 2 sends of about 4.8 MiB and 1 of unknown size, 1 snapshot destroyed
-              snapshot             @z_20240514_120000_000
-              send      full       @old                    4.8 MiB  send in full (all)
-              send      from @old  @z_20240514_120000_000        ?  the snapshot is not taken yet
-              destroy   sender     @old                             no rule keeps it
-              keep      sender     @z_20240514_120000_000           rule 1, not_replicated
+              snapshot              @z_20240514_120000_000
+              send       full       @old                    4.8 MiB  send in full (all)
+              send       from @old  @z_20240514_120000_000        ?  the snapshot is not taken yet
+              destroy    sender     @old                             no rule keeps it
+              keep       sender     @z_20240514_120000_000           rule 1, not_replicated
 
             tank/home/quiet: nothing to do
-              send      nothing                                     the receiver has @old
+              send       nothing                                     the receiver has @old
+
+            tank/odd: 2 snapshots destroyed
+              destroy    receiver   @own                             newer than @old, the newest that both sides have (diverged: rollback_receiver)
+              destroy    receiver   @own 2                           newer than @old, the newest that both sides have (diverged: rollback_receiver)
+              roll back  receiver   @old                             what was written since is lost
+
+            tank/other: 1 send of about 42 B
+              rename     receiver                                    to tank/other.zrepl.aside.TIME: no snapshot is on both sides (no_common: rename_aside)
+              rename     receiver                                    with tank/other/child
+              send       full       @new                       42 B  send in full (most_recent)
 
             tank/torn: 1 in need of a person
-              conflict                                              odd?[2J?news
+              conflict                                               odd?[2J?news
 
-            total of 3 filesystems: 1 snapshot, 2 sends of about 4.8 MiB and 1 of unknown size, 1 snapshot destroyed, 1 in need of a person
+            total of 5 filesystems: 1 snapshot, 2 sends of about 4.8 MiB and 1 of unknown size, 1 snapshot destroyed, 1 in need of a person
 
             job away (push), planned at 2024-05-14T12:00:00Z
               takes no snapshots by itself
@@ -386,9 +453,11 @@ mod tests {
               warning: it rains
               tank/home        1 snapshot, 2 sends of about 4.8 MiB and 1 of unknown size, 1 snapshot destroyed
               tank/home/quiet  nothing to do
+              tank/odd         2 snapshots destroyed
+              tank/other       1 send of about 42 B
               tank/torn        1 in need of a person
 
-            total of 3 filesystems: 1 snapshot, 2 sends of about 4.8 MiB and 1 of unknown size, 1 snapshot destroyed, 1 in need of a person
+            total of 5 filesystems: 1 snapshot, 2 sends of about 4.8 MiB and 1 of unknown size, 1 snapshot destroyed, 1 in need of a person
 
             job away (push), planned at 2024-05-14T12:00:00Z
               takes no snapshots by itself
