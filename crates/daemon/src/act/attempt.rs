@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use model::event::{Replication, What};
 use model::plan::replication::{ReplicationPlan, plan_replication};
-use model::view::View;
 use model::{DatasetName, RetryClass};
-use wire::{CallError, Endpoint};
 
 use super::back_off::back_off;
 use super::execute::{Execution, Failure};
 use super::invocation::Invocation;
+use super::sides::{Listed, Sides, SidesFailed};
 use super::tally::Tally;
 
 /// The attempts of one invocation.
@@ -24,28 +23,21 @@ pub(super) struct Attempts<'a> {
     listed: Option<Listed>,
 }
 
-/// Both sides at one time.
-pub(super) struct Listed {
-    pub(super) receiver: Arc<dyn Endpoint>,
-    pub(super) sender_view: View,
-    pub(super) receiver_view: View,
-}
-
 /// How an attempt ended.
 enum Verdict {
     /// Every filesystem is up to date, or will not be in this invocation.
     Done,
     /// Something may work soon.
     TryAgain,
-    /// Something may work when the peer is back.
+    /// Something may work when a side that is away is back.
     Reconnect,
 }
 
 impl Verdict {
-    fn of_error(error: &CallError) -> Self {
-        match (error, error.class()) {
-            (CallError::Connection(_), _) => Verdict::Reconnect,
-            (_, RetryClass::Transient) => Verdict::TryAgain,
+    fn of_sides(failed: &SidesFailed) -> Self {
+        match (failed.class(), failed.connection()) {
+            (RetryClass::Transient, true) => Verdict::Reconnect,
+            (RetryClass::Transient, false) => Verdict::TryAgain,
             _ => Verdict::Done,
         }
     }
@@ -93,10 +85,10 @@ impl<'a> Attempts<'a> {
         self.listed = None;
         let listed = match self.list().await {
             Ok(listed) => listed,
-            Err((error, verdict)) => {
+            Err(failed) => {
                 self.tally.planned(false);
-                self.tell(Replication::PlanFailed { error });
-                return verdict;
+                self.tell(Replication::PlanFailed { error: failed.to_string() });
+                return Verdict::of_sides(&failed);
             }
         };
         self.tally.planned(true);
@@ -113,30 +105,12 @@ impl<'a> Attempts<'a> {
         Verdict::of_failures(&failures)
     }
 
-    async fn list(&self) -> Result<Listed, (String, Verdict)> {
-        let invocation = self.invocation;
-        let receiver = invocation.receiver.connect().await.map_err(|error| {
-            let verdict = Verdict::of_error(&error);
-            (format!("cannot reach the receiver: {error}"), verdict)
-        })?;
-        let (sender_view, receiver_view) = tokio::join!(invocation.sender.list(), receiver.list());
-        match (sender_view, receiver_view) {
-            (Ok(sender_view), Ok(receiver_view)) => Ok(Listed { receiver, sender_view, receiver_view }),
-            (Err(sender), Ok(_)) => Err((format!("cannot list the sender: {sender}"), Verdict::of_error(&sender))),
-            (Ok(_), Err(receiver)) => {
-                Err((format!("cannot list the receiver: {receiver}"), Verdict::of_error(&receiver)))
-            }
-            (Err(sender), Err(receiver)) => {
-                let text = format!("cannot list the sender: {sender}; cannot list the receiver: {receiver}");
-                // Trying again helps only if it may help both.
-                let verdict = match (Verdict::of_error(&sender), Verdict::of_error(&receiver)) {
-                    (Verdict::Done, _) | (_, Verdict::Done) => Verdict::Done,
-                    (Verdict::Reconnect, _) | (_, Verdict::Reconnect) => Verdict::Reconnect,
-                    _ => Verdict::TryAgain,
-                };
-                Err((text, verdict))
-            }
-        }
+    async fn list(&self) -> Result<Listed, SidesFailed> {
+        self.connect().await?.list().await
+    }
+
+    async fn connect(&self) -> Result<Sides, SidesFailed> {
+        Sides::connect(&*self.invocation.sender, &*self.invocation.receiver).await
     }
 
     /// The plan for what was not given up.
@@ -152,8 +126,8 @@ impl<'a> Attempts<'a> {
         }
         let invocation = self.invocation;
         let execution = Execution {
-            sender: &*invocation.sender,
-            receiver: &*listed.receiver,
+            sender: &*listed.sides.sender,
+            receiver: &*listed.sides.receiver,
             sender_view: &listed.sender_view,
             receiver_view: &listed.receiver_view,
             events: &invocation.events,
@@ -166,29 +140,28 @@ impl<'a> Attempts<'a> {
         execution.run().await
     }
 
-    /// Waits for the peer to be back; whether it is.
+    /// Waits for whichever side is away to be back; whether both are there.
     async fn reconnect(&self) -> bool {
+        let mut away = None;
         let tries = async {
             for tries in 1.. {
                 tokio::time::sleep(back_off(tries, self.invocation.events.clock())).await;
-                match self.invocation.receiver.connect().await {
+                match self.connect().await {
                     Ok(_) => return true,
-                    Err(CallError::Connection(_)) => {}
-                    Err(CallError::Refused { .. }) => return false,
+                    Err(failed) if failed.class() == RetryClass::Transient => away = Some(failed),
+                    Err(_) => return false,
                 }
             }
             false
         };
         let window = self.invocation.reconnect_window;
-        match tokio::time::timeout(window, tries).await {
-            Ok(reached) => reached,
-            Err(_) => {
-                let message =
-                    format!("the receiver could not be reached for {window:?}, giving up until the next wake-up");
-                self.invocation.events.tell(What::Error { subsystem: "repl", message });
-                false
-            }
+        if let Ok(reached) = tokio::time::timeout(window, tries).await {
+            return reached;
         }
+        let why = away.map(|failed| format!(": {failed}")).unwrap_or_default();
+        let message = format!("giving up until the next wake-up after {window:?} of trying to connect{why}");
+        self.invocation.events.tell(What::Error { subsystem: "repl", message });
+        false
     }
 
     fn tell(&self, what: Replication) {

@@ -5,6 +5,7 @@ mod back_off;
 mod execute;
 mod invocation;
 mod pruning;
+mod sides;
 pub mod snapshotting;
 mod step;
 mod tally;

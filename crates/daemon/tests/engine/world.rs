@@ -19,7 +19,7 @@ use model::plan::replication::{InitialReplication, ReplicationPolicy};
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
 use model::{ClientIdentity, DatasetName, FilesystemFilter, JobName, UnixTime, VersionName};
 use tokio_util::sync::CancellationToken;
-use wire::{CallError, Connector, Endpoint, Service};
+use wire::{CallError, Connector, Endpoint, SameProcess, Service};
 use zfs::fake::{FakeHost, FakeZfs};
 use zfs::{PlaceholderEncryption, Snapshot, Zfs};
 
@@ -163,7 +163,7 @@ impl World {
         Invocation {
             number: 1,
             events: self.daemons.events.clone(),
-            sender: self.daemons.sender.clone(),
+            sender: Arc::new(SameProcess(self.daemons.sender.clone())),
             receiver: Arc::new(Direct(self.daemons.sink.clone())),
             policy: ReplicationPolicy {
                 initial: settings.initial,
