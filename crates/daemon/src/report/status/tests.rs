@@ -320,7 +320,7 @@ fn prune_plan() -> Pruning {
     let skipped =
         FilesystemPrunePlan { skip: Some(SkipReason::Placeholder), ..considered("p", Decision::NotConsidered) };
     let filesystems = vec![skipped, considered("p/a", Decision::Destroy), considered("p/b", Decision::Destroy)];
-    Pruning::Planned { plan: Arc::new(PrunePlan { side: PruneSide::Sender, filesystems, rules: Arc::from([]) }) }
+    Pruning::Planned { plan: Arc::new(PrunePlan { side: PruneSide::Sender, filesystems }) }
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn an_invocation_voids_the_reports_of_the_last_one_but_not_the_snapshotter_s() {
     let what = Snapshotting::State { state: SnapshotterState::Waiting, sleep_until: None, error: None };
     story.tell("push", What::Snapshotting(what));
     story.start(1).push(Replication::AttemptStarted).prune(PruneSide::Sender, Pruning::Started).finish(1, false);
-    let plan = Arc::new(PrunePlan { side: PruneSide::Sender, filesystems: Vec::new(), rules: Arc::from([]) });
+    let plan = Arc::new(PrunePlan { side: PruneSide::Sender, filesystems: Vec::new() });
     story.prune(PruneSide::Sender, Pruning::Planned { plan: Arc::clone(&plan) });
     assert_eq!(Arc::strong_count(&plan), 2);
     story.start(2);
