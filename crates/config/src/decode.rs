@@ -343,11 +343,15 @@ impl<'a> Field<'a> {
         if words.contains(&text.as_str()) {
             return Some(text.clone());
         }
-        let hint = match suggest::nearest(&text.to_lowercase(), words) {
-            Some(word) => format!("did you mean `{word}`?"),
-            None => format!("one of {}", list(words)),
-        };
+        let hint = did_you_mean(text, words).unwrap_or_else(|| format!("one of {}", list(words)));
         self.fail(format!("unknown {what} `{}`", shown(text)), Some(hint))
+    }
+
+    /// Whether it is a section of this `type`.
+    pub(crate) fn is_of_type(&self, name: &str) -> bool {
+        let Value::Map(entries) = &self.node.value else { return false };
+        let said = entries.iter().find(|entry| entry.key == "type").map(|entry| &entry.value.value);
+        matches!(said, Some(Value::Scalar(scalar)) if scalar.text == name)
     }
 }
 
@@ -482,6 +486,11 @@ fn each_type<'a, T>(field: &Field<'a>, decode: &mut impl FnMut(&Field<'a>) -> Op
         decode(field);
     }
     decoded
+}
+
+/// The hint for a text that is nearly one of these words, or one in another case.
+pub(crate) fn did_you_mean(text: &str, words: &[&str]) -> Option<String> {
+    suggest::nearest(&text.to_lowercase(), words).map(|word| format!("did you mean `{word}`?"))
 }
 
 /// `a`, `b`, `c`

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use model::JobName;
 use model::plan::replication::{InitialReplication, ReplicationPolicy};
-use model::protection::{ProtectionPolicy, ProtectionStrategy};
+use model::protection::ProtectionPolicy;
 
 use crate::decode::{Field, Place, Section, Spot, all, shown};
 use crate::snapshotting::snapshotting;
@@ -14,8 +14,8 @@ use crate::types::{
     SinkJob, SnapJob, SourceJob,
 };
 use crate::values::{
-    bad_name, bandwidth_limit, boolean, count, dataset, filesystems, interval, keep_rules, local_keep_rules, property,
-    property_key, text,
+    bad_name, bandwidth_limit, boolean, choice, count, dataset, filesystems, interval_or_manual, keep_rules,
+    local_keep_rules, property, property_key, text,
 };
 
 const TYPES: [&str; 5] = ["push", "sink", "snap", "pull", "source"];
@@ -95,10 +95,7 @@ fn pull(mut section: Section<'_>, claims: &Claims) -> Option<PullJob> {
     let name = name(&mut section, claims);
     let connect = section.required("connect", connect);
     let root_fs = section.required("root_fs", dataset);
-    let interval = section.required("interval", |field| match field.scalar("an interval")?.text.as_str() {
-        "manual" => Some(None),
-        _ => interval(field).map(Some),
-    });
+    let interval = section.required("interval", interval_or_manual);
     let recv = section.subsection("recv", RecvOptions::default(), recv);
     let (protection, concurrency) =
         section.subsection("replication", (ProtectionPolicy::default(), Concurrency::default()), replication).unzip();
@@ -169,8 +166,8 @@ fn send(mut section: Section<'_>) -> Option<SendOptions> {
 fn replication(mut section: Section<'_>) -> Option<(ProtectionPolicy, Concurrency)> {
     let protection = section.subsection("protection", ProtectionPolicy::default(), |mut section| {
         let default = ProtectionPolicy::default();
-        let initial = section.optional("initial", default.initial, strategy);
-        let incremental = section.optional("incremental", default.incremental, strategy);
+        let initial = section.optional("initial", default.initial, choice);
+        let incremental = section.optional("incremental", default.incremental, choice);
         section.finish()?;
         Some(ProtectionPolicy { initial: initial?, incremental: incremental? })
     });
@@ -185,24 +182,8 @@ fn replication(mut section: Section<'_>) -> Option<(ProtectionPolicy, Concurrenc
     Some((protection?, concurrency?))
 }
 
-fn strategy(field: &Field<'_>) -> Option<ProtectionStrategy> {
-    let words = ["guarantee_resumability", "guarantee_incremental", "guarantee_nothing"];
-    Some(match field.one_of("protection", &words)?.as_str() {
-        "guarantee_resumability" => ProtectionStrategy::Resumability,
-        "guarantee_incremental" => ProtectionStrategy::Incremental,
-        _ => ProtectionStrategy::Nothing,
-    })
-}
-
 fn conflict_resolution(mut section: Section<'_>) -> Option<InitialReplication> {
-    let initial = section.optional("initial_replication", InitialReplication::default(), |field| {
-        let words = ["most_recent", "all", "fail"];
-        Some(match field.one_of("initial replication", &words)?.as_str() {
-            "most_recent" => InitialReplication::MostRecent,
-            "all" => InitialReplication::All,
-            _ => InitialReplication::Fail,
-        })
-    });
+    let initial = section.optional("initial_replication", InitialReplication::default(), choice);
     section.finish()?;
     initial
 }
@@ -217,7 +198,7 @@ fn pruning(field: &Field<'_>) -> Option<Pruning> {
 
 fn recv(mut section: Section<'_>) -> Option<RecvOptions> {
     let placeholder_encryption = section.subsection("placeholder", PlaceholderEncryption::default(), |mut section| {
-        let encryption = section.optional("encryption", PlaceholderEncryption::default(), placeholder_encryption);
+        let encryption = section.optional("encryption", PlaceholderEncryption::default(), choice);
         section.finish()?;
         encryption
     });
@@ -235,15 +216,6 @@ fn recv(mut section: Section<'_>) -> Option<RecvOptions> {
         inherit,
         override_,
         bandwidth_limit: bandwidth_limit?,
-    })
-}
-
-fn placeholder_encryption(field: &Field<'_>) -> Option<PlaceholderEncryption> {
-    let words = ["unspecified", "inherit", "off"];
-    Some(match field.one_of("placeholder encryption", &words)?.as_str() {
-        "inherit" => PlaceholderEncryption::Inherit,
-        "off" => PlaceholderEncryption::Off,
-        _ => PlaceholderEncryption::Unspecified,
     })
 }
 

@@ -31,6 +31,7 @@ mod suggest;
 mod transports;
 mod tree;
 mod values;
+mod words;
 
 pub use describe::{reference, schema};
 pub use diagnostic::{Diagnostic, Errors, Location, Severity, Style};

@@ -6,11 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use model::filter::Pattern;
-use model::naming::{SnapshotNaming, TimestampFormat, Zone};
+use model::naming::{FormatError, SnapshotNaming, TimestampFormat, Zone};
 use model::schedule::Cron;
 use model::{FilesystemFilter, VersionName};
 
-use crate::decode::{Field, Section, shown};
+use crate::decode::{Field, Section, did_you_mean, shown};
 use crate::dsn::{self, Parsed};
 use crate::types::{Hook, HookKind, MysqlDsn, PostgresDsn, PostgresSsl, Snapshotting};
 use crate::values::{boolean, brief, filesystems, interval, positive_timeout, text};
@@ -36,10 +36,8 @@ fn periodic(mut section: Section<'_>) -> Option<Snapshotting> {
     section.finish()?;
     let (naming, interval) = (naming?, interval?);
     if naming.format().repeats_within(interval) {
-        return format.fail(
-            "snapshots that are one interval apart would have the same name",
-            Some("a second one of the same name cannot be taken: write the time more exactly".to_owned()),
-        );
+        return format
+            .fail("snapshots that are one interval apart would have the same name", Some(more_exactly(&naming)));
     }
     comes_again(&naming, &format);
     Some(Snapshotting::Periodic { naming, interval, hooks: hooks? })
@@ -53,13 +51,17 @@ fn by_calendar(mut section: Section<'_>) -> Option<Snapshotting> {
     section.finish()?;
     let (naming, cron) = (naming?, cron?);
     if repeats(&naming, &cron) {
-        return format.fail(
-            "snapshots of two times of the calendar would have the same name",
-            Some("a second one of the same name cannot be taken: write the time more exactly".to_owned()),
-        );
+        return format
+            .fail("snapshots of two times of the calendar would have the same name", Some(more_exactly(&naming)));
     }
     comes_again(&naming, &format);
     Some(Snapshotting::Cron { naming, cron, hooks: hooks? })
+}
+
+/// The hint for names that are not different enough.
+fn more_exactly(naming: &SnapshotNaming) -> String {
+    let meant = did_you_mean(naming.format().text(), &TimestampFormat::WORDS);
+    meant.unwrap_or_else(|| "a second one of the same name cannot be taken: write the time more exactly".to_owned())
 }
 
 /// Whether one of the first times has the same name as the one before.
@@ -92,7 +94,11 @@ fn naming(section: &mut Section<'_>) -> Option<SnapshotNaming> {
         Ok(format) => format,
         Err(error) => {
             let place = format_field.or_else(|| section.take("timestamp_location"));
-            return place.unwrap_or_else(|| section.field.clone()).fail(error.to_string(), None);
+            let hint = match &error {
+                FormatError::Constant { layout } => did_you_mean(layout, &TimestampFormat::WORDS),
+                FormatError::NeedsUtc { .. } | FormatError::Plus { .. } => None,
+            };
+            return place.unwrap_or_else(|| section.field.clone()).fail(error.to_string(), hint);
         }
     };
     let naming = SnapshotNaming::new(prefix?, format);

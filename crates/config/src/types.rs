@@ -120,29 +120,6 @@ pub struct SyslogFacility {
 }
 
 impl SyslogFacility {
-    /// Names in the order of their numbers; those without one, 12 to 15, cannot be configured.
-    pub(crate) const NAMES: [(&'static str, u8); 20] = [
-        ("kern", 0),
-        ("user", 1),
-        ("mail", 2),
-        ("daemon", 3),
-        ("auth", 4),
-        ("syslog", 5),
-        ("lpr", 6),
-        ("news", 7),
-        ("uucp", 8),
-        ("cron", 9),
-        ("authpriv", 10),
-        ("ftp", 11),
-        ("local0", 16),
-        ("local1", 17),
-        ("local2", 18),
-        ("local3", 19),
-        ("local4", 20),
-        ("local5", 21),
-        ("local6", 22),
-        ("local7", 23),
-    ];
     /// `local0`
     pub(crate) const DEFAULT: SyslogFacility = SyslogFacility { code: 16 };
 }
@@ -179,20 +156,6 @@ pub enum LogNet {
     Udp4,
     /// `udp6`
     Udp6,
-}
-
-impl LogNet {
-    /// As a configuration says it.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            LogNet::Tcp => "tcp",
-            LogNet::Tcp4 => "tcp4",
-            LogNet::Tcp6 => "tcp6",
-            LogNet::Udp => "udp",
-            LogNet::Udp4 => "udp4",
-            LogNet::Udp6 => "udp6",
-        }
-    }
 }
 
 /// The files of one side of a TLS connection. Relative paths are relative to the daemon's current

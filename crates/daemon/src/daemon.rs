@@ -95,6 +95,8 @@ pub(crate) struct Shared {
     pub events: Events,
     pub dispatch: Dispatch,
     pub tasks: Tasks,
+    /// What undoes hooks, in the background. These end by themselves, within the hooks' timeouts.
+    pub undoing: Tasks,
     /// Cancelled when the jobs shall end.
     pub jobs: CancellationToken,
     pub status: Arc<StatusFold>,
@@ -148,6 +150,7 @@ impl Daemon {
             events,
             dispatch,
             tasks: Tasks::default(),
+            undoing: Tasks::default(),
             jobs,
             status,
             configured,
@@ -212,17 +215,24 @@ impl Daemon {
     /// Cancels what runs and waits until all tasks have ended and all children are reaped; the
     /// socket file is gone then. `cause` is what the log says.
     ///
+    /// What undoes hooks is waited for as long as their timeouts allow, on top of that limit: a frozen
+    /// filesystem that nobody thaws is worse than a late end.
+    ///
     /// # Errors
-    /// [`limits::STOP`] passed first.
+    /// [`limits::STOP`] passed first, for the jobs or for the rest.
     pub async fn stop(&self, cause: &str) -> Result<(), StillRunning> {
-        let stopped = tokio::time::timeout(limits::STOP, async {
+        let jobs = tokio::time::timeout(limits::STOP, async {
             self.shared.dispatch.stop(cause).await;
             self.shared.tasks.wait().await;
+        });
+        let jobs = jobs.await;
+        self.shared.undoing.wait().await;
+        let rest = tokio::time::timeout(limits::STOP, async {
             self.children_reaped().await;
             self.end_services.cancel();
             self.services.wait().await;
         });
-        if stopped.await.is_err() {
+        if jobs.is_err() || rest.await.is_err() {
             return Err(self.still_running());
         }
         self.shared.events.tell(What::DaemonStopped);
@@ -237,7 +247,7 @@ impl Daemon {
     }
 
     fn still_running(&self) -> StillRunning {
-        let tasks = [self.shared.tasks.alive(), self.services.alive()].concat();
+        let tasks = [self.shared.tasks.alive(), self.shared.undoing.alive(), self.services.alive()].concat();
         let commands = self.shared.world.zfs.running();
         let commands = commands.iter().map(|command| format!("`{}`", command.args.join(" ")));
         StillRunning { deadline: limits::STOP, waiting_for: tasks.into_iter().chain(commands).collect() }
@@ -249,6 +259,7 @@ impl Drop for Daemon {
         self.shared.jobs.cancel();
         self.end_services.cancel();
         self.shared.tasks.abort();
+        self.shared.undoing.abort();
         self.services.abort();
     }
 }

@@ -1,5 +1,6 @@
-//! The limits of endpoints, engine, jobs and control socket, each with its reason. What an administrator may want to change is an
-//! option of a job or an environment variable, which the daemon reads when it starts.
+//! The limits of endpoints, engine, jobs and control socket, each with its reason. What an
+//! administrator may want to change is an option of a job or an environment variable, which the daemon
+//! reads when it starts.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -49,7 +50,8 @@ pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 pub const SNAPSHOTTER_PAUSE: Duration = Duration::from_secs(60);
 
 /// How long a stopping daemon waits for its tasks. They end within moments once cancelled; what takes
-/// longer is a child process that the kernel does not let die, which may be never.
+/// longer is a child process that the kernel does not let die, which may be never. What undoes hooks is
+/// not among them: its limit is the sum of the timeouts of the hooks around one snapshot.
 pub const STOP: Duration = Duration::from_secs(30);
 
 /// Messages that may wait for the dispatcher. Who sends one waits while it is full: a client no

@@ -413,7 +413,7 @@ pub enum Pruning {
         filesystem: DatasetName,
         /// The snapshot.
         snapshot: VersionName,
-        /// The rules that all let it go, in words.
+        /// The rules that let it go, all there are, each with its reason, in words.
         rules: Arc<str>,
     },
     /// A filesystem is done.

@@ -4,6 +4,7 @@
 //! child processes, [`fake`] from a pool in memory; both pass the same conformance suite.
 
 pub mod cli;
+mod endian;
 pub mod error;
 pub mod fake;
 pub mod listing;

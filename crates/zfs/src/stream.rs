@@ -7,6 +7,8 @@
 use model::{Guid, UnixTime};
 use thiserror::Error;
 
+use crate::endian::Endian;
+
 /// Bytes of every record's fixed part.
 pub(crate) const RECORD: usize = 312;
 /// Type of a BEGIN record.
@@ -158,28 +160,6 @@ fn locate_inner<'a>(bytes: &'a [u8], outer: &RawRecord<'_>) -> Result<Located<'a
         Ok(Some(record)) if record.kind() == SUBSTREAM => Ok(Located::At { at, record, properties }),
         Ok(None) => Ok(Located::NeedMore(at + RECORD)),
         Ok(Some(_)) | Err(_) => Err(ParseError::Empty),
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Endian {
-    Little,
-    Big,
-}
-
-impl Endian {
-    fn u32(self, bytes: [u8; 4]) -> u32 {
-        match self {
-            Endian::Little => u32::from_le_bytes(bytes),
-            Endian::Big => u32::from_be_bytes(bytes),
-        }
-    }
-
-    fn u64(self, bytes: [u8; 8]) -> u64 {
-        match self {
-            Endian::Little => u64::from_le_bytes(bytes),
-            Endian::Big => u64::from_be_bytes(bytes),
-        }
     }
 }
 

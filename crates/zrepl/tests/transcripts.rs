@@ -241,6 +241,18 @@ fn configcheck_prints_parts() {
 }
 
 #[test]
+fn configcheck_prints_the_schema_whatever_the_configuration_is_like() {
+    let place = Place::new("exit 1");
+    fs::remove_file(place.path("zrepl.yml")).unwrap();
+    let schema = place.run(&["configcheck", "--schema"]);
+    assert_eq!((schema.code, schema.err.as_str()), (Some(0), ""));
+    assert_eq!(schema.out, include_str!("../../../dist/zrepl.schema.json"));
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = place.command(&["configcheck", "--schema"]).stdout(full).output().unwrap();
+    Transcript::of(output).failed_with("cannot write to standard output: No space left on device");
+}
+
+#[test]
 fn configcheck_looks_at_certificates_and_keys_unless_told_not_to() {
     let place = Place::new("exit 1");
     place.configure(

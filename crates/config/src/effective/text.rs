@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use crate::words::Words;
+
 /// A value of a configuration.
 #[derive(Debug)]
 pub(super) enum Value {
@@ -17,6 +19,11 @@ pub(super) enum Value {
 /// A text.
 pub(super) fn text(value: impl ToString) -> Value {
     Value::Text(value.to_string())
+}
+
+/// A choice; empty for what no word stands for.
+pub(super) fn word(value: impl Words) -> Value {
+    text(value.word().unwrap_or_default())
 }
 
 /// A section.

@@ -64,7 +64,7 @@ impl Context {
             Snapshotting::Cron { naming, cron, hooks } => (naming, hooks, Rhythm::At(cron)),
             Snapshotting::Periodic { naming, interval, hooks } => (naming, hooks, Rhythm::Every(interval)),
         };
-        let hooks = HookRunner::new(hooks, self.events.clone()).with_tasks(self.shared.tasks.clone());
+        let hooks = HookRunner::new(hooks, self.events.clone()).with_tasks(self.shared.undoing.clone());
         let requests = SnapshotRequests::default();
         let rounds = Rounds { context: self.clone(), naming, filesystems, hooks, requests: requests.clone() };
         self.spawn("snapshotter", snapshotter::run(rounds, rhythm));

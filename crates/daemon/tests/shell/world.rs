@@ -8,7 +8,7 @@ use daemon::clock::Clock;
 use daemon::events::Reader;
 use daemon::{Daemon, World};
 use jiff::{SignedDuration, Timestamp};
-use model::event::{Event, Pruning, SnapshotterState, Snapshotting, What};
+use model::event::{Event, Hook, Pruning, SnapshotterState, Snapshotting, What};
 use model::{DatasetName, UnixTime, VersionName};
 use tokio::sync::Notify;
 use zfs::fake::{FakeHost, FakeZfs};
@@ -79,6 +79,8 @@ fn in_words(event: &Event) -> Option<String> {
         What::Snapshotting(Snapshotting::HooksFinished { filesystem, had_error, .. }) => {
             format!("hooks of {filesystem} {}", if *had_error { "failed" } else { "done" })
         }
+        What::Hook { what: Hook::Output { line, .. }, .. } => format!("hook says {line}"),
+        What::Hook { what: Hook::Failed { error, .. }, .. } => format!("hook failed: {error}"),
         What::Snapshotting(Snapshotting::Missed { count, why }) => format!("missed {count}: {why:?}"),
         What::Warning { message, .. } => format!("warning: {message}"),
         What::Error { message, .. } => format!("error: {message}"),

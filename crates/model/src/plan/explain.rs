@@ -180,6 +180,15 @@ impl SnapshotVerdict {
     pub fn explain<'a>(&'a self, rules: &'a [KeepRule]) -> impl fmt::Display + 'a {
         ExplainedVerdict { verdict: self, rules }
     }
+
+    /// The rules that let it go, each with its reason, on one line. `rules` are those of the verdict.
+    pub fn explain_rejections(&self, rules: &[KeepRule]) -> String {
+        let said = self.rejected_by.iter().map(|(index, why)| match rules.get(usize::from(*index)) {
+            Some(rule) => format!("{rule} ({why})"),
+            None => format!("rule {} ({why})", u32::from(*index) + 1),
+        });
+        said.collect::<Vec<_>>().join(", ")
+    }
 }
 
 struct ExplainedVerdict<'a> {

@@ -122,7 +122,7 @@ fn a_daemon_that_has_done_nothing() {
     let mut whole = story.json();
     assert!(whole["Global"]["OsEnviron"].is_array());
     whole["Global"]["OsEnviron"].take();
-    expect![[r#"{"Global":{"Envconst":{"Entries":[{"Value":"3","ValueGoType":"int","Var":"ZREPL_REPLICATION_MAX_ATTEMPTS"},{"Value":"600s","ValueGoType":"time.Duration","Var":"ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT"}]},"OsEnviron":null,"ZFSCmds":{"Active":null}},"Jobs":{"_control":{"internal":null,"type":"internal"},"push":{"push":{"Invocation":null,"PruningReceiver":null,"PruningSender":null,"Replication":null,"Snapshotting":{"Cron":null,"Manual":null,"Periodic":{"Error":"","Progress":null,"SleepUntil":"0001-01-01T00:00:00Z","State":1},"Type":"periodic"}},"type":"push"},"sink":{"sink":{"Snapper":null},"type":"sink"},"snap":{"snap":{"Invocation":null,"Pruning":null,"Snapshotting":{"Cron":null,"Manual":{},"Periodic":null,"Type":"manual"}},"type":"snap"}}}"#]]
+    expect![[r#"{"Global":{"Envconst":{"Entries":[{"Value":"3","ValueGoType":"int","Var":"ZREPL_REPLICATION_MAX_ATTEMPTS"},{"Value":"600s","ValueGoType":"time.Duration","Var":"ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT"},{"Value":"1048576","ValueGoType":"int","Var":"ZREPL_MAX_HOOK_LOG_SIZE"}]},"OsEnviron":null,"ZFSCmds":{"Active":null}},"Jobs":{"_control":{"internal":null,"type":"internal"},"push":{"push":{"Invocation":null,"PruningReceiver":null,"PruningSender":null,"Replication":null,"Snapshotting":{"Cron":null,"Manual":null,"Periodic":{"Error":"","Progress":null,"SleepUntil":"0001-01-01T00:00:00Z","State":1},"Type":"periodic"}},"type":"push"},"sink":{"sink":{"Snapper":null},"type":"sink"},"snap":{"snap":{"Invocation":null,"Pruning":null,"Snapshotting":{"Cron":null,"Manual":{},"Periodic":null,"Type":"manual"}},"type":"snap"}}}"#]]
     .assert_eq(&whole.to_string());
 }
 
@@ -320,7 +320,7 @@ fn prune_plan() -> Pruning {
     let skipped =
         FilesystemPrunePlan { skip: Some(SkipReason::Placeholder), ..considered("p", Decision::NotConsidered) };
     let filesystems = vec![skipped, considered("p/a", Decision::Destroy), considered("p/b", Decision::Destroy)];
-    Pruning::Planned { plan: Arc::new(PrunePlan { side: PruneSide::Sender, filesystems, rules: Arc::from([]) }) }
+    Pruning::Planned { plan: Arc::new(PrunePlan { side: PruneSide::Sender, filesystems }) }
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn an_invocation_voids_the_reports_of_the_last_one_but_not_the_snapshotter_s() {
     let what = Snapshotting::State { state: SnapshotterState::Waiting, sleep_until: None, error: None };
     story.tell("push", What::Snapshotting(what));
     story.start(1).push(Replication::AttemptStarted).prune(PruneSide::Sender, Pruning::Started).finish(1, false);
-    let plan = Arc::new(PrunePlan { side: PruneSide::Sender, filesystems: Vec::new(), rules: Arc::from([]) });
+    let plan = Arc::new(PrunePlan { side: PruneSide::Sender, filesystems: Vec::new() });
     story.prune(PruneSide::Sender, Pruning::Planned { plan: Arc::clone(&plan) });
     assert_eq!(Arc::strong_count(&plan), 2);
     story.start(2);
