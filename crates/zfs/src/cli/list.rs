@@ -24,8 +24,17 @@ pub(crate) async fn list(runner: &Runner, scope: &Scope) -> Result<Listing, Erro
 
 async fn list_trees(runner: &Runner, roots: &[DatasetName]) -> Result<Listing, Error> {
     let mut whole = Listing::default();
-    for part in parts(roots, runner.config.max_argument_bytes.saturating_sub(OPTION_BYTES)) {
-        let listing = list_roots(runner, part).await?;
+    let mut work = parts(roots, runner.config.arguments.total.saturating_sub(OPTION_BYTES));
+    work.reverse();
+    while let Some(part) = work.pop() {
+        let listing = match list_roots(runner, part).await {
+            Err(error) if matches!(error.kind, ErrorKind::ArgumentsTooLong) && part.len() > 1 => {
+                let (first, second) = part.split_at(part.len() / 2);
+                work.extend([second, first]);
+                continue;
+            }
+            other => other?,
+        };
         whole.datasets.extend(listing.datasets);
         whole.missing.extend(listing.missing);
         whole.skipped.extend(listing.skipped);

@@ -13,6 +13,7 @@ mod receive;
 mod record;
 mod run;
 mod send;
+mod space;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use async_trait::async_trait;
 use model::{DatasetName, HoldTag, VersionName, VersionRef};
 
 pub use record::{CommandEvent, CommandRecord, Observer};
+pub use space::ArgumentSpace;
 
 use crate::error::{Error, ErrorKind};
 use crate::listing::{Dataset, Hold, Listing, Scope};
@@ -42,8 +44,9 @@ pub struct CliConfig {
     pub zpool: OsString,
     /// How long commands may take.
     pub deadlines: Deadlines,
-    /// Most bytes of arguments of one command; more items take several commands.
-    pub max_argument_bytes: usize,
+    /// Room for the words of one command; more items take several commands. One that the system
+    /// still refuses is cut into halves.
+    pub arguments: ArgumentSpace,
 }
 
 impl Default for CliConfig {
@@ -52,8 +55,7 @@ impl Default for CliConfig {
             zfs: "zfs".into(),
             zpool: "zpool".into(),
             deadlines: Deadlines::default(),
-            // Linux gives a quarter of the stack, usually 2 MiB; FreeBSD 512 KiB with the environment.
-            max_argument_bytes: 256 * 1024,
+            arguments: ArgumentSpace::of_this_process(),
         }
     }
 }
