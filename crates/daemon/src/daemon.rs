@@ -22,7 +22,7 @@ use crate::events::{Events, Reader};
 use crate::job;
 use crate::limits;
 use crate::not_yet::not_yet;
-use crate::preview::{Preview, Wish, WishError, preview};
+use crate::preview::{NextRound, Preview, Wish, WishError, preview};
 use crate::report::{Status, StatusFold};
 use crate::tasks::Tasks;
 use crate::tuning::Tuning;
@@ -115,7 +115,14 @@ impl Shared {
     /// What the next invocations would do.
     pub(crate) async fn preview(&self, wish: &Wish) -> Result<Preview, WishError> {
         let _one_at_a_time = self.previewing.lock().await;
-        preview(&self.configured, &self.world, wish).await
+        let mut preview = preview(&self.configured, &self.world, wish).await?;
+        // Whose snapshotter waits knows it best.
+        for job in &mut preview.jobs {
+            if let Some(at) = self.status.next_round(&job.job) {
+                job.next = NextRound::At { at: at.to_string() };
+            }
+        }
+        Ok(preview)
     }
 }
 

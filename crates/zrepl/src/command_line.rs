@@ -79,8 +79,14 @@ Examples:
     /// Show what the next invocation of a job would snapshot, send and destroy; changes nothing
     ///
     /// Sends are planned as if the snapshots had been taken, pruning as if the sends had arrived. The
-    /// running daemon is asked if there is one.
+    /// running daemon is asked if there is one. The next round is the one that it waits for, or would
+    /// wait for if it started now.
     #[command(after_help = "\
+Exit code:
+  0  the plan is complete, also if it has conflicts
+  1  a side could not be looked at, or something else could not be planned: what is known is printed,
+     and standard error says what is missing
+
 Examples:
   zrepl plan backup_home
   zrepl plan --format summary

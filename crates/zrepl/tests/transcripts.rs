@@ -476,6 +476,7 @@ fn filesystems_are_tested_by_name_and_from_a_listing() {
 /// A `zfs` with a filesystem of three snapshots that writes down what it is asked.
 const THREE_SNAPSHOTS: &str = r#"
 echo "$1" >> "$0.asked"
+test -e "${0%/*}/away" && exit 1
 case "$1" in
     get) printf 'p/a\ttype\tfilesystem\t-\np/a\tkeystatus\t-\t-\n';;
     list) for n in 1 2 3; do printf 'p/a@s%s\t%s\t%s\t171568800%s\t0\n' $n $n $n $n; done;;
@@ -496,7 +497,7 @@ fn a_plan_comes_from_the_daemon_or_without_one_and_changes_nothing() {
     assert!(head.starts_with("job snap (snap), planned at 20"), "{head}");
     assert_eq!(
         table,
-        "  takes no snapshots by itself\n  local keeps: 1. last_n 1\n\n\
+        "  takes no snapshots by itself\n  acts when asked: zrepl signal wakeup snap\n  local keeps: 1. last_n 1\n\n\
          p/a: 2 snapshots destroyed\n\
          \u{20} destroy  local  @s1    no rule keeps it: 1. it is not among the newest\n\
          \u{20} destroy  local  @s2    no rule keeps it: 1. it is not among the newest\n\
@@ -517,6 +518,11 @@ fn a_plan_comes_from_the_daemon_or_without_one_and_changes_nothing() {
         serde_json::json!([{"rule": 1, "why": "it is not among the newest"}])
     );
     place.run(&["plan", "none"]).failed_with("job \"none\" not defined in config\n");
+    fs::write(place.path("bin/away"), "").unwrap();
+    let away = place.run(&["plan", "snap"]);
+    assert_eq!(away.code, Some(1), "{away:?}");
+    assert!(away.out.contains("\n  local: pruning is unknown\n"), "what is known is printed: {away:?}");
+    assert!(away.err.contains("\nthe plan is not complete: job snap: cannot look at the filesystems: "), "{away:?}");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().code, Some(0));
     let asked = fs::read_to_string(place.path("bin/zfs.asked")).unwrap();

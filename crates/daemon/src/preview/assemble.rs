@@ -13,10 +13,12 @@ use model::{DatasetName, FilesystemFilter, VersionRef};
 
 use super::apply::{self, Sides};
 use super::report::{
-    FilesystemPreview, JobPreview, PruningPreview, Rejected, ReplicationPreview, Side, SidePreview, Size,
+    FilesystemPreview, JobPreview, NextRound, PruningPreview, Rejected, ReplicationPreview, Side, SidePreview, Size,
     SnapshotPreview, StepPreview, Summary, Verdict,
 };
+use super::timing::next_round;
 use crate::act::{local_views, receiver_views, sender_views};
+use crate::hooks::HookRunner;
 
 /// A planned send whose size ZFS can tell.
 pub(super) struct Sizeable {
@@ -33,44 +35,43 @@ pub(super) struct Sizeable {
 pub(super) fn push(
     job: &PushJob,
     now: Timestamp,
+    hooks: &HookRunner,
     sender: Result<View, String>,
     receiver: Result<View, String>,
 ) -> (JobPreview, Vec<Sizeable>) {
-    let mut draft = Draft::new(job.name.as_str(), "push", now);
+    let mut draft = Draft::new(job.name.as_str(), "push", now, next_round(now, &job.snapshotting, sender.as_ref()));
+    draft.job.problems.extend(sender.as_ref().err().into_iter().chain(receiver.as_ref().err()).cloned());
     let mut sizeable = Vec::new();
-    let sides = match (sender, receiver) {
-        (Ok(mut sender), receiver) => {
-            let listed = sender.clone();
-            draft.snapshots(now, &job.snapshotting, &job.filesystems, &mut sender);
-            receiver.and_then(|mut receiver| {
-                sizeable = draft.replication(job, &listed, &mut sender, &mut receiver)?;
-                Ok((sender, receiver))
-            })
+    let mut receiver = receiver;
+    let sender = sender.and_then(|mut sender| {
+        let listed = sender.clone();
+        draft.snapshots(now, &job.snapshotting, &job.filesystems, hooks, &mut sender);
+        // A receiver that cannot be looked at keeps the sender from being sent, not from being pruned.
+        if let Ok(receiver) = &mut receiver {
+            let planned = draft.replication(job, &listed, &mut sender, receiver);
+            sizeable = planned.inspect_err(|problem| draft.job.problems.push(problem.clone()))?;
         }
-        (Err(sender), Ok(_)) => Err(sender),
-        (Err(sender), Err(receiver)) => Err(format!("{sender}; {receiver}")),
+        Ok(sender)
+    });
+    let views = sender.as_ref().map(|sender| sender_views(sender, receiver.as_ref().ok()));
+    draft.pruning(Side::Sender, &job.pruning.keep_sender, views.map_err(Clone::clone));
+    let views = match (&sender, &receiver) {
+        (Ok(sender), Ok(receiver)) => Ok(receiver_views(sender, receiver)),
+        (_, Err(problem)) | (Err(problem), _) => Err(problem.clone()),
     };
-    if let Err(problem) = &sides {
-        draft.job.problems.push(problem.clone());
-    }
-    let views = sides.as_ref().map(|(sender, receiver)| sender_views(sender, Some(receiver)));
-    draft.pruning(Side::Sender, &job.pruning.keep_sender, views);
-    let views = sides.as_ref().map(|(sender, receiver)| receiver_views(sender, receiver));
     draft.pruning(Side::Receiver, &job.pruning.keep_receiver, views);
     (draft.finish(), sizeable)
 }
 
 /// What a snap job would do. The error says why its filesystems cannot be looked at.
-pub(super) fn snap(job: &SnapJob, now: Timestamp, view: Result<View, String>) -> JobPreview {
-    let mut draft = Draft::new(job.name.as_str(), "snap", now);
+pub(super) fn snap(job: &SnapJob, now: Timestamp, hooks: &HookRunner, view: Result<View, String>) -> JobPreview {
+    let mut draft = Draft::new(job.name.as_str(), "snap", now, next_round(now, &job.snapshotting, view.as_ref()));
+    draft.job.problems.extend(view.as_ref().err().cloned());
     let view = view.map(|mut view| {
-        draft.snapshots(now, &job.snapshotting, &job.filesystems, &mut view);
+        draft.snapshots(now, &job.snapshotting, &job.filesystems, hooks, &mut view);
         view
     });
-    if let Err(problem) = &view {
-        draft.job.problems.push(problem.clone());
-    }
-    draft.pruning(Side::Local, &job.keep, view.as_ref().map(local_views));
+    draft.pruning(Side::Local, &job.keep, view.as_ref().map(local_views).map_err(Clone::clone));
     draft.finish()
 }
 
@@ -81,11 +82,12 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(job: &str, kind: &str, now: Timestamp) -> Self {
+    fn new(job: &str, kind: &str, now: Timestamp, next: NextRound) -> Self {
         let job = JobPreview {
             job: job.to_owned(),
             kind: kind.to_owned(),
             at: now.to_string(),
+            next,
             snapshot: None,
             problems: Vec::new(),
             warnings: Vec::new(),
@@ -113,7 +115,14 @@ impl Draft {
     }
 
     /// Plans the snapshots and takes them in the view.
-    fn snapshots(&mut self, now: Timestamp, how: &Snapshotting, filter: &FilesystemFilter, view: &mut View) {
+    fn snapshots(
+        &mut self,
+        now: Timestamp,
+        how: &Snapshotting,
+        filter: &FilesystemFilter,
+        hooks: &HookRunner,
+        view: &mut View,
+    ) {
         let Some(naming) = naming(how) else { return };
         let datasets = view.filesystems.iter().map(|(name, filesystem)| (name, &*filesystem.versions));
         let SnapshotPlan { name, filesystems, impossible } = match plan_snapshots(now, naming, filter, datasets) {
@@ -124,10 +133,16 @@ impl Draft {
             Err(error) => return self.job.problems.push(format!("no snapshots can be taken: {error}")),
         };
         self.job.snapshot = Some(name.to_string());
+        let unmatched = hooks.unmatched(&filesystems);
+        if !unmatched.is_empty() {
+            self.job.warnings.push(format!("hook matches no filesystem that is snapshotted: {}", unmatched.join(", ")));
+        }
         let possible = filesystems.into_iter().map(|filesystem| (filesystem, None));
         let impossible = impossible.into_iter().map(|(filesystem, why)| (filesystem, Some(why.to_string())));
         for (filesystem, impossible) in possible.chain(impossible) {
-            let snapshot = SnapshotPreview { name: name.to_string(), impossible };
+            // Nothing runs around a snapshot that is not tried.
+            let hooks = if impossible.is_none() { hooks.around(&filesystem) } else { Vec::new() };
+            let snapshot = SnapshotPreview { name: name.to_string(), impossible, hooks };
             self.filesystem(&filesystem).snapshot = Some(snapshot);
         }
     }
@@ -169,8 +184,9 @@ impl Draft {
         Ok(sizeable)
     }
 
-    fn pruning(&mut self, side: Side, rules: &[KeepRule], views: Result<Vec<PruneView>, &String>) {
-        let unknown = views.as_ref().err().map(ToString::to_string);
+    fn pruning(&mut self, side: Side, rules: &[KeepRule], views: Result<Vec<PruneView>, String>) {
+        // Without rules nothing has to be looked at.
+        let unknown = views.as_ref().err().filter(|_| !rules.is_empty()).cloned();
         let words = rules.iter().map(ToString::to_string).collect();
         self.job.sides.push(SidePreview { side, rules: words, unknown });
         let Ok(views) = views else { return };

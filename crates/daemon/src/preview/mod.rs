@@ -7,11 +7,12 @@
 mod apply;
 mod assemble;
 mod report;
+mod timing;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use config::Config;
-use config::types::{Connect, Job, LocalConnect, PushJob, Serve, SnapJob};
+use config::types::{Connect, Job, LocalConnect, PushJob, Serve, SnapJob, Snapshotting};
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use model::event::{Event, What};
@@ -24,13 +25,14 @@ use zfs::{SendArgs, SendFlags, SendSource, Zfs};
 use crate::daemon::World;
 use crate::endpoint::{Sender, Sink};
 use crate::events::{Events, Reader};
+use crate::hooks::HookRunner;
 use crate::job::{push, sink, snap};
 use crate::limits::{PREVIEW_ESTIMATES, PREVIEW_ESTIMATING, PREVIEW_LOOK};
 use assemble::Sizeable;
 
 pub use report::{
-    FilesystemPreview, JobPreview, Preview, PruningPreview, Rejected, ReplicationPreview, Side, SidePreview, Size,
-    SnapshotPreview, StepPreview, Summary, VERSION, Verdict,
+    FilesystemPreview, HookPreview, JobPreview, NextRound, Preview, PruningPreview, Rejected, ReplicationPreview, Side,
+    SidePreview, Size, SnapshotPreview, StepPreview, Summary, VERSION, Verdict,
 };
 
 /// What to preview.
@@ -122,7 +124,8 @@ async fn preview_push(
     let sender = Sender::new(Arc::clone(&world.zfs), warnings.events(world), push::sender_config(job));
     let receiver = async { push::receiver(&job.name, connect, world).connect().await?.list().await };
     let (sender, receiver) = tokio::join!(look("the sender", sender.list()), look("the receiver", receiver));
-    let (mut preview, sizeable) = assemble::push(job, now, sender, receiver);
+    let hooks = hooks(&job.snapshotting, warnings.events(world));
+    let (mut preview, sizeable) = assemble::push(job, now, &hooks, sender, receiver);
     if estimate {
         let flags = push::sender_config(job).send.effective_flags();
         let at_once = job.concurrency.size_estimates.get();
@@ -131,7 +134,7 @@ async fn preview_push(
         }
         preview.count();
     }
-    preview.warnings = warnings.taken();
+    preview.warnings.splice(0..0, warnings.taken());
     preview
 }
 
@@ -139,7 +142,18 @@ async fn preview_snap(job: &SnapJob, world: &World, now: Timestamp) -> JobPrevie
     let warnings = Arc::new(Warnings::default());
     let endpoint = Sender::new(Arc::clone(&world.zfs), warnings.events(world), snap::sender_config(job));
     let view = look("the filesystems", endpoint.list()).await;
-    JobPreview { warnings: warnings.taken(), ..assemble::snap(job, now, view) }
+    let mut preview = assemble::snap(job, now, &hooks(&job.snapshotting, warnings.events(world)), view);
+    preview.warnings.splice(0..0, warnings.taken());
+    preview
+}
+
+/// What would run around snapshots; nothing of it is run.
+fn hooks(snapshotting: &Snapshotting, events: Events) -> HookRunner {
+    let hooks = match snapshotting {
+        Snapshotting::Periodic { hooks, .. } | Snapshotting::Cron { hooks, .. } => hooks.clone(),
+        Snapshotting::Manual => Vec::new(),
+    };
+    HookRunner::new(hooks, events)
 }
 
 async fn look(what: &str, list: impl Future<Output = Result<View, CallError>>) -> Result<View, String> {

@@ -76,6 +76,16 @@ impl StatusFold {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Status { jobs, global: Global::new(running, tuning) }
     }
+
+    /// What the snapshotter of a job waits for; none if it does not wait, or the job has none.
+    pub(crate) fn next_round(&self, job: &str) -> Option<Timestamp> {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        match jobs.get(job)? {
+            JobState::Push(push) => push.snapshotting.next_round(),
+            JobState::Snap(snap) => snap.snapshotting.next_round(),
+            JobState::Internal | JobState::Sink => None,
+        }
+    }
 }
 
 impl Reader for StatusFold {

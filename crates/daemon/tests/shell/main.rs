@@ -5,8 +5,10 @@
 mod calendar;
 mod clocks;
 mod control;
+mod deeds;
 mod hooks;
 mod jobs;
+mod preview;
 mod requests;
 mod snapshots;
 mod world;

@@ -39,6 +39,16 @@ impl Diary {
         self.events.lock().unwrap().iter().filter_map(in_words).collect()
     }
 
+    /// What happened, without when and to whom.
+    pub(crate) fn whats(&self) -> Vec<What> {
+        self.events.lock().unwrap().iter().map(|event| event.what.clone()).collect()
+    }
+
+    /// Begins anew.
+    pub(crate) fn forget(&self) {
+        self.events.lock().unwrap().clear();
+    }
+
     pub(crate) fn count(&self, word: &str) -> usize {
         self.words().iter().filter(|one| one.contains(word)).count()
     }
@@ -97,6 +107,7 @@ pub(crate) fn state_word(state: SnapshotterState) -> String {
     format!(" {state:?}")
 }
 
+#[derive(Clone)]
 pub(crate) struct Lab {
     pub host: FakeHost,
     pub zfs: FakeZfs,

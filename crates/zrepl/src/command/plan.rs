@@ -6,10 +6,10 @@ use std::io::{IsTerminal, Write, stdout};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use config::types::{Config, Job};
 use daemon::World;
-use daemon::preview::{Preview, VERSION, Wish, WishError, preview, serve_sinks};
+use daemon::preview::{JobPreview, Preview, VERSION, Wish, WishError, preview, serve_sinks};
 use serde_json::json;
 use zfs::cli::{CliConfig, ZfsCli};
 
@@ -43,7 +43,17 @@ pub(crate) fn run(config: Option<&Path>, plan: &Plan) -> Result<()> {
         PlanFormat::Table => table::whole(&preview, super::wants_colors(stdout().is_terminal())),
         PlanFormat::Summary => table::summary(&preview, super::wants_colors(stdout().is_terminal())),
     };
-    stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+    stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
+    complete(&preview)
+}
+
+/// A script must not take half a plan for the whole.
+fn complete(preview: &Preview) -> Result<()> {
+    let of_job =
+        |job: &JobPreview| (!job.problems.is_empty()).then(|| format!("{}: {}", job.job, job.problems.join("; ")));
+    let problems: Vec<String> = preview.jobs.iter().filter_map(of_job).collect();
+    ensure!(problems.is_empty(), "the plan is not complete: job {}", problems.join("; job "));
+    Ok(())
 }
 
 /// One wish per job, since a daemon answers for a job within the time that a client waits.

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use daemon::preview::{
-    FilesystemPreview, JobPreview, Preview, PruningPreview, ReplicationPreview, Side, Size, StepPreview, Summary,
+    FilesystemPreview, JobPreview, NextRound, Preview, PruningPreview, ReplicationPreview, Side, Size, StepPreview,
+    Summary,
 };
 
 /// Names longer than this push only their own line's columns to the right.
@@ -56,6 +57,7 @@ fn head(text: &mut String, job: &JobPreview, colors: bool) {
         }
         None => text.push_str("  takes no snapshots by itself\n"),
     }
+    let _ = writeln!(text, "  {}", printable(&next(job)));
     for side in &job.sides {
         let word = word(side.side);
         let rules = side.rules.iter().enumerate().map(|(index, rule)| format!("{}. {rule}", index + 1));
@@ -71,6 +73,16 @@ fn head(text: &mut String, job: &JobPreview, colors: bool) {
     }
     for warning in job.warnings.iter().map(|warning| format!("warning: {warning}")) {
         let _ = writeln!(text, "  {}", paint(&warning, Tint::Warning, colors));
+    }
+}
+
+/// When it acts by itself.
+fn next(job: &JobPreview) -> String {
+    match &job.next {
+        NextRound::OnRequest => format!("acts when asked: zrepl signal wakeup {}", job.job),
+        NextRound::At { at } if *at == job.at => "next round of snapshots: at once, then an invocation".to_owned(),
+        NextRound::At { at } => format!("next round of snapshots: {at}, then an invocation"),
+        NextRound::Unknown { why } => format!("next round of snapshots: unknown, because {why}"),
     }
 }
 
@@ -119,6 +131,10 @@ fn lines(filesystem: &FilesystemPreview) -> Vec<Line> {
     let mut lines = Vec::new();
     if let Some(snapshot) = &filesystem.snapshot {
         let name = format!("@{}", snapshot.name);
+        lines.extend(snapshot.hooks.iter().map(|hook| {
+            let why = if hook.fatal { "no snapshot if it fails" } else { "its failure is only reported" };
+            Line::new(Tint::Snapshot, ["hook", "around", &hook.name, ""], why)
+        }));
         lines.push(match &snapshot.impossible {
             None => Line::new(Tint::Snapshot, ["snapshot", "", &name, ""], ""),
             Some(why) => Line::new(Tint::Warning, ["impossible", "", &name, ""], why),
@@ -256,7 +272,7 @@ fn paint(text: &str, tint: Tint, colors: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use daemon::preview::{SidePreview, SnapshotPreview, VERSION, Verdict};
+    use daemon::preview::{HookPreview, SidePreview, SnapshotPreview, VERSION, Verdict};
     use expect_test::expect;
 
     use super::*;
@@ -290,7 +306,14 @@ mod tests {
         let filesystems = vec![
             FilesystemPreview {
                 filesystem: "tank/home".to_owned(),
-                snapshot: Some(SnapshotPreview { name: "z_20240514_120000_000".to_owned(), impossible: None }),
+                snapshot: Some(SnapshotPreview {
+                    name: "z_20240514_120000_000".to_owned(),
+                    impossible: None,
+                    hooks: vec![
+                        HookPreview { name: "/etc/zrepl/quiesce".to_owned(), fatal: true },
+                        HookPreview { name: "postgres-checkpoint me@db:5432/it".to_owned(), fatal: false },
+                    ],
+                }),
                 replication: Some(ReplicationPreview::Send {
                     why: "send in full (all)".to_owned(),
                     discard: None,
@@ -328,6 +351,7 @@ mod tests {
             job: "push".to_owned(),
             kind: "push".to_owned(),
             at: "2024-05-14T12:00:00Z".to_owned(),
+            next: NextRound::At { at: "2024-05-14T12:10:00Z".to_owned() },
             snapshot: Some("z_20240514_120000_000".to_owned()),
             problems: Vec::new(),
             warnings: vec!["it rains".to_owned()],
@@ -337,6 +361,7 @@ mod tests {
         };
         let away = JobPreview {
             job: "away".to_owned(),
+            next: NextRound::OnRequest,
             snapshot: None,
             problems: vec!["cannot look at the receiver: it sleeps".to_owned()],
             warnings: Vec::new(),

@@ -1,85 +1,44 @@
 //! What a preview says, and that the invocation after it does exactly that.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
-
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use config::Config;
-use daemon::clock::Clock;
-use daemon::events::Reader;
+use daemon::Daemon;
+use daemon::World;
 use daemon::preview::{
-    FilesystemPreview, JobPreview, ReplicationPreview, Side, Size, Wish, WishError, preview, serve_sinks,
+    HookPreview, JobPreview, NextRound, ReplicationPreview, Size, Wish, WishError, preview, serve_sinks,
 };
-use daemon::{Daemon, World};
 use expect_test::expect;
-use jiff::{SignedDuration, Timestamp};
-use model::event::{Event, Pruning, Replication, Snapshotting, What};
-use model::plan::prune::PruneSide;
-use model::plan::replication::FilesystemAction;
-use model::{DatasetName, HoldTag, UnixTime, VersionName};
-use tokio::sync::Notify;
+use model::event::What;
+use model::protection::{cursor_name, last_received_tag, step_hold_tag};
+use model::{HoldTag, JobName};
 use zfs::Snapshot;
-use zfs::fake::{FakeHost, FakeZfs, PoolState};
+use zfs::fake::{PoolState, StreamFault, Verb};
 
-fn dataset(name: &str) -> DatasetName {
-    DatasetName::parse(name).unwrap()
-}
+use crate::deeds::{done, planned};
+use crate::world::{Lab, dataset, version};
 
 fn snapshot(name: &str) -> Snapshot {
     let (filesystem, name) = name.split_once('@').unwrap();
-    Snapshot { dataset: dataset(filesystem), name: VersionName::parse(name).unwrap() }
-}
-
-#[derive(Default)]
-struct Diary {
-    events: Mutex<Vec<What>>,
-    news: Notify,
-}
-
-impl Reader for Diary {
-    fn read(&self, event: &Event) {
-        self.events.lock().unwrap().push(event.what.clone());
-        self.news.notify_waiters();
-    }
-}
-
-/// A host with the pools `src` and `dst`.
-struct Lab {
-    host: FakeHost,
-    zfs: FakeZfs,
-    world: World,
-    diary: Arc<Diary>,
+    Snapshot { dataset: dataset(filesystem), name: version(name) }
 }
 
 impl Lab {
-    fn new() -> Lab {
-        let start: Timestamp = "2024-05-14T12:00:00Z".parse().unwrap();
-        let since = tokio::time::Instant::now();
-        let now = move || start + SignedDuration::try_from(since.elapsed()).unwrap();
-        let host = FakeHost::new(1, Arc::new(move || UnixTime(now().as_second())));
-        for pool in ["src", "dst"] {
-            host.create_pool(&dataset(pool)).unwrap();
-        }
-        for name in ["src/a", "src/b", "dst/backup"] {
-            host.create_filesystem(&dataset(name)).unwrap();
-        }
-        let (zfs, diary) = (host.zfs(), Arc::new(Diary::default()));
-        let readers = vec![Arc::clone(&diary) as Arc<dyn Reader>];
-        let world = World { clock: Clock::new(now), readers, ..World::new(Arc::new(zfs.clone())) };
-        Lab { host, zfs, world, diary }
-    }
-
-    async fn snapshot(&self, name: &str) {
-        let all = ["src", "src/a", "src/b"].map(|one| snapshot(&format!("{one}@{name}")));
-        assert!(self.world.zfs.snapshot(&all).await.iter().all(Result::is_ok));
+    /// Snapshots all of `src`, and lets a minute pass.
+    async fn snapshot_and_wait(&self, name: &str) {
+        self.snapshot(name).await;
         tokio::time::advance(Duration::from_secs(60)).await;
     }
 
     async fn destroy(&self, name: &str) {
         let Snapshot { dataset, name } = snapshot(name);
         self.world.zfs.destroy_snapshots(&dataset, &[name]).await.remove(0).unwrap();
+    }
+
+    async fn release(&self, tag: &HoldTag, name: &str) {
+        self.world.zfs.release(tag, &[snapshot(name)]).await.remove(0).unwrap();
     }
 
     /// The preview of a job, made without a daemon.
@@ -92,75 +51,29 @@ impl Lab {
         preview.jobs.remove(0)
     }
 
-    /// What an invocation of a job really does.
-    async fn invoke(&self, config: &Config, job: &str) -> BTreeSet<String> {
-        self.diary.events.lock().unwrap().clear();
+    /// What an invocation of a job tells.
+    async fn invoke(&self, config: &Config, job: &str) -> Vec<What> {
+        self.diary.forget();
         let daemon = Daemon::start(config.clone(), self.world.clone()).unwrap();
         let _ = daemon.wakeup(job).await;
-        loop {
-            let news = self.diary.news.notified();
-            if self.diary.events.lock().unwrap().iter().any(|what| matches!(what, What::InvocationFinished { .. })) {
-                break;
-            }
-            news.await;
-        }
+        self.diary.wait_for("finished 1 with", 1).await;
         daemon.stop("test").await.unwrap();
-        let events = self.diary.events.lock().unwrap();
+        let mut events = self.diary.whats();
         let first = events.iter().position(|what| matches!(what, What::InvocationFinished { .. })).unwrap();
-        events[..first].iter().flat_map(done).collect()
+        events.truncate(first);
+        events
     }
-}
 
-/// What an event says was done.
-fn done(what: &What) -> Vec<String> {
-    match what {
-        What::Snapshotting(Snapshotting::Taken { filesystem, snapshot, result: Ok(()) }) => {
-            vec![format!("take {filesystem}@{snapshot}")]
-        }
-        What::Replication(Replication::Planned { plan }) => {
-            let mut sends = Vec::new();
-            for filesystem in &plan.filesystems {
-                if let FilesystemAction::Steps { steps, .. } = &filesystem.action {
-                    sends.extend(steps.iter().map(|step| format!("send {} {step}", filesystem.name)));
-                }
-            }
-            sends
-        }
-        What::Replication(Replication::StepFailed { filesystem, error, .. }) => {
-            vec![format!("failed {filesystem}: {error}")]
-        }
-        What::Pruning { side, what: Pruning::Filesystem { filesystem, destroyed, .. } } => {
-            destroyed.iter().map(|name| format!("destroy {side} {filesystem}@{name}")).collect()
-        }
-        _ => Vec::new(),
+    /// An invocation whose first send breaks off in the middle, and which does not try again.
+    async fn interrupt(&self, config: &Config) {
+        let mut once = Lab { world: self.world.clone(), ..self.clone() };
+        once.world.tuning.attempts = NonZeroU32::MIN;
+        let sends = self.zfs.faults().calls().get(&Verb::Send).copied().unwrap_or(0);
+        self.zfs.faults().break_stream(Verb::Send, sends, 200_000, StreamFault::Ends);
+        let events = once.invoke(config, "push").await;
+        assert!(done(&events).iter().any(|deed| deed.starts_with("failed ")), "{events:?}");
+        self.zfs.faults().clear();
     }
-}
-
-/// The same of a preview.
-fn planned(job: &JobPreview) -> BTreeSet<String> {
-    job.filesystems.iter().flat_map(planned_for).collect()
-}
-
-fn planned_for(filesystem: &FilesystemPreview) -> Vec<String> {
-    let name = &filesystem.filesystem;
-    let mut all = Vec::new();
-    if let Some(snapshot) = filesystem.snapshot.as_ref().filter(|one| one.impossible.is_none()) {
-        all.push(format!("take {name}@{}", snapshot.name));
-    }
-    if let Some(ReplicationPreview::Send { steps, .. }) = &filesystem.replication {
-        let from = |from: &Option<String>| from.clone().unwrap_or_else(|| "full".to_owned());
-        all.extend(steps.iter().map(|step| format!("send {name} {} => {}", from(&step.from), step.to)));
-    }
-    for pruning in &filesystem.pruning {
-        let side = match pruning.side {
-            Side::Sender => PruneSide::Sender,
-            Side::Receiver => PruneSide::Receiver,
-            Side::Local => PruneSide::Local,
-        };
-        let destroyed = pruning.snapshots.iter().filter(|one| one.destroy);
-        all.extend(destroyed.map(|one| format!("destroy {side} {name}@{}", one.name)));
-    }
-    all
 }
 
 const MANUAL: &str = "{type: manual}";
@@ -201,10 +114,20 @@ jobs:
 
 /// Compares a preview with what the next invocation does; how much that was.
 async fn previewed_and_done(lab: &Lab, config: &Config, job: &str) -> usize {
+    all_that_is_done(lab, config, job).await.len()
+}
+
+/// The same; what it was.
+async fn all_that_is_done(lab: &Lab, config: &Config, job: &str) -> BTreeSet<String> {
     let planned = planned(&lab.preview(config, job, true).await);
-    let done = lab.invoke(config, job).await;
+    let done = done(&lab.invoke(config, job).await);
     assert_eq!(planned, done);
-    done.len()
+    done
+}
+
+/// Whether something done begins so.
+fn has(done: &BTreeSet<String>, start: &str) -> bool {
+    done.iter().any(|deed| deed.starts_with(start))
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,18 +141,18 @@ async fn an_invocation_does_what_its_preview_said() {
     ] {
         let (lab, config) = (Lab::new(), push(MANUAL, options));
         for name in ["1", "2", "3", "4"] {
-            lab.snapshot(name).await;
+            lab.snapshot_and_wait(name).await;
         }
         let count = previewed_and_done(&lab, &config, "push").await;
         assert_eq!(count, first, "{options}");
         assert_eq!(previewed_and_done(&lab, &config, "push").await, 0, "{options}: nothing is left to do");
-        lab.snapshot("5").await;
-        lab.snapshot("6").await;
+        lab.snapshot_and_wait("5").await;
+        lab.snapshot_and_wait("6").await;
         let held = snapshot("src/a@5");
         lab.world.zfs.hold(&HoldTag::parse("mine").unwrap(), std::slice::from_ref(&held)).await.remove(0).unwrap();
         assert!(previewed_and_done(&lab, &config, "push").await > 6, "{options}");
         // The common snapshot is gone, and only its cursor is left.
-        lab.snapshot("7").await;
+        lab.snapshot_and_wait("7").await;
         lab.destroy("src/b@6").await;
         assert!(previewed_and_done(&lab, &config, "push").await > 2, "{options}");
     }
@@ -239,7 +162,7 @@ async fn an_invocation_does_what_its_preview_said() {
 async fn an_invocation_after_a_round_does_what_the_preview_said() {
     let (lab, config) = (Lab::new(), push(PERIODIC, ""));
     for name in ["1", "2"] {
-        lab.snapshot(name).await;
+        lab.snapshot_and_wait(name).await;
     }
     // A daemon that starts takes its first round at once: no snapshot has its prefix.
     let count = previewed_and_done(&lab, &config, "push").await;
@@ -247,7 +170,7 @@ async fn an_invocation_after_a_round_does_what_the_preview_said() {
 
     let (lab, config) = (Lab::new(), snap(PERIODIC));
     for name in ["1", "2"] {
-        lab.snapshot(name).await;
+        lab.snapshot_and_wait(name).await;
     }
     assert_eq!(previewed_and_done(&lab, &config, "snap").await, 3 + 3);
 }
@@ -256,17 +179,17 @@ async fn an_invocation_after_a_round_does_what_the_preview_said() {
 async fn a_preview_changes_nothing_and_tells_nobody() {
     let (lab, config) = (Lab::new(), push(PERIODIC, ""));
     for name in ["1", "2", "3"] {
-        lab.snapshot(name).await;
+        lab.snapshot_and_wait(name).await;
     }
     let manual = push(MANUAL, "");
-    assert!(lab.invoke(&manual, "push").await.len() > 3);
-    lab.snapshot("4").await;
-    let (pools, events) = (format!("{:?}", lab.host), lab.diary.events.lock().unwrap().len());
+    assert!(done(&lab.invoke(&manual, "push").await).len() > 3);
+    lab.snapshot_and_wait("4").await;
+    let (pools, events) = (format!("{:?}", lab.host), lab.diary.whats().len());
     let before = lab.zfs.faults().processes();
     let preview = lab.preview(&config, "push", true).await;
     assert_eq!((preview.total.snapshots, preview.total.sends), (3, 6));
     assert_eq!(format!("{:?}", lab.host), pools);
-    assert_eq!(lab.diary.events.lock().unwrap().len(), events);
+    assert_eq!(lab.diary.whats().len(), events);
     let after = lab.zfs.faults().processes();
     let more = after.iter().map(|(command, count)| (*command, count - before.get(command).unwrap_or(&0)));
     let more: Vec<(&str, u64)> = more.filter(|(_, count)| *count > 0).collect();
@@ -279,10 +202,10 @@ async fn a_preview_changes_nothing_and_tells_nobody() {
 async fn every_decision_has_its_reason() {
     let (lab, config) = (Lab::new(), push(PERIODIC, ""));
     for name in ["1", "2"] {
-        lab.snapshot(name).await;
+        lab.snapshot_and_wait(name).await;
     }
     lab.invoke(&push(MANUAL, ""), "push").await;
-    lab.snapshot("3").await;
+    lab.snapshot_and_wait("3").await;
     let preview = lab.preview(&config, "push", true).await;
     let mut one = preview.filesystems.into_iter().find(|one| one.filesystem == "src/a").unwrap();
     if let Some(ReplicationPreview::Send { steps, .. }) = &mut one.replication {
@@ -296,7 +219,8 @@ async fn every_decision_has_its_reason() {
           "filesystem": "src/a",
           "snapshot": {
             "name": "z_20240514_120300_000",
-            "impossible": null
+            "impossible": null,
+            "hooks": []
           },
           "replication": {
             "action": "send",
@@ -430,15 +354,23 @@ async fn every_decision_has_its_reason() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_looked_at_is_unknown_and_says_why() {
     let (lab, config) = (Lab::new(), push(PERIODIC, ""));
-    lab.snapshot("1").await;
+    lab.snapshot_and_wait("1").await;
     lab.host.set_pool_state("dst", PoolState::Exported).unwrap();
     let away = lab.preview(&config, "push", true).await;
     assert_eq!(away.problems, ["cannot look at the receiver: pool \"dst\" not imported"]);
     assert_eq!((away.total.snapshots, away.total.sends, away.total.destroys), (3, 0, 0));
-    for side in &away.sides {
-        assert_eq!(side.unknown.as_ref(), Some(&away.problems[0]), "{side:?}");
+    let unknown: Vec<Option<&String>> = away.sides.iter().map(|side| side.unknown.as_ref()).collect();
+    assert_eq!(unknown, [None, Some(&away.problems[0])]);
+    for one in &away.filesystems {
+        assert!(one.replication.is_none() && one.pruning.len() == 1, "{one:?}");
+        assert_eq!(
+            one.pruning[0].skipped.as_deref(),
+            Some(
+                "receiver cannot be listed and there is no replication cursor, so any snapshot may be the common base"
+            ),
+            "{one:?}"
+        );
     }
-    assert!(away.filesystems.iter().all(|one| one.replication.is_none() && one.pruning.is_empty()), "{away:?}");
 
     // Nobody serves the sink.
     let wish = Wish { job: Some("push".to_owned()), estimate: true };
@@ -463,4 +395,146 @@ async fn only_jobs_that_act_have_previews() {
     assert_eq!(ask(Some("none")).await, Err(WishError::UnknownJob("none".to_owned())));
     let jobs: Vec<String> = ask(None).await.unwrap().jobs.into_iter().map(|job| job.job).collect();
     assert_eq!(jobs, ["push"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_whose_receiver_is_away_is_pruned_by_its_cursor_as_previewed() {
+    let (lab, config) = (Lab::new(), push(MANUAL, ""));
+    for name in ["1", "2", "3"] {
+        lab.snapshot_and_wait(name).await;
+    }
+    let mine = HoldTag::parse("mine").unwrap();
+    assert!(lab.world.zfs.hold(&mine, &[snapshot("src/a@2")]).await[0].is_ok());
+    lab.invoke(&config, "push").await;
+    lab.release(&mine, "src/a@2").await;
+    lab.snapshot_and_wait("4").await;
+    lab.host.set_pool_state("dst", PoolState::Exported).unwrap();
+    let done = all_that_is_done(&lab, &config, "push").await;
+    expect![[r#"
+        cannot prune receiver
+        cannot replicate
+        destroy sender src/a@2"#]]
+    .assert_eq(&done.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_interrupted_is_resumed_as_previewed() {
+    let (lab, config) = (Lab::new(), push(MANUAL, ""));
+    lab.snapshot_and_wait("1").await;
+    lab.invoke(&config, "push").await;
+    lab.host.write_file(&dataset("src/a"), "file", &[7; 900_000]).unwrap();
+    lab.host.write_file(&dataset("src/b"), "file", &[7; 900_000]).unwrap();
+    lab.host.write_file(&dataset("src"), "file", &[7; 900_000]).unwrap();
+    lab.snapshot_and_wait("2").await;
+    lab.interrupt(&config).await;
+    lab.snapshot_and_wait("3").await;
+    let preview = lab.preview(&config, "push", true).await;
+    let resumed = preview.filesystems.iter().find_map(|one| match &one.replication {
+        Some(ReplicationPreview::Send { steps, .. }) if steps[0].resumes => Some(steps[0].size.clone()),
+        _ => None,
+    });
+    assert!(matches!(resumed, Some(Size::Bytes(600_000..800_000))), "the rest: {resumed:?}");
+    let done = all_that_is_done(&lab, &config, "push").await;
+    assert!(has(&done, "resume src"), "{done:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partial_receive_that_is_of_no_use_is_discarded_as_previewed() {
+    let (lab, config) = (Lab::new(), push(MANUAL, ""));
+    lab.snapshot_and_wait("1").await;
+    lab.invoke(&config, "push").await;
+    for name in ["src", "src/a", "src/b"] {
+        lab.host.write_file(&dataset(name), "file", &[7; 900_000]).unwrap();
+    }
+    lab.snapshot_and_wait("2").await;
+    lab.interrupt(&config).await;
+    let token = step_hold_tag(&JobName::parse("push").unwrap()).unwrap();
+    for name in ["src@2", "src/a@2", "src/b@2"] {
+        let _ = lab.world.zfs.release(&token, &[snapshot(name)]).await;
+        lab.destroy(name).await;
+    }
+    lab.snapshot_and_wait("3").await;
+    let done = all_that_is_done(&lab, &config, "push").await;
+    assert!(has(&done, "discard src") && !has(&done, "resume"), "{done:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn conflicts_stop_only_themselves_as_previewed() {
+    let (lab, config) = (Lab::new(), push(MANUAL, ""));
+    lab.snapshot_and_wait("1").await;
+    lab.invoke(&config, "push").await;
+    assert!(lab.world.zfs.snapshot(&[snapshot("dst/backup/me/src/a@theirs")]).await[0].is_ok());
+    lab.snapshot_and_wait("2").await;
+    let done = all_that_is_done(&lab, &config, "push").await;
+    assert!(has(&done, "conflict src/a: the receiver's latest snapshot is not present"), "{done:#?}");
+    assert!(has(&done, "send src/b @1 => @2") && !has(&done, "send src/a"), "{done:#?}");
+
+    let (lab, refuses) = (Lab::new(), push(MANUAL, "conflict_resolution: {initial_replication: fail}"));
+    lab.snapshot_and_wait("1").await;
+    let done = all_that_is_done(&lab, &refuses, "push").await;
+    assert_eq!(done.iter().filter(|deed| deed.starts_with("conflict ")).count(), 3, "{done:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn protections_that_a_crash_left_wrong_are_confirmed_as_previewed() {
+    let (lab, config) = (Lab::new(), push(MANUAL, ""));
+    lab.snapshot_and_wait("1").await;
+    lab.invoke(&config, "push").await;
+    lab.release(&last_received_tag(&JobName::parse("sink").unwrap()).unwrap(), "dst/backup/me/src/a@1").await;
+    let guid = lab.host.snapshot_guid(&dataset("src/b"), &version("1")).unwrap();
+    let cursor = cursor_name(guid, &JobName::parse("push").unwrap()).unwrap();
+    lab.world.zfs.destroy_bookmark(&dataset("src/b"), &cursor).await.unwrap();
+    let done = all_that_is_done(&lab, &config, "push").await;
+    assert_eq!(done, BTreeSet::from(["confirm src/a".to_owned(), "confirm src/b".to_owned()]));
+    assert_eq!(previewed_and_done(&lab, &config, "push").await, 0, "all is right");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_round_is_said() {
+    let at = |text: &str| NextRound::At { at: format!("2024-05-14T{text}Z") };
+    let lab = Lab::new();
+    let next = async |snapshotting| lab.preview(&snap(snapshotting), "snap", false).await.next;
+    assert_eq!(next(MANUAL).await, NextRound::OnRequest);
+    assert_eq!(next("{type: cron, prefix: z_, cron: '30 * * * *'}").await, at("12:30:00"));
+    assert_eq!(next(PERIODIC).await, at("12:00:00"), "no snapshot has the prefix");
+    lab.snapshot_and_wait("z_1").await;
+    assert_eq!(next(PERIODIC).await, at("13:00:00"), "an hour after the newest");
+    lab.host.set_pool_state("src", PoolState::Exported).unwrap();
+    let unknown = next(PERIODIC).await;
+    assert!(matches!(&unknown, NextRound::Unknown { why } if why.contains("cannot look at")), "{unknown:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_says_what_its_snapshotter_waits_for() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(snap(PERIODIC), lab.world.clone()).unwrap();
+    lab.diary.wait_for("Waiting until 13:00:00", 1).await;
+    // Listings alone would tell another time.
+    let younger = ["src", "src/a", "src/b"].map(|one| snapshot(&format!("{one}@z_younger")));
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert!(lab.world.zfs.snapshot(&younger).await.iter().all(Result::is_ok));
+    let wish = Wish { job: None, estimate: false };
+    let preview = daemon.preview(&wish).await.unwrap();
+    assert_eq!(preview.jobs[0].next, NextRound::At { at: "2024-05-14T13:00:00Z".to_owned() });
+    daemon.stop("test").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn hooks_are_listed_where_they_would_run_and_are_not_run() {
+    let lab = Lab::new();
+    let hook = |path: &str, filesystem: &str, fatal: bool| {
+        format!("{{type: command, path: {path}, filesystems: {{\"{filesystem}\": true}}, err_is_fatal: {fatal}}}")
+    };
+    let hooks =
+        [hook("/nowhere/all", "src<", false), hook("/nowhere/a", "src/a", true), hook("/nowhere/no", "x", true)];
+    let config = snap(&format!("{{type: periodic, prefix: z_, interval: 1h, hooks: [{}]}}", hooks.join(", ")));
+    let preview = lab.preview(&config, "snap", false).await;
+    let of = |name: &str| {
+        let one = preview.filesystems.iter().find(|one| one.filesystem == name).unwrap();
+        one.snapshot.as_ref().unwrap().hooks.clone()
+    };
+    let expected = |name: &str, fatal| HookPreview { name: name.to_owned(), fatal };
+    assert_eq!(of("src/b"), [expected("/nowhere/all", false)]);
+    assert_eq!(of("src/a"), [expected("/nowhere/all", false), expected("/nowhere/a", true)]);
+    assert_eq!(preview.warnings, ["hook matches no filesystem that is snapshotted: 3 (/nowhere/no)"]);
 }
