@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 
-use model::JobName;
 use model::plan::replication::{InitialReplication, ReplicationPolicy};
 use model::protection::ProtectionPolicy;
+use model::{JobName, PropertyName};
 
 use crate::decode::{Field, Place, Section, Spot, all, shown};
 use crate::snapshotting::snapshotting;
@@ -219,12 +219,12 @@ fn recv(mut section: Section<'_>) -> Option<RecvOptions> {
     })
 }
 
-fn overrides(field: &Field<'_>) -> Option<Vec<(String, String)>> {
+fn overrides(field: &Field<'_>) -> Option<Vec<(PropertyName, String)>> {
     let entries = field.entries("a mapping of properties to values")?;
     let decoded = entries.into_iter().map(|(name, field)| {
         let value = if field.is_null() { Some(String::new()) } else { text(&field) };
-        property_key(name, &field).zip(value)
+        property_key(&name, &field).zip(value)
     });
-    let decoded: Vec<Option<(String, String)>> = decoded.collect();
+    let decoded: Vec<Option<(PropertyName, String)>> = decoded.collect();
     decoded.into_iter().collect()
 }

@@ -9,7 +9,7 @@ use model::naming::SnapshotNaming;
 use model::plan::prune::KeepRule;
 use model::plan::replication::ReplicationPolicy;
 use model::schedule::Cron;
-use model::{ClientIdentity, DatasetName, FilesystemFilter, JobName};
+use model::{ClientIdentity, DatasetName, FilesystemFilter, JobName, PropertyName};
 
 pub use crate::address::{HostPort, Port};
 pub use crate::clients::{Client, ClientMap};
@@ -589,9 +589,9 @@ pub struct RecvOptions {
     /// How placeholders are made.
     pub placeholder_encryption: PlaceholderEncryption,
     /// Properties that are inherited instead of received: `-x`.
-    pub inherit: Vec<String>,
+    pub inherit: Vec<PropertyName>,
     /// Properties that get this value instead of the received one: `-o`, in file order.
-    pub override_: Vec<(String, String)>,
+    pub override_: Vec<(PropertyName, String)>,
     /// How fast.
     pub bandwidth_limit: BandwidthLimit,
 }

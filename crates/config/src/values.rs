@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::filter::{Pattern, PatternError};
 use model::plan::prune::{KeepRule, RetentionGrid};
-use model::{ClientIdentity, DatasetName, FilesystemFilter, NameError};
+use model::{ClientIdentity, DatasetName, FilesystemFilter, NameError, PropertyName};
 use regex::Regex;
 
 use crate::decode::{Field, Section, all, did_you_mean, shown};
@@ -179,34 +179,14 @@ pub(crate) fn brief(error: &NameError) -> String {
 }
 
 /// The name of a ZFS property.
-pub(crate) fn property(field: &Field<'_>) -> Option<String> {
-    let name = text(field)?;
-    match property_problem(&name) {
-        Some(problem) => field.fail(problem, None),
-        None => Some(name),
-    }
+pub(crate) fn property(field: &Field<'_>) -> Option<PropertyName> {
+    PropertyName::parse(&text(field)?).map_or_else(|error| bad_name(field, &error), Some)
 }
 
 /// A property name given as a key.
-pub(crate) fn property_key(name: String, field: &Field<'_>) -> Option<String> {
-    match property_problem(&name) {
-        Some(problem) => {
-            field.report(field.key_place().error(problem));
-            None
-        }
-        None => Some(name),
-    }
-}
-
-fn property_problem(name: &str) -> Option<String> {
-    let problem = match name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
-        _ if name.is_empty() => "is empty".to_owned(),
-        _ if name.starts_with('-') => "begins with `-`".to_owned(),
-        _ if name.len() > 256 => "is longer than 256 bytes".to_owned(),
-        Some(c) => format!("character {c:?} is not allowed"),
-        None => return None,
-    };
-    Some(format!("invalid property name `{}`: {problem}", shown(name)))
+pub(crate) fn property_key(name: &str, field: &Field<'_>) -> Option<PropertyName> {
+    let name = PropertyName::parse(name);
+    name.map_err(|error| field.report(field.key_place().error(brief(&error)))).ok()
 }
 
 /// A pattern for names, searched for anywhere in them.

@@ -131,7 +131,7 @@ fn send(options: &SendOptions) -> Value {
 
 fn recv(options: &RecvOptions) -> Value {
     let RecvOptions { placeholder_encryption, inherit, override_, bandwidth_limit } = options;
-    let overrides = override_.iter().map(|(name, value)| (name.clone(), text(value)));
+    let overrides = override_.iter().map(|(name, value)| (name.to_string(), text(value)));
     map([
         ("placeholder", map([("encryption", word(*placeholder_encryption))])),
         ("properties", map([("inherit", list(inherit, text)), ("override", Value::Map(overrides.collect()))])),

@@ -21,9 +21,6 @@ pub use sink::Sink;
 use model::RetryClass;
 use wire::CallError;
 
-/// The property that marks placeholders.
-const PLACEHOLDER: &str = "zrepl:placeholder";
-
 /// A failed ZFS operation as the answer to a call.
 fn refused(error: &zfs::Error) -> CallError {
     CallError::Refused { class: error.class(), message: error.to_string() }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use model::event::What;
 use model::plan::protection::after_receive;
 use model::view::{Placeholder, View};
-use model::{ClientIdentity, DatasetName, JobName, NameError, VersionKind};
+use model::{ClientIdentity, DatasetName, JobName, NameError, PropertyName, VersionKind};
 use wire::{ByteStream, CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
 use zfs::{ErrorKind, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, Scope, Zfs};
 
@@ -16,7 +16,7 @@ use super::locks::Locks;
 use super::protect::Made;
 use super::table::{Facts, Known};
 use super::view::{PartialState, Scanned, Seen, Side};
-use super::{PLACEHOLDER, needs_person, refused, transient};
+use super::{needs_person, refused, transient};
 use crate::events::Events;
 use crate::limits::STALL;
 
@@ -33,9 +33,9 @@ pub struct ReceiverConfig {
     /// client's own.
     pub placeholders: Option<PlaceholderEncryption>,
     /// Properties not to take from streams.
-    pub inherit: Vec<String>,
+    pub inherit: Vec<PropertyName>,
     /// Properties to set on what is received.
-    pub set: Vec<(String, String)>,
+    pub set: Vec<(PropertyName, String)>,
 }
 
 /// The receiving half of a replication.
@@ -212,7 +212,7 @@ impl Receiver {
         let mut set = self.config.set.clone();
         if plan.replaces_placeholder {
             // In the receive itself, so that the mark changes together with the data or not at all.
-            set.push((PLACEHOLDER.to_owned(), "off".to_owned()));
+            set.push((PropertyName::PLACEHOLDER, "off".to_owned()));
         }
         let args = ReceiveArgs {
             dataset: target.clone(),

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::{DatasetName, HoldTag, VersionName, VersionRef};
+use model::{DatasetName, HoldTag, PropertyName, VersionName, VersionRef};
 
 pub use record::{CommandEvent, CommandRecord, Observer};
 pub use space::ArgumentSpace;
@@ -163,8 +163,8 @@ impl Zfs for ZfsCli {
 
     async fn set_property(&self, name: &DatasetName, property: &str, value: &str) -> Result<(), Error> {
         const OPERATION: &str = "set a property of";
-        argv::check_property(property).map_err(|error| Error::new(OPERATION, name, error.into()))?;
-        self.run(OPERATION, name, &argv::set_property(name, property, value)).await
+        let property = PropertyName::parse(property).map_err(|error| Error::new(OPERATION, name, error.into()))?;
+        self.run(OPERATION, name, &argv::set_property(name, &property, value)).await
     }
 
     async fn snapshot(&self, snapshots: &[Snapshot]) -> Vec<ItemResult> {

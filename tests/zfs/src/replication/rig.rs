@@ -21,7 +21,7 @@ use model::protection::{
     ProtectionKind, ProtectionPolicy, ProtectionStrategy, cursor_name, last_received_tag, parse_cursor_name,
     step_hold_tag, tentative_cursor_name,
 };
-use model::{ClientIdentity, DatasetName, FilesystemFilter, Guid, JobName, VersionKind, VersionRef};
+use model::{ClientIdentity, DatasetName, FilesystemFilter, Guid, JobName, PropertyName, VersionKind, VersionRef};
 use tokio_util::sync::CancellationToken;
 use wire::{CallError, Endpoint, SameProcess, Service};
 use zfs::{PlaceholderEncryption, Snapshot};
@@ -104,8 +104,8 @@ pub(crate) struct Job {
     pub(crate) root: DatasetName,
     pub(crate) client: Option<String>,
     pub(crate) placeholders: Option<PlaceholderEncryption>,
-    pub(crate) inherit: Vec<String>,
-    pub(crate) set: Vec<(String, String)>,
+    pub(crate) inherit: Vec<PropertyName>,
+    pub(crate) set: Vec<(PropertyName, String)>,
     pub(crate) concurrency: usize,
     pub(crate) attempts: u32,
     pub(crate) keep_sender: Vec<KeepRule>,
