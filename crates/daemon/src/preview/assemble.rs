@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use config::types::{PushJob, SnapJob, Snapshotting};
+use config::types::{Pruning, PullJob, PushJob, SnapJob, Snapshotting};
 use jiff::Timestamp;
 use model::naming::SnapshotNaming;
 use model::plan::prune::{Decision, KeepRule, PruneSide, PruneView, SnapshotVerdict, verdicts};
-use model::plan::replication::{FilesystemAction, Step, plan_replication};
+use model::plan::replication::{FilesystemAction, ReplicationPolicy, Step, plan_replication};
 use model::plan::snapshot::{SnapshotPlan, plan_snapshots};
 use model::view::View;
-use model::{DatasetName, FilesystemFilter, VersionRef};
+use model::{DatasetName, FilesystemFilter, JobName, VersionRef};
 
 use super::apply::{self, Sides};
 use super::report::{
@@ -29,19 +29,50 @@ pub(super) struct Sizeable {
     pub(super) step: usize,
 }
 
-/// What a push job would do. The error of a side says why it cannot be looked at.
-pub(super) fn push(
-    job: &PushJob,
+/// What is planned of a job that replicates.
+pub(super) struct Replicating<'a> {
+    name: &'a JobName,
+    kind: &'static str,
+    /// None if others take the snapshots.
+    snapshots: Option<(&'a Snapshotting, &'a FilesystemFilter)>,
+    policy: &'a ReplicationPolicy,
+    pruning: &'a Pruning,
+}
+
+impl<'a> From<&'a PushJob> for Replicating<'a> {
+    fn from(job: &'a PushJob) -> Self {
+        Replicating {
+            name: &job.name,
+            kind: "push",
+            snapshots: Some((&job.snapshotting, &job.filesystems)),
+            policy: &job.replication,
+            pruning: &job.pruning,
+        }
+    }
+}
+
+impl<'a> From<&'a PullJob> for Replicating<'a> {
+    fn from(job: &'a PullJob) -> Self {
+        let (name, policy, pruning) = (&job.name, &job.replication, &job.pruning);
+        Replicating { name, kind: "pull", snapshots: None, policy, pruning }
+    }
+}
+
+/// What a job that replicates would do. The error of a side says why it cannot be looked at.
+pub(super) fn replicating(
+    job: &Replicating<'_>,
     now: Timestamp,
     sender: Result<View, String>,
     receiver: Result<View, String>,
 ) -> (JobPreview, Vec<Sizeable>) {
-    let mut draft = Draft::new(job.name.as_str(), "push", now);
+    let mut draft = Draft::new(job.name.as_str(), job.kind, now);
     let mut sizeable = Vec::new();
     let sides = match (sender, receiver) {
         (Ok(mut sender), receiver) => {
             let listed = sender.clone();
-            draft.snapshots(now, &job.snapshotting, &job.filesystems, &mut sender);
+            if let Some((snapshotting, filesystems)) = job.snapshots {
+                draft.snapshots(now, snapshotting, filesystems, &mut sender);
+            }
             receiver.and_then(|mut receiver| {
                 sizeable = draft.replication(job, &listed, &mut sender, &mut receiver)?;
                 Ok((sender, receiver))
@@ -136,12 +167,12 @@ impl Draft {
     /// are only planned.
     fn replication(
         &mut self,
-        job: &PushJob,
+        job: &Replicating<'_>,
         listed: &View,
         sender: &mut View,
         receiver: &mut View,
     ) -> Result<Vec<Sizeable>, String> {
-        let plan = plan_replication(sender, receiver, &job.replication);
+        let plan = plan_replication(sender, receiver, job.policy);
         let mut sizeable = Vec::new();
         for filesystem in &plan.filesystems {
             let name = &filesystem.name;
@@ -164,7 +195,7 @@ impl Draft {
             }
             self.filesystem(name).replication = Some(replication(&filesystem.action, there));
         }
-        let mut sides = Sides { job: &job.name, policy: job.replication.protection, sender, receiver };
+        let mut sides = Sides { job: job.name, policy: job.policy.protection, sender, receiver };
         sides.replicate(&plan).map_err(|error| format!("no step can be protected: {error}"))?;
         Ok(sizeable)
     }

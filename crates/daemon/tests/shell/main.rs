@@ -7,6 +7,7 @@ mod clocks;
 mod control;
 mod hooks;
 mod jobs;
+mod pulling;
 mod requests;
 mod snapshots;
 mod world;
