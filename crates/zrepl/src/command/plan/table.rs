@@ -213,7 +213,7 @@ fn printable(text: &str) -> String {
 }
 
 /// A size to three digits or so, in powers of 1024.
-fn human(bytes: u64) -> String {
+pub(crate) fn human(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
