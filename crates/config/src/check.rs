@@ -73,9 +73,7 @@ fn listeners(jobs: &[(&Job, &Spot)], log: &Log) {
         let place = spot.place(&["serve", "listener_name"]);
         if let Some(line) = served.get(name) {
             let warning = place.warning(format!("another job already has the listener name `{name}`"));
-            log.report(
-                warning.with_hint(format!("it is at {line}; which of the two gets a connection is left to chance")),
-            );
+            log.report(warning.with_hint(format!("it is at {line}; that one gets all the clients, this one none")));
         } else {
             served.insert(name.clone(), place.line());
         }

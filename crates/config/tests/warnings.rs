@@ -1,7 +1,7 @@
 //! What is legal and bites, each with a twin that is all right. The files of `tests/configs/valid`
 //! show the same warnings in full.
 
-#![allow(clippy::expect_used, reason = "a test ends when its ground is missing")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test ends when its ground is missing")]
 
 /// What is warned about in these jobs, without excerpts and hints.
 fn warnings(jobs: &[String]) -> Vec<String> {

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use config::Config;
 use config::types::Job;
+use jiff::Timestamp;
 use model::event::What;
 use model::{JobName, event};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wire::{Connector, LocalNetwork};
 use zfs::Zfs;
@@ -102,6 +104,10 @@ pub(crate) struct Shared {
     pub status: Arc<StatusFold>,
     /// The configuration's jobs, for previews.
     pub configured: Arc<[Job]>,
+    /// When the daemon started, which tells its invocations from those of others.
+    pub started: Timestamp,
+    /// Room for clients that wait for invocations.
+    pub waiters: Arc<Semaphore>,
     /// One preview at a time: each lists whole pools.
     previewing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -150,6 +156,7 @@ impl Daemon {
         let readers = std::iter::once(Arc::clone(&status) as Arc<dyn Reader>).chain(world.readers.iter().cloned());
         let events = Events::new(world.clock.clone(), readers.collect());
         let (jobs, end_services) = (CancellationToken::new(), CancellationToken::new());
+        let started = world.clock.now();
         let (dispatch, mut dispatcher) = Dispatch::new(events.clone(), jobs.clone());
         let configured = config.jobs.clone().into();
         let shared = Shared {
@@ -161,6 +168,8 @@ impl Daemon {
             jobs,
             status,
             configured,
+            started,
+            waiters: Arc::new(Semaphore::new(limits::OUTCOME_WAITERS)),
             previewing: Arc::default(),
         };
         let services = Tasks::default();
@@ -188,6 +197,16 @@ impl Daemon {
     /// See [`SignalError`].
     pub async fn wakeup(&self, job: &str) -> Result<(), SignalError> {
         self.shared.dispatch.signal(job, Operation::Wakeup).await
+    }
+
+    /// Wakes a job up and waits for the invocation that this brings, which may be one that was waiting
+    /// already. None if the daemon stopped first.
+    ///
+    /// # Errors
+    /// See [`SignalError`].
+    pub async fn wakeup_and_wait(&self, job: &str) -> Result<Option<event::InvocationSummary>, SignalError> {
+        let followed = self.shared.dispatch.wake_and_follow(job).await?;
+        Ok(self.shared.jobs.run_until_cancelled(followed.finished()).await.flatten())
     }
 
     /// Cancels the invocation of a job that runs; the job waits for its next one.

@@ -58,6 +58,17 @@ pub const STOP: Duration = Duration::from_secs(30);
 /// longer than its connection may last, a job until the daemon stops.
 pub const DISPATCH_QUEUE: usize = 64;
 
+/// Invocations of a job whose outcomes are remembered, for who asks again a moment later.
+pub const OUTCOMES: usize = 16;
+
+/// How long an answer about an invocation waits for its end: less than a connection to the control
+/// socket may last and than its client waits. The client asks again.
+pub const OUTCOME_WAIT: Duration = Duration::from_secs(20);
+
+/// Clients that wait for the end of an invocation at a time, so that others find room; further ones
+/// are answered at once and ask again.
+pub const OUTCOME_WAITERS: usize = CONTROL_CONNECTIONS / 2;
+
 /// Clients of the control socket served at once; further ones wait in the listener's queue. Each may
 /// cost a report's worth of work.
 pub const CONTROL_CONNECTIONS: usize = 32;

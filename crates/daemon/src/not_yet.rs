@@ -32,8 +32,8 @@ fn features(job: &Job) -> Vec<String> {
         Job::Push(job) => [connect(&job.connect), send(&job.send)].concat(),
         Job::Sink(job) => [serve(&job.serve), limit("recv", &job.recv.bandwidth_limit)].concat(),
         Job::Snap(_) => Vec::new(),
-        Job::Pull(_) => vec!["type `pull`".to_owned()],
-        Job::Source(_) => vec!["type `source`".to_owned()],
+        Job::Pull(job) => [connect(&job.connect), limit("recv", &job.recv.bandwidth_limit)].concat(),
+        Job::Source(job) => [serve(&job.serve), send(&job.send)].concat(),
     }
 }
 
@@ -89,11 +89,13 @@ jobs:
   connect: {type: tcp, address: "other:8888"}
   root_fs: c
   interval: manual
+  recv: {bandwidth_limit: {max: 1 MiB}}
   pruning: {keep_sender: [{type: last_n, count: 1}], keep_receiver: [{type: last_n, count: 1}]}
 - type: source
   name: d
-  serve: {type: local, listener_name: d}
+  serve: {type: tcp, listen: ":8888", clients: {"10.0.0.1": c}}
   filesystems: {"d<": true}
+  send: {saved: true}
   snapshotting: {type: manual}
 - type: snap
   name: e
@@ -119,8 +121,10 @@ jobs:
                 "job `a`: `send.bandwidth_limit`",
                 "job `b`: transport `stdinserver`",
                 "job `b`: `recv.bandwidth_limit`",
-                "job `c`: type `pull`",
-                "job `d`: type `source`",
+                "job `c`: transport `tcp`",
+                "job `c`: `recv.bandwidth_limit`",
+                "job `d`: transport `tcp`",
+                "job `d`: `send.saved`",
             ]
         );
     }

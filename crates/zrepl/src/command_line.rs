@@ -60,6 +60,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   zrepl signal wakeup backup_home     replicate and prune now, or after what runs
+  zrepl signal wakeup backup_home --wait && zpool export usb
+                                      the same, until that has ended; fails unless all of it was done
   zrepl signal reset backup_home      cancel what runs; received data stays and is resumed
   zrepl signal snapshot backup_home   take snapshots now, then replicate and prune; a periodic job
                                       takes the next ones an interval later, a cron job on schedule")]
@@ -68,6 +70,9 @@ Examples:
         operation: Operation,
         /// The job's name
         job: String,
+        /// After `wakeup`: wait for the invocation, say what it did, and fail if it did not do all
+        #[arg(long)]
+        wait: bool,
     },
     /// Show the version of this program and of the daemon
     #[command(after_help = "Example:\n  zrepl version --show client")]

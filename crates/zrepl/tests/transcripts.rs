@@ -9,7 +9,7 @@
 )]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -379,6 +379,56 @@ fn signals_reach_a_job_whose_zfs_hangs_and_a_stop_leaves_no_child() {
 }
 
 #[test]
+fn who_waits_for_a_wake_up_gets_its_outcome() {
+    let place = Place::new(
+        "test -e \"$0.broken\" && exit 1; case $1 in get) printf 'p\\ttype\\tfilesystem\\t-\\np\\tkeystatus\\t-\\t-\\np\\treceive_resume_token\\t-\\t-\\np\\tzrepl:placeholder\\t-\\t-\\n';; esac",
+    );
+    let daemon = place.daemon();
+    let done = place.run(&["signal", "wakeup", "snap", "--wait"]);
+    assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
+    assert!(done.out.starts_with("1 filesystem, 0 steps with 0 B, 0 snapshots destroyed, in "), "{done:?}");
+    fs::write(place.path("bin/zfs.broken"), "").unwrap();
+    let failed = place.run(&["signal", "wakeup", "snap", "--wait"]);
+    assert!(failed.out.starts_with("0 filesystems"), "{failed:?}");
+    assert_eq!((failed.code, failed.err.as_str()), (Some(1), "not all was done: 1 error (see the daemon's log)\n"));
+    place.run(&["signal", "wakeup", "nobody", "--wait"]).failed_with("Job nobody does not exist\n");
+    place.run(&["signal", "wakeup", "_control", "--wait"]).failed_with("already woken up: job _control serves others");
+    place.run(&["signal", "reset", "snap", "--wait"]).failed_with("`--wait` goes with `signal wakeup` only\n");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code, Some(0));
+}
+
+#[test]
+fn who_waits_when_the_daemon_stops_or_does_not_know_how_is_told() {
+    let place = Place::new("exec sleep 1000");
+    let daemon = place.daemon();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| place.run(&["signal", "wakeup", "snap", "--wait"]));
+        wait_for_status(&place, |status| status["Global"]["ZFSCmds"]["Active"].is_array());
+        daemon.signal(Signal::TERM);
+        let told = waits.join().unwrap();
+        assert_eq!(told.code, Some(1));
+        assert!(told.err.starts_with("invocation 1 of job snap is lost sight of: "), "{told:?}");
+    });
+    assert_eq!(daemon.end().code, Some(0));
+
+    // As daemons answer that know nothing of it.
+    let listener = std::os::unix::net::UnixListener::bind(place.socket()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).unwrap();
+            assert!(request[..read].starts_with(b"POST /wakeup "));
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 19\r\n\r\n404 page not found\n").unwrap();
+        });
+        place
+            .run(&["signal", "wakeup", "snap", "--wait"])
+            .failed_with("so job snap was not woken up: leave out `--wait`");
+    });
+}
+
+#[test]
 fn a_round_of_snapshots_is_taken_when_asked_for() {
     let place = Place::new(
         "case $1 in get) printf 'p\\ttype\\tfilesystem\\t-\\np\\tkeystatus\\t-\\t-\\np\\treceive_resume_token\\t-\\t-\\np\\tzrepl:placeholder\\t-\\t-\\n';; snapshot) echo $2 >> \"$0.taken\";; esac",
@@ -417,7 +467,7 @@ fn words_for_what_cannot_be_signalled() {
     let daemon = place.daemon();
     place.run(&["signal", "wakeup", "nobody"]).failed_with("Job nobody does not exist\n");
     place.run(&["signal", "reset", "snap"]).failed_with("already reset\n");
-    place.run(&["signal", "wakeup", "_control"]).failed_with("already woken up\n");
+    place.run(&["signal", "wakeup", "_control"]).failed_with("already woken up: job _control serves others");
     place.run(&["signal", "snapshot", "nobody"]).failed_with("Job nobody does not exist\n");
     place.run(&["signal", "snapshot", "snap"]).failed_with(
         "the snapshots of job snap are taken by others (`snapshotting` is `manual`): use `zfs snapshot`, or configure \

@@ -11,6 +11,7 @@ mod conformance;
 mod differential;
 mod endpoint;
 mod errors;
+mod jobs;
 mod kill;
 mod lab;
 mod machine;
@@ -61,6 +62,7 @@ fn cases() -> Vec<Case> {
         endpoint::cases(),
         pruning::cases(),
         errors::cases(),
+        jobs::cases(),
         retention::cases(),
     ];
     areas.into_iter().flatten().collect()

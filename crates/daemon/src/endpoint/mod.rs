@@ -10,6 +10,7 @@ mod protect;
 mod receiver;
 mod sender;
 mod sink;
+mod source;
 mod streams;
 mod table;
 mod view;
@@ -17,6 +18,7 @@ mod view;
 pub use receiver::{Receiver, ReceiverConfig};
 pub use sender::{SendPolicy, Sender, SenderConfig};
 pub use sink::Sink;
+pub use source::Source;
 
 use model::RetryClass;
 use wire::CallError;

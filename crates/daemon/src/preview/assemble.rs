@@ -1,22 +1,23 @@
 //! From what both sides look like to what a person is shown: pure.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
-use config::types::{PushJob, SnapJob, Snapshotting};
+use config::types::{Pruning, PullJob, PushJob, SnapJob, Snapshotting};
 use jiff::Timestamp;
 use model::naming::SnapshotNaming;
 use model::plan::prune::{Decision, KeepRule, PruneSide, PruneView, SnapshotVerdict, verdicts};
-use model::plan::replication::{FilesystemAction, Step, plan_replication};
+use model::plan::replication::{FilesystemAction, ReplicationPolicy, Step, plan_replication};
 use model::plan::snapshot::{SnapshotPlan, plan_snapshots};
 use model::view::View;
-use model::{DatasetName, FilesystemFilter, Guid, VersionRef};
+use model::{DatasetName, FilesystemFilter, Guid, JobName, VersionRef};
 
 use super::apply::{self, Sides};
 use super::report::{
     FilesystemPreview, JobPreview, NextRound, PruningPreview, Rejected, ReplicationPreview, Side, SidePreview, Size,
     SnapshotPreview, StepPreview, Summary, Verdict,
 };
-use super::timing::next_round;
+use super::timing::{next_fetch, next_round};
 use crate::act::{local_views, receiver_views, sender_views};
 use crate::hooks::HookRunner;
 
@@ -31,21 +32,65 @@ pub(super) struct Sizeable {
     pub(super) step: usize,
 }
 
-/// What a push job would do. The error of a side says why it cannot be looked at.
-pub(super) fn push(
-    job: &PushJob,
+/// What is planned of a job that replicates.
+pub(super) struct Replicating<'a> {
+    name: &'a JobName,
+    kind: &'static str,
+    /// How often it fetches by itself what others took snapshots of.
+    interval: Option<Duration>,
+    /// None if others take the snapshots.
+    snapshots: Option<(&'a Snapshotting, &'a FilesystemFilter)>,
+    policy: &'a ReplicationPolicy,
+    pruning: &'a Pruning,
+}
+
+impl<'a> From<&'a PushJob> for Replicating<'a> {
+    fn from(job: &'a PushJob) -> Self {
+        Replicating {
+            name: &job.name,
+            kind: "push",
+            interval: None,
+            snapshots: Some((&job.snapshotting, &job.filesystems)),
+            policy: &job.replication,
+            pruning: &job.pruning,
+        }
+    }
+}
+
+impl<'a> From<&'a PullJob> for Replicating<'a> {
+    fn from(job: &'a PullJob) -> Self {
+        Replicating {
+            name: &job.name,
+            kind: "pull",
+            interval: job.interval,
+            snapshots: None,
+            policy: &job.replication,
+            pruning: &job.pruning,
+        }
+    }
+}
+
+/// What a job that replicates would do. The error of a side says why it cannot be looked at.
+pub(super) fn replicating(
+    job: &Replicating<'_>,
     now: Timestamp,
     hooks: &HookRunner,
     sender: Result<View, String>,
     receiver: Result<View, String>,
 ) -> (JobPreview, Vec<Sizeable>) {
-    let mut draft = Draft::new(job.name.as_str(), "push", now, next_round(now, &job.snapshotting, sender.as_ref()));
+    let next = match job.snapshots {
+        Some((snapshotting, _)) => next_round(now, snapshotting, sender.as_ref()),
+        None => next_fetch(now, job.interval),
+    };
+    let mut draft = Draft::new(job.name.as_str(), job.kind, now, next);
     draft.job.problems.extend(sender.as_ref().err().into_iter().chain(receiver.as_ref().err()).cloned());
     let mut sizeable = Vec::new();
     let mut receiver = receiver;
     let sender = sender.and_then(|mut sender| {
         let listed = sender.clone();
-        draft.snapshots(now, &job.snapshotting, &job.filesystems, hooks, &mut sender);
+        if let Some((snapshotting, filesystems)) = job.snapshots {
+            draft.snapshots(now, snapshotting, filesystems, hooks, &mut sender);
+        }
         // A receiver that cannot be looked at keeps the sender from being sent, not from being pruned.
         if let Ok(receiver) = &mut receiver {
             let planned = draft.replication(job, &listed, &mut sender, receiver);
@@ -151,12 +196,12 @@ impl Draft {
     /// are only planned.
     fn replication(
         &mut self,
-        job: &PushJob,
+        job: &Replicating<'_>,
         listed: &View,
         sender: &mut View,
         receiver: &mut View,
     ) -> Result<Vec<Sizeable>, String> {
-        let plan = plan_replication(sender, receiver, &job.replication);
+        let plan = plan_replication(sender, receiver, job.policy);
         let mut sizeable = Vec::new();
         for filesystem in &plan.filesystems {
             let name = &filesystem.name;
@@ -179,7 +224,7 @@ impl Draft {
             }
             self.filesystem(name).replication = Some(replication(&filesystem.action, there));
         }
-        let mut sides = Sides { job: &job.name, policy: job.replication.protection, sender, receiver };
+        let mut sides = Sides { job: job.name, policy: job.policy.protection, sender, receiver };
         sides.replicate(&plan).map_err(|error| format!("no step can be protected: {error}"))?;
         Ok(sizeable)
     }

@@ -42,7 +42,7 @@ pub struct JobPreview {
     pub total: Summary,
 }
 
-/// When a job takes its next round of snapshots.
+/// When a job acts by itself: takes a round of snapshots, or, if it pulls, fetches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "when", rename_all = "snake_case")]
 pub enum NextRound {

@@ -1,4 +1,6 @@
-//! When a job takes its next round of snapshots: pure, by what the snapshotters themselves go by.
+//! When a job acts by itself: pure, by what the snapshotters themselves go by.
+
+use std::time::Duration;
 
 use config::types::Snapshotting;
 use jiff::Timestamp;
@@ -23,5 +25,13 @@ pub(super) fn next_round(now: Timestamp, how: &Snapshotting, view: Result<&View,
             let at = found.map_or_else(|_| interval_later(now, now, *interval), |found| found.at);
             NextRound::At { at: at.to_string() }
         }
+    }
+}
+
+/// When a daemon that started now would fetch for the first time.
+pub(super) fn next_fetch(now: Timestamp, interval: Option<Duration>) -> NextRound {
+    match interval {
+        Some(interval) => NextRound::At { at: interval_later(now, now, interval).to_string() },
+        None => NextRound::OnRequest,
     }
 }

@@ -81,8 +81,9 @@ impl StatusFold {
     pub(crate) fn next_round(&self, job: &str) -> Option<Timestamp> {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         match jobs.get(job)? {
-            JobState::Push(push) => push.snapshotting.next_round(),
+            JobState::Push(active) | JobState::Pull(active) => active.snapshotting.as_ref()?.next_round(),
             JobState::Snap(snap) => snap.snapshotting.next_round(),
+            JobState::Source(snapper) => snapper.next_round(),
             JobState::Internal | JobState::Sink => None,
         }
     }
@@ -103,17 +104,20 @@ impl Reader for StatusFold {
 enum JobState {
     Internal,
     Sink,
-    Push(Box<Push>),
+    Source(Box<Snapper>),
+    Push(Box<Active>),
+    Pull(Box<Active>),
     Snap(Box<Snap>),
 }
 
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Push {
+struct Active {
     replication: Option<Report>,
     pruning_sender: Option<Pruner>,
     pruning_receiver: Option<Pruner>,
-    snapshotting: Snapper,
+    /// None for a job that takes no snapshots.
+    snapshotting: Option<Snapper>,
     /// Not in zrepl's report.
     invocation: Option<Invocation>,
 }
@@ -139,9 +143,10 @@ struct Invocation {
     summary: Option<Summary>,
 }
 
+/// What an invocation did.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Summary {
+pub(crate) struct Summary {
     filesystems: usize,
     steps: usize,
     bytes: u64,
@@ -172,32 +177,41 @@ impl Invocation {
 impl JobState {
     fn new(job: &Job) -> JobState {
         match job {
-            Job::Sink(_) | Job::Source(_) | Job::Pull(_) => JobState::Sink,
-            Job::Push(job) => JobState::Push(Box::new(Push::new(Snapper::new(&job.snapshotting)))),
+            Job::Sink(_) => JobState::Sink,
+            Job::Source(job) => JobState::Source(Box::new(Snapper::new(&job.snapshotting))),
+            Job::Push(job) => JobState::Push(Box::new(Active::new(Some(Snapper::new(&job.snapshotting))))),
+            Job::Pull(_) => JobState::Pull(Box::new(Active::new(None))),
             Job::Snap(job) => JobState::Snap(Box::new(Snap::new(Snapper::new(&job.snapshotting)))),
         }
     }
 
     fn apply(&mut self, event: &Event) {
         match self {
-            JobState::Push(push) => push.apply(event),
+            JobState::Push(active) | JobState::Pull(active) => active.apply(event),
+            JobState::Source(snapper) => {
+                if let What::Snapshotting(what) = &event.what {
+                    snapper.apply(event.at, what);
+                }
+            }
             JobState::Snap(snap) => snap.apply(event),
             JobState::Internal | JobState::Sink => {}
         }
     }
 }
 
-impl Push {
-    fn new(snapshotting: Snapper) -> Push {
-        Push { replication: None, pruning_sender: None, pruning_receiver: None, snapshotting, invocation: None }
+impl Active {
+    fn new(snapshotting: Option<Snapper>) -> Active {
+        Active { replication: None, pruning_sender: None, pruning_receiver: None, snapshotting, invocation: None }
     }
 
     fn apply(&mut self, event: &Event) {
         match &event.what {
-            What::Snapshotting(what) => self.snapshotting.apply(event.at, what),
+            What::Snapshotting(what) => {
+                self.snapshotting.iter_mut().for_each(|snapper| snapper.apply(event.at, what));
+            }
             What::InvocationStarted { number } => {
                 // The reports of the last one go before those of this one come: they are large.
-                *self = Push::new(std::mem::replace(&mut self.snapshotting, Snapper::Manual));
+                *self = Active::new(self.snapshotting.take());
                 self.invocation =
                     Some(Invocation { number: *number, start_at: Some(event.at), finish_at: None, summary: None });
             }
@@ -257,14 +271,16 @@ impl Serialize for JobState {
             map.end()
         }
         #[derive(Serialize)]
-        struct Sink {
+        struct Passive<'a> {
             #[serde(rename = "Snapper")]
-            snapper: Option<Snapper>,
+            snapper: Option<&'a Snapper>,
         }
         match self {
             JobState::Push(push) => entry(serializer, "push", push),
             JobState::Snap(snap) => entry(serializer, "snap", snap),
-            JobState::Sink => entry(serializer, "sink", &Sink { snapper: None }),
+            JobState::Pull(pull) => entry(serializer, "pull", pull),
+            JobState::Sink => entry(serializer, "sink", &Passive { snapper: None }),
+            JobState::Source(snapper) => entry(serializer, "source", &Passive { snapper: Some(snapper) }),
             JobState::Internal => entry(serializer, "internal", &None::<()>),
         }
     }

@@ -9,6 +9,7 @@ mod deeds;
 mod hooks;
 mod jobs;
 mod preview;
+mod pulling;
 mod requests;
 mod snapshots;
 mod world;

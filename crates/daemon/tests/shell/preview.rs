@@ -8,7 +8,7 @@ use config::Config;
 use daemon::Daemon;
 use daemon::World;
 use daemon::preview::{
-    HookPreview, JobPreview, NextRound, ReplicationPreview, Size, Wish, WishError, preview, serve_sinks,
+    HookPreview, JobPreview, NextRound, ReplicationPreview, Size, Wish, WishError, preview, serve_all,
 };
 use expect_test::expect;
 use model::event::What;
@@ -44,7 +44,7 @@ impl Lab {
     /// The preview of a job, made without a daemon.
     async fn preview(&self, config: &Config, job: &str, estimate: bool) -> JobPreview {
         let world = World { network: wire::LocalNetwork::default(), ..self.world.clone() };
-        let _served = serve_sinks(config, &world).unwrap();
+        let _served = serve_all(config, &world).unwrap();
         let wish = Wish { job: Some(job.to_owned()), estimate };
         let mut preview = preview(&config.jobs, &world, &wish).await.unwrap();
         assert_eq!((preview.version, preview.jobs.len()), (1, 1));
@@ -112,6 +112,26 @@ jobs:
     config::parse("zrepl.yml", &yaml).unwrap().config
 }
 
+fn pull() -> Config {
+    let yaml = r#"
+global: {control: {sockpath: ""}}
+jobs:
+  - name: source
+    type: source
+    serve: {type: local, listener_name: s}
+    filesystems: {"src<": true}
+    snapshotting: {type: periodic, prefix: z_, interval: 1h}
+  - name: pull
+    type: pull
+    connect: {type: local, listener_name: s, client_identity: me}
+    root_fs: dst/backup
+    interval: manual
+    recv: {placeholder: {encryption: inherit}}
+    pruning: {keep_sender: [{type: not_replicated}, {type: last_n, count: 1}], keep_receiver: [{type: last_n, count: 2}]}
+"#;
+    config::parse("zrepl.yml", yaml).unwrap().config
+}
+
 /// Compares a preview with what the next invocation does; how much that was.
 async fn previewed_and_done(lab: &Lab, config: &Config, job: &str) -> usize {
     all_that_is_done(lab, config, job).await.len()
@@ -156,6 +176,41 @@ async fn an_invocation_does_what_its_preview_said() {
         lab.destroy("src/b@6").await;
         assert!(previewed_and_done(&lab, &config, "push").await > 2, "{options}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_does_what_its_preview_said() {
+    let (lab, mut config) = (Lab::new(), pull());
+    for job in &mut config.jobs {
+        if let config::types::Job::Source(source) = job {
+            source.snapshotting = config::types::Snapshotting::Manual;
+        }
+    }
+    for name in ["1", "2"] {
+        lab.snapshot(name).await;
+    }
+    let preview = lab.preview(&config, "pull", true).await;
+    assert_eq!((preview.kind.as_str(), preview.total.sends, preview.snapshot), ("pull", 3, None));
+    for filesystem in &preview.filesystems {
+        let Some(ReplicationPreview::Send { steps, .. }) = &filesystem.replication else { panic!("{filesystem:?}") };
+        assert!(matches!(steps[0].size, Size::Bytes(_)), "the source is of the same configuration: {filesystem:?}");
+    }
+    assert_eq!(previewed_and_done(&lab, &config, "pull").await, 6);
+    assert_eq!(previewed_and_done(&lab, &config, "pull").await, 0);
+    lab.snapshot("3").await;
+    assert_eq!(previewed_and_done(&lab, &config, "pull").await, 6);
+
+    let wish = Wish { job: Some("source".to_owned()), estimate: false };
+    let refused = preview_of(&lab, &config, &wish).await;
+    assert_eq!(refused, Err(WishError::Source("source".to_owned())));
+    let all = preview_of(&lab, &pull(), &Wish { job: None, estimate: false }).await.unwrap();
+    assert_eq!(all.jobs.len(), 1);
+}
+
+async fn preview_of(lab: &Lab, config: &Config, wish: &Wish) -> Result<daemon::preview::Preview, WishError> {
+    let world = World { network: wire::LocalNetwork::default(), ..lab.world.clone() };
+    let _served = serve_all(config, &world).unwrap();
+    preview(&config.jobs, &world, wish).await
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! `zrepl plan`
 
-mod table;
+pub(crate) mod table;
 
 use std::io::{IsTerminal, Write, stdout};
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use config::types::{Config, Job};
 use daemon::World;
-use daemon::preview::{JobPreview, Preview, VERSION, Wish, WishError, preview, serve_sinks};
+use daemon::preview::{JobPreview, Preview, VERSION, Wish, WishError, preview, serve_all};
 use serde_json::json;
 use zfs::cli::{CliConfig, ZfsCli};
 
@@ -61,7 +61,7 @@ fn wishes(config: &Config, plan: &Plan) -> Result<Vec<Wish>> {
     let estimate = !plan.no_estimate;
     let wish = |name: &str| Wish { job: Some(name.to_owned()), estimate };
     let Some(name) = &plan.job else {
-        let active = config.jobs.iter().filter(|job| !matches!(job, Job::Sink(_)));
+        let active = config.jobs.iter().filter(|job| !matches!(job, Job::Sink(_) | Job::Source(_)));
         return Ok(active.map(|job| wish(job.name().as_str())).collect());
     };
     if !config.jobs.iter().any(|job| job.name().as_str() == name) {
@@ -84,7 +84,7 @@ async fn ask(client: &Client, wishes: &[Wish]) -> Result<Preview> {
 async fn look(config: &Config, wishes: &[Wish]) -> Result<Preview> {
     super::daemon::check_zfs(config)?;
     let world = World::new(Arc::new(ZfsCli::new(CliConfig::default())));
-    let _served = serve_sinks(config, &world)?;
+    let _served = serve_all(config, &world)?;
     let mut whole = Preview { version: VERSION, jobs: Vec::new() };
     for wish in wishes {
         whole.jobs.extend(preview(&config.jobs, &world, wish).await?.jobs);

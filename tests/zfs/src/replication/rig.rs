@@ -315,7 +315,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Compares files, where need be after mounting what is below a placeholder.
-    fn same_files_mounted(&self, a: &DatasetName, b: &DatasetName) -> Result<()> {
+    pub(crate) fn same_files_mounted(&self, a: &DatasetName, b: &DatasetName) -> Result<()> {
         let On::Real(bench) = self.on else { return self.same_files(a, b) };
         let mut mounted = Vec::new();
         for name in [a, b].map(DatasetName::as_str) {

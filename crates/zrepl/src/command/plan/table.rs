@@ -78,8 +78,10 @@ fn head(text: &mut String, job: &JobPreview, colors: bool) {
 
 /// When it acts by itself.
 fn next(job: &JobPreview) -> String {
+    let fetches = job.kind == "pull";
     match &job.next {
         NextRound::OnRequest => format!("acts when asked: zrepl signal wakeup {}", job.job),
+        NextRound::At { at } if fetches => format!("next invocation: {at}"),
         NextRound::At { at } if *at == job.at => "next round of snapshots: at once, then an invocation".to_owned(),
         NextRound::At { at } => format!("next round of snapshots: {at}, then an invocation"),
         NextRound::Unknown { why } => format!("next round of snapshots: unknown, because {why}"),
@@ -229,7 +231,7 @@ fn printable(text: &str) -> String {
 }
 
 /// A size to three digits or so, in powers of 1024.
-fn human(bytes: u64) -> String {
+pub(crate) fn human(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
