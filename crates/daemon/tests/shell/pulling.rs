@@ -1,11 +1,14 @@
 //! Jobs that fetch from a source, and sources with their clients.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use model::ClientIdentity;
 use model::protection::ProtectionPolicy;
 use tokio::time::Instant;
-use wire::{CallError, Connector as _, DestroyOutcome, DestroyRequest, Endpoint, SendRequest};
+use wire::{CallError, Connector, DestroyOutcome, DestroyRequest, Endpoint, SendRequest};
 use zfs::fake::{Action, FakeHost, Moment, Verb};
 
 use crate::world::{Lab, dataset, version};
@@ -47,7 +50,7 @@ fn snapshots(host: &FakeHost, name: &str) -> Vec<String> {
     names.map(|one| (*one).to_owned()).collect()
 }
 
-async fn client(lab: &Lab, name: &str) -> std::sync::Arc<dyn Endpoint> {
+async fn client(lab: &Lab, name: &str) -> Arc<dyn Endpoint> {
     let name = ClientIdentity::parse(name).unwrap();
     lab.world.network.connector("s", name, Duration::from_secs(2)).connect().await.unwrap()
 }
@@ -192,6 +195,39 @@ async fn a_source_that_is_away_is_named_and_waited_for() {
     assert_eq!(lab.diary.count(told), 1, "{:#?}", lab.diary.words());
     let shown = daemon.status().to_json();
     assert!(shown.contains("sender is not reachable: no job serves"), "{shown}");
+    daemon.stop("test").await.unwrap();
+}
+
+/// Refuses the first few connections.
+struct Away {
+    left: AtomicU32,
+    way: Arc<dyn Connector>,
+}
+
+#[async_trait]
+impl Connector for Away {
+    async fn connect(&self) -> Result<Arc<dyn Endpoint>, CallError> {
+        let left = self.left.load(Ordering::Relaxed);
+        self.left.store(left.saturating_sub(1), Ordering::Relaxed);
+        match left {
+            0 => self.way.connect().await,
+            _ => Err(CallError::Connection("connection refused".to_owned())),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_comes_back_is_pulled_from_in_the_same_invocation() {
+    let mut lab = Lab::new();
+    lab.snapshot("1").await;
+    lab.world.connector = Arc::new(|_, way| Arc::new(Away { left: AtomicU32::new(5), way }));
+    let daemon = lab.start(&source_and(MANUAL, &[PULL]));
+    let summary = daemon.wakeup_and_wait("pull").await.unwrap().unwrap();
+    assert_eq!((summary.errors, summary.steps), (0, 2));
+    let shown: serde_json::Value = serde_json::from_str(&daemon.status().to_json()).unwrap();
+    let attempts = &shown["Jobs"]["pull"]["pull"]["Replication"]["Attempts"];
+    assert_eq!(attempts[0]["PlanError"]["Err"], "sender is not reachable: connection refused");
+    assert_eq!(attempts[1]["State"], "done", "{attempts}");
     daemon.stop("test").await.unwrap();
 }
 
