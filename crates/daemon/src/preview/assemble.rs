@@ -1,6 +1,6 @@
 //! From what both sides look like to what a person is shown: pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use config::types::{PushJob, SnapJob, Snapshotting};
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use model::plan::prune::{Decision, KeepRule, PruneSide, PruneView, SnapshotVerdi
 use model::plan::replication::{FilesystemAction, Step, plan_replication};
 use model::plan::snapshot::{SnapshotPlan, plan_snapshots};
 use model::view::View;
-use model::{DatasetName, FilesystemFilter, VersionRef};
+use model::{DatasetName, FilesystemFilter, Guid, VersionRef};
 
 use super::apply::{self, Sides};
 use super::report::{
@@ -145,10 +145,10 @@ impl Draft {
         let mut sizeable = Vec::new();
         for filesystem in &plan.filesystems {
             let name = &filesystem.name;
-            let there = |version: &VersionRef| {
-                let versions = listed.filesystems.get(name).map(|filesystem| filesystem.versions.iter());
-                versions.into_iter().flatten().any(|one| one.guid == version.guid)
-            };
+            // A set: one filesystem may have tens of thousands of steps and versions.
+            let versions = listed.filesystems.get(name).into_iter().flat_map(|filesystem| filesystem.versions.iter());
+            let guids: HashSet<Guid> = versions.map(|version| version.guid).collect();
+            let there = |version: &VersionRef| guids.contains(&version.guid);
             let partial = receiver.filesystems.get(name).and_then(|filesystem| filesystem.partial.as_ref());
             let received =
                 partial.and_then(|partial| partial.contents.as_ref().ok()).map_or(0, |has| has.bytes_received);
