@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use model::DatasetName;
 
-use crate::decode::{Log, Place, Spot};
+use crate::decode::Log;
 use crate::jobs::Claims;
 use crate::lint;
+use crate::place::{Place, Spot};
 use crate::types::{Connect, Job, LocalConnect, LocalServe, Serve};
 
 /// Two jobs of one name would share what they keep on disk.

@@ -48,11 +48,13 @@ fn escape<'a>(after: &'a str, out: &mut String) -> &'a str {
             let _ = write!(out, "\\{named}");
             braces(characters.as_str(), out)
         }
-        Some('0'..='7') if let Some((number, rest)) = octal(after) => {
-            let _ = write!(out, "\\x{{{number:x}}}");
-            rest
-        }
-        Some(other) => literal(other, characters.as_str(), out),
+        Some(other) => match octal(after) {
+            Some((number, rest)) => {
+                let _ = write!(out, "\\x{{{number:x}}}");
+                rest
+            }
+            None => literal(other, characters.as_str(), out),
+        },
         None => plain('\\', "", out),
     }
 }

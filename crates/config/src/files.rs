@@ -9,8 +9,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::decode::Place;
 use crate::diagnostic::Diagnostic;
+use crate::place::Place;
 
 /// Bundles of all public authorities take less than a tenth.
 const MAX_BYTES: u64 = 4 << 20;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::decode::{Field, Place, Section, all};
+use crate::decode::{Field, Section, all};
+use crate::place::Place;
 use crate::transports::{listen, remote_address, tls_files};
 use crate::types::{Global, LogNet, Monitoring, Outlet, StdoutOutlet, SyslogFacility, SyslogOutlet, TcpOutlet};
 use crate::values::{boolean, choice, positive_timeout, text};

@@ -6,8 +6,10 @@ use model::plan::replication::{InitialReplication, ReplicationPolicy};
 use model::protection::ProtectionPolicy;
 use model::{JobName, PropertyName};
 
-use crate::decode::{Field, Place, Section, Spot, all, shown};
+use crate::decode::{Field, Section, all};
+use crate::place::{Place, Spot};
 use crate::snapshotting::snapshotting;
+use crate::suggest::shown;
 use crate::transports::{connect, serve};
 use crate::types::{
     BandwidthLimit, Concurrency, Job, PlaceholderEncryption, Pruning, PullJob, PushJob, RecvOptions, SendOptions,
@@ -50,19 +52,18 @@ fn push(mut section: Section<'_>, claims: &Claims) -> Option<PushJob> {
     let connect = section.required("connect", connect);
     let filesystems = section.required("filesystems", filesystems);
     let send = section.subsection("send", SendOptions::default(), send);
-    let (protection, concurrency) =
-        section.subsection("replication", (ProtectionPolicy::default(), Concurrency::default()), replication).unzip();
-    let initial = section.subsection("conflict_resolution", InitialReplication::default(), conflict_resolution);
+    let replication = replication_of(&mut section);
     let snapshotting = section.required("snapshotting", snapshotting);
     let pruning = section.required("pruning", pruning);
     section.finish()?;
+    let (replication, concurrency) = replication?;
     Some(PushJob {
         name: name?,
         connect: connect?,
         filesystems: filesystems?,
         send: send?,
-        replication: ReplicationPolicy { initial: initial?, protection: protection? },
-        concurrency: concurrency?,
+        replication,
+        concurrency,
         snapshotting: snapshotting?,
         pruning: pruning?,
     })
@@ -97,19 +98,18 @@ fn pull(mut section: Section<'_>, claims: &Claims) -> Option<PullJob> {
     let root_fs = section.required("root_fs", dataset);
     let interval = section.required("interval", interval_or_manual);
     let recv = section.subsection("recv", RecvOptions::default(), recv);
-    let (protection, concurrency) =
-        section.subsection("replication", (ProtectionPolicy::default(), Concurrency::default()), replication).unzip();
-    let initial = section.subsection("conflict_resolution", InitialReplication::default(), conflict_resolution);
+    let replication = replication_of(&mut section);
     let pruning = section.required("pruning", pruning);
     section.finish()?;
+    let (replication, concurrency) = replication?;
     Some(PullJob {
         name: name?,
         connect: connect?,
         root_fs: root_fs?,
         interval: interval?,
         recv: recv?,
-        replication: ReplicationPolicy { initial: initial?, protection: protection? },
-        concurrency: concurrency?,
+        replication,
+        concurrency,
         pruning: pruning?,
     })
 }
@@ -161,6 +161,15 @@ fn send(mut section: Section<'_>) -> Option<SendOptions> {
         saved: saved?,
         bandwidth_limit: bandwidth_limit?,
     })
+}
+
+/// `replication` and `conflict_resolution` of an active job.
+fn replication_of(section: &mut Section<'_>) -> Option<(ReplicationPolicy, Concurrency)> {
+    let default = (ProtectionPolicy::default(), Concurrency::default());
+    let replication = section.subsection("replication", default, replication);
+    let initial = section.subsection("conflict_resolution", InitialReplication::default(), conflict_resolution);
+    let (protection, concurrency) = replication?;
+    Some((ReplicationPolicy { initial: initial?, protection }, concurrency))
 }
 
 fn replication(mut section: Section<'_>) -> Option<(ProtectionPolicy, Concurrency)> {

@@ -23,6 +23,7 @@ mod jobs;
 mod lint;
 mod load;
 mod patterns;
+mod place;
 mod scalar;
 mod size;
 mod snapshotting;

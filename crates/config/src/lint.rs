@@ -9,7 +9,8 @@ use model::{DatasetName, FilesystemFilter};
 use regex::Regex;
 
 use crate::address::{HostPort, Port};
-use crate::decode::{Log, Place, Spot};
+use crate::decode::Log;
+use crate::place::{Place, Spot};
 use crate::types::{Connect, Job, Listen, PlaceholderEncryption, Serve, SinkJob, Snapshotting};
 
 /// Names that people give to snapshots.

@@ -10,8 +10,9 @@ use model::naming::{FormatError, SnapshotNaming, TimestampFormat, Zone};
 use model::schedule::Cron;
 use model::{FilesystemFilter, VersionName};
 
-use crate::decode::{Field, Section, did_you_mean, shown};
+use crate::decode::{Field, Section};
 use crate::dsn::{self, Parsed};
+use crate::suggest::{did_you_mean, shown};
 use crate::types::{Hook, HookKind, MysqlDsn, PostgresDsn, PostgresSsl, Snapshotting};
 use crate::values::{boolean, brief, filesystems, interval, positive_timeout, text};
 

@@ -8,8 +8,9 @@ use model::ClientIdentity;
 
 use crate::address::HostPort;
 use crate::clients::{Client, ClientError, ClientMap};
-use crate::decode::{Field, Section, all, shown};
+use crate::decode::{Field, Section, all};
 use crate::files::Role;
+use crate::suggest::shown;
 use crate::types::{
     Connect, Listen, LocalConnect, LocalServe, Serve, SshConnect, StdinserverServe, TcpConnect, TcpServe, TlsConnect,
     TlsFiles, TlsServe,

@@ -8,9 +8,10 @@ use std::rc::Rc;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
-use crate::decode::{File, shown};
+use crate::decode::File;
 use crate::diagnostic::Diagnostic;
 use crate::source::{Source, Span};
+use crate::suggest::shown;
 
 /// Deeper than any section of the grammar, and shallow enough for recursion.
 const MAX_DEPTH: usize = 64;

@@ -8,8 +8,9 @@ use model::plan::prune::{KeepRule, RetentionGrid};
 use model::{ClientIdentity, DatasetName, FilesystemFilter, NameError, PropertyName};
 use regex::Regex;
 
-use crate::decode::{Field, Section, all, did_you_mean, shown};
+use crate::decode::{Field, Section, all};
 use crate::scalar::{as_bool, as_integer};
+use crate::suggest::{did_you_mean, shown};
 use crate::types::BandwidthLimit;
 use crate::words::Words;
 use crate::{duration, grid, size, tree::Scalar};

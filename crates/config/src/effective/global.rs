@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::text::{Value, list, map, text, word};
+use super::text::{Value, list, map, path, text, word};
 use super::transports::{listen, tls_files};
 use crate::duration;
 use crate::types::{Global, Monitoring, Outlet, StdoutOutlet, SyslogOutlet, TcpOutlet};
@@ -17,11 +17,6 @@ pub(super) fn global(global: &Global) -> Value {
         ("control", map([("sockpath", path(socket))])),
         ("serve", map([("stdinserver", map([("sockdir", path(stdinserver_sockets))]))])),
     ])
-}
-
-/// Paths were read from text, so that nothing of them is lost.
-pub(super) fn path(path: &Path) -> Value {
-    text(path.display())
 }
 
 fn monitoring(Monitoring { listen: at }: &Monitoring) -> Value {

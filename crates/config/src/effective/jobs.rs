@@ -8,8 +8,7 @@ use model::plan::prune::KeepRule;
 use model::plan::replication::ReplicationPolicy;
 use model::protection::ProtectionPolicy;
 
-use super::global::path;
-use super::text::{Value, list, map, text, word};
+use super::text::{Value, list, map, path, text, word};
 use super::transports::{connect, serve};
 use super::{Secrets, dsn};
 use crate::describe::Shown as _;

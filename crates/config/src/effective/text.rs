@@ -2,6 +2,7 @@
 //! 1.2, and as JSON.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use crate::words::Words;
 
@@ -19,6 +20,11 @@ pub(super) enum Value {
 /// A text.
 pub(super) fn text(value: impl ToString) -> Value {
     Value::Text(value.to_string())
+}
+
+/// Paths were read from text, so that nothing of them is lost.
+pub(super) fn path(path: &Path) -> Value {
+    text(path.display())
 }
 
 /// A choice; empty for what no word stands for.
