@@ -8,12 +8,17 @@ mod backend;
 mod case;
 mod children;
 mod conformance;
+#[path = "../../../crates/daemon/tests/shell/deeds.rs"]
+mod deeds;
 mod differential;
 mod endpoint;
 mod errors;
+mod hooks;
+mod jobs;
 mod kill;
 mod lab;
 mod machine;
+mod preview;
 mod pruning;
 mod replication;
 mod retention;
@@ -62,6 +67,8 @@ fn cases() -> Vec<Case> {
         pruning::cases(),
         errors::cases(),
         retention::cases(),
+        preview::cases(),
+        hooks::cases(),
     ];
     areas.into_iter().flatten().collect()
 }
