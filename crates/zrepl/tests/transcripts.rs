@@ -583,7 +583,9 @@ fn a_plan_comes_from_the_daemon_or_without_one_and_changes_nothing() {
 fn a_policy_is_played_without_a_daemon_or_a_pool() {
     let place = Place::new("echo asked >> \"$0.asked\"; exit 1");
     place.run(&["simulate", "snap", "--for", "1d"]).failed_with("job \"snap\" takes no snapshots by itself");
-    place.run(&["simulate", "--for", "1d"]).failed_with("no job takes snapshots by itself");
+    place
+        .run(&["simulate", "--for", "1d"])
+        .failed_with("no job can be simulated: job \"snap\" takes no snapshots by itself");
     place.configure(
         "  - {name: snap, type: snap, filesystems: {'p<': true}, snapshotting: {type: periodic, prefix: z_, interval: 1h}, \
          pruning: {keep: [{type: last_n, count: 3}]}}\n  - {name: push, type: push, \
@@ -614,8 +616,53 @@ fn a_policy_is_played_without_a_daemon_or_a_pool() {
         serde_json::json!([{"rule": 1, "why": "it is not among the newest"}])
     );
     place.run(&["simulate", "snap", "--for", "1d", "--side", "sender"]).failed_with("does not replicate");
-    place.run(&["simulate", "sink", "--for", "1d"]).failed_with("takes no snapshots by itself");
+    place.run(&["simulate", "sink", "--for", "1d"]).failed_with("takes no snapshots: simulate the job that");
     place.run(&["simulate", "none", "--for", "1d"]).failed_with("job \"none\" not defined in config\n");
     place.run(&["simulate", "--for", "9"]).failed_with("it has no unit");
     assert!(!place.path("bin/zfs.asked").exists(), "no pool is looked at");
+}
+
+#[test]
+fn snapshots_of_others_are_played_when_it_is_said_how_often_they_come() {
+    let place = Place::new("exit 1");
+    let manual = |regex: &str| {
+        format!(
+            "  - {{name: snap, type: snap, filesystems: {{'p<': true}}, snapshotting: {{type: manual}}, \
+             pruning: {{keep: [{{type: last_n, count: 3, regex: '{regex}'}}]}}}}"
+        )
+    };
+    place.configure(&manual("^auto_"));
+    let words = ["simulate", "snap", "--for", "12h", "--from", "2024-05-14"];
+    place.run(&words).failed_with("say how often others take them and what they are called, such as --every 1h");
+    let played = place.run(&[&words[..], &["--every", "2h", "--prefix", "auto_"]].concat());
+    assert_eq!((played.code, played.err.as_str()), (Some(0), ""));
+    assert!(played.out.starts_with("job snap: 7 snapshots from "), "{played:?}");
+    assert!(played.out.contains("left on the local side at the end: 3\n  4h  auto_20240514_080000_000"), "{played:?}");
+    place.run(&[&words[..], &["--prefix", "auto_"]].concat()).failed_with("--every");
+}
+
+#[test]
+fn a_policy_is_played_on_from_what_exists_now() {
+    let place = Place::new(THREE_SNAPSHOTS);
+    place.configure(
+        "  - {name: snap, type: snap, filesystems: {'p/a<': true}, \
+         snapshotting: {type: periodic, prefix: z_, interval: 1h}, pruning: {keep: [{type: last_n, count: 5}]}}",
+    );
+    let words = ["simulate", "snap", "--for", "90m", "--from-present"];
+    let json = place.run(&[&words[..], &["--format", "json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    let job = &json["jobs"][0];
+    assert_eq!((&json["version"], &job["filesystem"]), (&1.into(), &"p/a".into()));
+    let names = |sample: &serde_json::Value| {
+        let snapshots = sample["sides"][0]["snapshots"].as_array().unwrap().clone();
+        snapshots.iter().map(|one| one["snapshot"].as_str().unwrap()[..2].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&job["end"]), ["s1", "s2", "s3", "z_", "z_"], "a round at once, another after an hour");
+    let drawn = place.run(&words);
+    assert!(drawn.out.starts_with("job snap, from what p/a has now on: 2 snapshots from"), "{drawn:?}");
+    let elsewhere = [&words[..], &["--filesystem", "p/b"]].concat();
+    place.run(&elsewhere).failed_with("no job in question has a filesystem p/b");
+    place.run(&[&words[..], &["--from", "2024-05-14"]].concat()).failed_with("cannot be used with");
+    let asked = fs::read_to_string(place.path("bin/zfs.asked")).unwrap();
+    assert!(asked.lines().all(|verb| ["get", "list"].contains(&verb)), "{asked}");
 }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod assemble;
+mod present;
 mod report;
 mod timing;
 
@@ -34,6 +35,7 @@ use crate::job::{connector, pull, push, sink, snap, source};
 use crate::limits::{PREVIEW_ESTIMATES, PREVIEW_ESTIMATING, PREVIEW_LOOK};
 use assemble::Sizeable;
 
+pub use present::{Present, present};
 pub use report::{
     FilesystemPreview, HookPreview, JobPreview, NextRound, Preview, PruningPreview, Rejected, ReplicationPreview, Side,
     SidePreview, Size, SnapshotPreview, StepPreview, Summary, VERSION, Verdict,
@@ -139,9 +141,7 @@ async fn preview_push(
     estimate: bool,
 ) -> JobPreview {
     let warnings = Arc::new(Warnings::default());
-    let sender = Sender::new(Arc::clone(&world.zfs), warnings.events(world), push::sender_config(job));
-    let receiver = async { connector(&job.name, connect, world).connect().await?.list().await };
-    let (sender, receiver) = tokio::join!(look("the sender", sender.list()), look("the receiver", receiver));
+    let (sender, receiver) = look_at_both(job, connect, world, &warnings).await;
     let hooks = hooks(&job.snapshotting, warnings.events(world));
     let (mut preview, sizeable) = assemble::replicating(&job.into(), now, &hooks, sender, receiver);
     if estimate {
@@ -198,10 +198,25 @@ async fn set_sizes(
     preview.count();
 }
 
+async fn look_at_both(
+    job: &PushJob,
+    connect: &LocalConnect,
+    world: &World,
+    warnings: &Arc<Warnings>,
+) -> (Result<View, String>, Result<View, String>) {
+    let sender = Sender::new(Arc::clone(&world.zfs), warnings.events(world), push::sender_config(job));
+    let receiver = async { connector(&job.name, connect, world).connect().await?.list().await };
+    tokio::join!(look("the sender", sender.list()), look("the receiver", receiver))
+}
+
+async fn look_at_one(job: &SnapJob, world: &World, warnings: &Arc<Warnings>) -> Result<View, String> {
+    let endpoint = Sender::new(Arc::clone(&world.zfs), warnings.events(world), snap::sender_config(job));
+    look("the filesystems", endpoint.list()).await
+}
+
 async fn preview_snap(job: &SnapJob, world: &World, now: Timestamp) -> JobPreview {
     let warnings = Arc::new(Warnings::default());
-    let endpoint = Sender::new(Arc::clone(&world.zfs), warnings.events(world), snap::sender_config(job));
-    let view = look("the filesystems", endpoint.list()).await;
+    let view = look_at_one(job, world, &warnings).await;
     let mut preview = assemble::snap(job, now, &hooks(&job.snapshotting, warnings.events(world)), view);
     preview.warnings.splice(0..0, warnings.taken());
     preview

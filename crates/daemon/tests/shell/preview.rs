@@ -8,7 +8,7 @@ use config::Config;
 use daemon::Daemon;
 use daemon::World;
 use daemon::preview::{
-    HookPreview, JobPreview, NextRound, ReplicationPreview, Size, Wish, WishError, preview, serve_all,
+    HookPreview, JobPreview, NextRound, ReplicationPreview, Size, Wish, WishError, present, preview, serve_all,
 };
 use expect_test::expect;
 use model::event::What;
@@ -592,4 +592,25 @@ async fn hooks_are_listed_where_they_would_run_and_are_not_run() {
     assert_eq!(of("src/b"), [expected("/nowhere/all", false)]);
     assert_eq!(of("src/a"), [expected("/nowhere/all", false), expected("/nowhere/a", true)]);
     assert_eq!(preview.warnings, ["hook matches no filesystem that is snapshotted: 3 (/nowhere/no)"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_present_has_no_holds_of_the_job_itself() {
+    let (lab, config) = (Lab::new(), push(MANUAL, ""));
+    lab.snapshot_and_wait("1").await;
+    lab.invoke(&config, "push").await;
+    lab.snapshot_and_wait("2").await;
+    let mine = HoldTag::parse("mine").unwrap();
+    assert!(lab.world.zfs.hold(&mine, &[snapshot("src/a@2")]).await[0].is_ok());
+    let (pools, _served) = (format!("{:?}", lab.host), serve_all(&config, &lab.world).unwrap());
+    let presents = present(&config.jobs[0], &lab.world).await.unwrap();
+    assert_eq!(presents.keys().map(ToString::to_string).collect::<Vec<_>>(), ["src", "src/a", "src/b"]);
+    let held = |versions: &[model::Version]| {
+        let snapshots = versions.iter().filter(|one| one.is_snapshot());
+        snapshots.map(|one| format!("{one} {}", one.userrefs)).collect::<Vec<_>>()
+    };
+    let one = &presents[&dataset("src/a")];
+    assert_eq!((held(&one.sender), held(&one.receiver)), (vec!["@1 0".into(), "@2 1".into()], vec!["@1 0".into()]));
+    assert!(present(&config.jobs[1], &lab.world).await.is_err(), "a sink takes none");
+    assert_eq!(format!("{:?}", lab.host), pools);
 }

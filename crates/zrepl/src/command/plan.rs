@@ -82,12 +82,17 @@ async fn ask(client: &Client, wishes: &[Wish]) -> Result<Preview> {
 }
 
 async fn look(config: &Config, wishes: &[Wish]) -> Result<Preview> {
-    super::daemon::check_zfs(config)?;
-    let world = World::new(Arc::new(ZfsCli::new(CliConfig::default())));
+    let world = world(config)?;
     let _served = serve_all(config, &world)?;
     let mut whole = Preview { version: VERSION, jobs: Vec::new() };
     for wish in wishes {
         whole.jobs.extend(preview(&config.jobs, &world, wish).await?.jobs);
     }
     Ok(whole)
+}
+
+/// The pools of this host, without a daemon.
+pub(super) fn world(config: &Config) -> Result<World> {
+    super::daemon::check_zfs(config)?;
+    Ok(World::new(Arc::new(ZfsCli::new(CliConfig::default()))))
 }

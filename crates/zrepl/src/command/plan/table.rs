@@ -380,26 +380,30 @@ mod tests {
         expect![[r#"
             job push (push), planned at 2024-05-14T12:00:00Z
               takes snapshots now called @z_20240514_120000_000; the rest is as if they had been taken
+              next round of snapshots: 2024-05-14T12:10:00Z, then an invocation
               sender keeps: 1. not_replicated, 2. last_n 1
               warning: it rains
 
             tank/home: 1 snapshot, 2 sends of about 4.8 MiB and 1 of unknown size, 1 snapshot destroyed
+              hook      around     /etc/zrepl/quiesce                          no snapshot if it fails
+              hook      around     postgres-checkpoint me@db:5432/it           its failure is only reported
               snapshot             @z_20240514_120000_000
-              send      full       @old                    4.8 MiB  send in full (all)
-              send      from @old  @z_20240514_120000_000        ?  the snapshot is not taken yet
-              destroy   sender     @old                             no rule keeps it
-              keep      sender     @z_20240514_120000_000           rule 1, not_replicated
+              send      full       @old                               4.8 MiB  send in full (all)
+              send      from @old  @z_20240514_120000_000                   ?  the snapshot is not taken yet
+              destroy   sender     @old                                        no rule keeps it
+              keep      sender     @z_20240514_120000_000                      rule 1, not_replicated
 
             tank/home/quiet: nothing to do
-              send      nothing                                     the receiver has @old
+              send      nothing                                                the receiver has @old
 
             tank/torn: 1 in need of a person
-              conflict                                              odd?[2J?news
+              conflict                                                         odd?[2J?news
 
             total of 3 filesystems: 1 snapshot, 2 sends of about 4.8 MiB and 1 of unknown size, 1 snapshot destroyed, 1 in need of a person
 
             job away (push), planned at 2024-05-14T12:00:00Z
               takes no snapshots by itself
+              acts when asked: zrepl signal wakeup away
               receiver keeps: 1. not_replicated, 2. last_n 1
               receiver: pruning is unknown
               problem: cannot look at the receiver: it sleeps
@@ -409,6 +413,7 @@ mod tests {
         expect![[r#"
             job push (push), planned at 2024-05-14T12:00:00Z
               takes snapshots now called @z_20240514_120000_000; the rest is as if they had been taken
+              next round of snapshots: 2024-05-14T12:10:00Z, then an invocation
               sender keeps: 1. not_replicated, 2. last_n 1
               warning: it rains
               tank/home        1 snapshot, 2 sends of about 4.8 MiB and 1 of unknown size, 1 snapshot destroyed
@@ -419,6 +424,7 @@ mod tests {
 
             job away (push), planned at 2024-05-14T12:00:00Z
               takes no snapshots by itself
+              acts when asked: zrepl signal wakeup away
               receiver keeps: 1. not_replicated, 2. last_n 1
               receiver: pruning is unknown
               problem: cannot look at the receiver: it sleeps
