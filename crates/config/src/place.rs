@@ -25,16 +25,6 @@ impl Place {
         Diagnostic::warning(message).at(&self.source, self.span).field_path(self.path.as_str())
     }
 
-    /// An error about a value that nobody else should read: without an excerpt.
-    pub(crate) fn discreet_error(&self, message: &str) -> Diagnostic {
-        Diagnostic::error(format!("{}, {}: {message}", self.line(), self.path))
-    }
-
-    /// The same as a warning.
-    pub(crate) fn discreet_warning(&self, message: &str) -> Diagnostic {
-        Diagnostic::warning(format!("{}, {}: {message}", self.line(), self.path))
-    }
-
     /// The name of the file.
     pub(crate) fn file(&self) -> &str {
         &self.source.name

@@ -12,8 +12,9 @@ use model::{FilesystemFilter, VersionName};
 
 use crate::decode::{Field, Section};
 use crate::dsn::{self, Parsed};
+use crate::files::Role;
 use crate::suggest::{did_you_mean, shown};
-use crate::types::{Hook, HookKind, MysqlDsn, PostgresDsn, PostgresSsl, Snapshotting};
+use crate::types::{Hook, HookKind, MysqlDsn, PostgresDsn, Snapshotting};
 use crate::values::{boolean, brief, filesystems, interval, positive_timeout, text};
 
 const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -181,12 +182,15 @@ fn some_filesystems(section: &mut Section<'_>) -> Option<FilesystemFilter> {
 
 fn postgres(field: &Field<'_>) -> Option<PostgresDsn> {
     let dsn = parsed(field, dsn::parse_postgres, "write `host=db user=me …` or `postgres://me@db/…`")?;
-    if dsn.ssl != PostgresSsl::Disable {
-        let hint = "add `sslmode=disable`; without it, `sslmode` is `require`";
-        let message = "the hook will fail: this version reaches PostgreSQL without TLS only";
-        field.report(field.place().discreet_warning(message).with_hint(hint));
-    }
     keep_secret(field, &dsn.password);
+    let pair = field.file.named_files.pair();
+    let files =
+        [(&dsn.root_cert, Role::Authorities), (&dsn.client_cert, Role::Certificate), (&dsn.client_key, Role::Key)];
+    for (path, role) in files {
+        if let Some(path) = path {
+            field.file.named_files.add(path, role, pair, field.place());
+        }
+    }
     Some(dsn)
 }
 
@@ -200,16 +204,11 @@ fn parsed<T>(field: &Field<'_>, parse: fn(&str) -> Parsed<T>, hint: &str) -> Opt
     match parse(&field.scalar("a data source name")?.text) {
         Ok((dsn, ignored)) => {
             for parameter in ignored {
-                let message = format!("`{}` in the data source name has no effect", shown(&parameter));
-                field.report(field.place().discreet_warning(&message).with_hint("remove it"));
+                field.warn(format!("`{}` in the data source name has no effect", shown(&parameter)), "remove it");
             }
             Some(dsn)
         }
-        Err(error) => {
-            let error = field.place().discreet_error(&format!("bad data source name: {error}"));
-            field.report(error.with_hint(hint));
-            None
-        }
+        Err(error) => field.fail(format!("bad data source name: {error}"), Some(hint.to_owned())),
     }
 }
 

@@ -174,10 +174,11 @@ pub(crate) fn listen(section: &mut Section<'_>) -> Option<Listen> {
 
 /// `ca`, `cert` and `key`.
 pub(crate) fn tls_files(section: &mut Section<'_>) -> Option<TlsFiles> {
+    let pair = section.field.file.named_files.pair();
     let mut file = |key, role| {
         section.required(key, |field| {
             let path = PathBuf::from(text(field)?);
-            field.file.named_files.add(&path, role, field.place());
+            field.file.named_files.add(&path, role, pair, field.place());
             Some(path)
         })
     };

@@ -447,8 +447,16 @@ pub struct PostgresDsn {
     pub password: String,
     /// The database; empty for the role's name.
     pub database: String,
-    /// `sslmode`
+    /// `sslmode`; `disable` for a Unix socket.
     pub ssl: PostgresSsl,
+    /// `sslrootcert`: the certificates of the authorities, in PEM form; none for those that the system
+    /// trusts. If it is given, `require` means `verify-ca`.
+    pub root_cert: Option<PathBuf>,
+    /// `sslcert`: the certificate to show, in PEM form; none for `~/.postgresql/postgresql.crt`, if there
+    /// is one.
+    pub client_cert: Option<PathBuf>,
+    /// `sslkey`: the key of that certificate, in PEM form; none for `~/.postgresql/postgresql.key`.
+    pub client_key: Option<PathBuf>,
 }
 
 /// `sslmode` of a PostgreSQL connection.
@@ -456,11 +464,13 @@ pub struct PostgresDsn {
 pub enum PostgresSsl {
     /// `disable`
     Disable,
-    /// `require`: encrypted, whoever answers.
+    /// `require`: encrypted, whoever answers, unless authorities are named.
     #[default]
     Require,
-    /// `verify-ca` and `verify-full`: encrypted, with a certificate of a known authority.
-    Verify,
+    /// `verify-ca`: encrypted, with a certificate of a known authority.
+    VerifyCa,
+    /// `verify-full`: that certificate has the name of the host, too.
+    VerifyFull,
 }
 
 /// A MySQL or MariaDB server, `[user[:password]@][protocol[(address)]]/database[?parameters]`.
@@ -474,6 +484,22 @@ pub struct MysqlDsn {
     pub address: MysqlAddress,
     /// The database; may be empty.
     pub database: String,
+    /// `tls`; off for a Unix socket.
+    pub tls: MysqlTls,
+}
+
+/// `tls` of a connection to MySQL or MariaDB.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MysqlTls {
+    /// `false`
+    #[default]
+    Off,
+    /// `preferred`: encrypted if the server can do that, whoever answers.
+    Preferred,
+    /// `skip-verify`: encrypted, whoever answers.
+    SkipVerify,
+    /// `true`: encrypted, with a certificate for the host's name of an authority that the system trusts.
+    Verify,
 }
 
 /// Where a MySQL server is.
@@ -488,15 +514,21 @@ pub enum MysqlAddress {
 // Passwords are for servers, not for logs.
 impl fmt::Debug for PostgresDsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, user, password: _, database, ssl } = self;
-        write!(f, "PostgresDsn({user}@{host}:{port}/{database}, {ssl:?})")
+        let Self { host, port, user, password: _, database, ssl, root_cert, client_cert, client_key } = self;
+        write!(f, "PostgresDsn({user}@{host}:{port}/{database}, {ssl:?}")?;
+        for (name, path) in [("sslrootcert", root_cert), ("sslcert", client_cert), ("sslkey", client_key)] {
+            if let Some(path) = path {
+                write!(f, ", {name} {}", path.display())?;
+            }
+        }
+        f.write_str(")")
     }
 }
 
 impl fmt::Debug for MysqlDsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { user, password: _, address, database } = self;
-        write!(f, "MysqlDsn({user}@{address:?}/{database})")
+        let Self { user, password: _, address, database, tls } = self;
+        write!(f, "MysqlDsn({user}@{address:?}/{database}, TLS {tls:?})")
     }
 }
 

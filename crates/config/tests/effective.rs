@@ -141,6 +141,7 @@ proptest! {
         "[-_.:0-9a-fxoeE+]{0,6}",
         "[ \\t\\r\\n'\"\\\\#:,&*!|>%@`{}\\[\\]?<=~-]{0,8}",
         Just("null".to_owned()),
+        Just("~".to_owned()),
         Just("---".to_owned()),
     ]) {
         let config = with_text(&text);

@@ -264,8 +264,15 @@ fn configcheck_looks_at_certificates_and_keys_unless_told_not_to() {
     assert_eq!(missing.err.matches("error: ").count(), 3, "all at once: {missing:?}");
     assert!(place.run(&["configcheck", "--skip-cert-check", "--strict"]).is_silent());
 
-    for (name, label) in [("ca.crt", "CERTIFICATE"), ("in.crt", "CERTIFICATE"), ("in.key", "PRIVATE KEY")] {
-        fs::write(place.path(name), format!("-----BEGIN {label}-----\nAA==\n-----END {label}-----\n")).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = |last_year| {
+        let mut wanted = rcgen::CertificateParams::new(["in".to_owned()]).unwrap();
+        wanted.not_after = rcgen::date_time_ymd(last_year, 1, 1);
+        wanted.self_signed(&key).unwrap().pem()
+    };
+    for (name, text) in [("ca.crt", certificate(2999)), ("in.crt", certificate(2999)), ("in.key", key.serialize_pem())]
+    {
+        fs::write(place.path(name), text).unwrap();
         fs::set_permissions(place.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
     assert!(place.run(&["configcheck", "--strict"]).is_silent());
@@ -273,6 +280,26 @@ fn configcheck_looks_at_certificates_and_keys_unless_told_not_to() {
     let open = place.run(&["configcheck"]);
     assert!(open.code == Some(0) && open.err.starts_with("warning: everybody can read the private key"), "{open:?}");
     place.run(&["configcheck", "--strict"]).failed_with("1 warning, which a strict check does not let pass\n");
+
+    fs::set_permissions(place.path("in.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(place.path("in.crt"), certificate(2001)).unwrap();
+    let expired = place.run(&["configcheck"]);
+    assert!(expired.code == Some(0) && expired.err.contains("in in.crt has expired on 2001-01-01"), "{expired:?}");
+    place.run(&["configcheck", "--strict"]).failed_with("1 warning, which a strict check does not let pass\n");
+}
+
+#[test]
+fn a_daemon_says_what_is_wrong_with_certificates_and_starts() {
+    let place = Place::new("exit 1");
+    place.configure(
+        "  - {name: snap, type: snap, filesystems: {p: true}, pruning: {keep: [{type: regex, regex: '.*'}]}, \
+         snapshotting: {type: periodic, prefix: p, interval: 1h, hooks: [{type: postgres-checkpoint, \
+         dsn: 'host=db sslrootcert=root.crt', filesystems: {p: true}}]}}",
+    );
+    let daemon = place.daemon();
+    daemon.signal(Signal::TERM);
+    let end = daemon.end();
+    assert!(end.code == Some(0) && end.err.starts_with("error: cannot read root.crt: no such file"), "{end:?}");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! undone whatever happens: after another hook's fatal failure, after a failed snapshot, and after the
 //! run was dropped by a reset or a stop. Knows nothing of ZFS: the snapshot is a future.
 
+#[cfg(feature = "hooks-db")]
+mod authorities;
 mod command;
 #[cfg(feature = "hooks-db")]
 mod mysql;
