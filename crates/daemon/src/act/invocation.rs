@@ -15,6 +15,7 @@ use wire::{CallError, Connector, Endpoint};
 use super::attempt::{Attempts, Listed};
 use super::pruning::{Prune, local_views, receiver_views, sender_views};
 use super::tally::Tally;
+use super::watch::Patience;
 
 use crate::events::Events;
 
@@ -41,6 +42,8 @@ pub struct Invocation {
     /// How long to wait for a receiver that cannot be reached; [`crate::limits::RECONNECT_WINDOW`]
     /// unless somebody says otherwise.
     pub reconnect_window: Duration,
+    /// How long to wait for a side that can be reached but says nothing.
+    pub patience: Patience,
     /// Ends the invocation early. What was received of a step stays and is resumed later.
     pub cancel: CancellationToken,
 }

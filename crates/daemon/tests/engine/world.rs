@@ -174,6 +174,7 @@ impl World {
             keep_receiver: settings.keep_receiver.clone(),
             attempts: NonZeroU32::new(settings.attempts).unwrap(),
             reconnect_window: limits::RECONNECT_WINDOW,
+            patience: daemon::act::Patience::default(),
             cancel: CancellationToken::new(),
         }
     }
@@ -200,6 +201,7 @@ impl World {
     pub(crate) fn failures(&self) -> Vec<String> {
         let failure = |what| match what {
             What::Error { message, .. } => Some(message),
+            What::Replication(Replication::ReconnectFailed { error }) => Some(error),
             What::Replication(Replication::PlanFailed { error }) => Some(format!("plan: {error}")),
             What::Replication(Replication::StepFailed { filesystem, error, .. }) => {
                 Some(format!("{filesystem}: {error}"))
