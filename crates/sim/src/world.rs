@@ -16,7 +16,7 @@ use model::plan::replication::{InitialReplication, ReplicationPolicy};
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
 use model::{ClientIdentity, DatasetName, FilesystemFilter, JobName};
 use tokio_util::sync::CancellationToken;
-use wire::{Connector, Endpoint};
+use wire::{Connector, Endpoint, SameProcess};
 use zfs::PlaceholderEncryption;
 
 use crate::check::{Expected, Names, Standing, Watch, standing};
@@ -197,7 +197,7 @@ impl World {
         let invocation = Invocation {
             number: self.invocations,
             events: self.events[0].clone(),
-            sender: Arc::clone(&sender) as Arc<dyn Endpoint>,
+            sender: Arc::new(SameProcess(Arc::clone(&sender) as Arc<dyn Endpoint>)),
             receiver: Arc::clone(&self.link) as Arc<dyn Connector>,
             policy: ReplicationPolicy { initial: self.setup.initial, protection: self.setup.protection },
             step_concurrency: self.setup.steps,

@@ -20,8 +20,9 @@ use tokio::time::{Instant, sleep};
 use wire::CallError;
 
 use super::back_off::back_off;
-use super::connection::{Sides, reconnect};
+use super::connection::reconnect;
 use super::invocation::Invocation;
+use super::sides::Sides;
 use super::step::{ConfirmRun, StepRun};
 use super::tally::Tally;
 use super::work::{State, Task, Work};

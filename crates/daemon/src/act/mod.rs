@@ -6,6 +6,7 @@ mod connection;
 mod execute;
 mod invocation;
 mod pruning;
+mod sides;
 pub mod snapshotting;
 mod step;
 mod tally;

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use model::DatasetName;
 use model::view::View;
 use tokio::time::timeout;
-use wire::{ByteStream, CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
+use wire::{
+    ByteStream, CallError, Connector, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest,
+};
 
 use crate::limits::{CALL, DESTROYS_PER_CALL, NO_PROGRESS};
 
@@ -35,9 +37,35 @@ pub(super) struct Watched {
     endpoint: Arc<dyn Endpoint>,
 }
 
+/// The way to such a side.
+struct WatchedConnector {
+    side: &'static str,
+    patience: Patience,
+    connector: Arc<dyn Connector>,
+}
+
+#[async_trait]
+impl Connector for WatchedConnector {
+    async fn connect(&self) -> Result<Arc<dyn Endpoint>, CallError> {
+        let Self { side, patience, connector } = self;
+        match timeout(patience.call, connector.connect()).await {
+            Ok(endpoint) => Ok(Watched::endpoint(side, *patience, endpoint?)),
+            Err(_elapsed) => Err(CallError::Connection(format!("no answer within {:?}", patience.call))),
+        }
+    }
+}
+
 impl Watched {
-    pub(super) fn new(side: &'static str, patience: Patience, endpoint: Arc<dyn Endpoint>) -> Arc<dyn Endpoint> {
+    pub(super) fn endpoint(side: &'static str, patience: Patience, endpoint: Arc<dyn Endpoint>) -> Arc<dyn Endpoint> {
         Arc::new(Self { side, limit: patience.call, endpoint })
+    }
+
+    pub(super) fn connector(
+        side: &'static str,
+        patience: Patience,
+        connector: Arc<dyn Connector>,
+    ) -> Arc<dyn Connector> {
+        Arc::new(WatchedConnector { side, patience, connector })
     }
 
     async fn within<T>(&self, what: &str, call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use config::types::{Connect, LocalConnect, PushJob, SendOptions};
 use model::JobName;
 use model::event::{ProtectionOutcome, What};
-use wire::{Connector, Endpoint};
+use wire::{Connector, Endpoint, SameProcess};
 
 use super::Context;
 use crate::act::{Invocation, replicate_and_prune};
@@ -26,7 +26,7 @@ pub(super) fn start(job: PushJob, shared: &Shared) -> Slot {
         replicate_and_prune(Invocation {
             number,
             events: invocations.events.clone(),
-            sender: Arc::clone(&sender),
+            sender: Arc::new(SameProcess(Arc::clone(&sender))),
             receiver: Arc::clone(&receiver),
             policy: job.replication,
             step_concurrency: job.concurrency.steps,

@@ -212,10 +212,16 @@ async fn a_silent_stream_is_given_up_and_resumed() {
 }
 
 /// A connector whose peer is away for the first calls.
-struct Away {
+pub(crate) struct Away {
     direct: Direct,
     calls: AtomicU32,
     away: u32,
+}
+
+impl Away {
+    pub(crate) fn new(direct: Direct, away: u32) -> Self {
+        Self { direct, calls: AtomicU32::new(0), away }
+    }
 }
 
 #[async_trait]
@@ -233,19 +239,22 @@ async fn an_unreachable_receiver_is_waited_for_within_a_window() {
     let run = |away| async move {
         let world = three_snapshots(2).await;
         let direct = Direct(world.daemons.sink.clone());
-        let receiver = Arc::new(Away { direct, calls: AtomicU32::new(0), away });
+        let receiver = Arc::new(Away::new(direct, away));
         let started = tokio::time::Instant::now();
         let summary = replicate_and_prune(Invocation { receiver, ..world.invocation() }).await;
         (summary, started.elapsed(), world.failures())
     };
     let (summary, _, failures) = run(5).await;
     assert_eq!((summary.errors, summary.steps), (0, 3), "{failures:?}");
-    assert_eq!(failures, ["plan: cannot reach the receiver: connection refused"]);
+    assert_eq!(failures, ["plan: receiver is not reachable: connection refused"]);
     let (summary, waited, failures) = run(u32::MAX).await;
     assert_eq!((summary.errors, summary.steps), (1, 0));
     assert!(waited >= daemon::limits::RECONNECT_WINDOW && waited < daemon::limits::RECONNECT_WINDOW * 2);
     assert_eq!(failures.len(), 2, "{failures:?}");
-    assert!(failures[1].contains("could not be reached"), "{failures:?}");
+    assert!(
+        failures[1].ends_with("of trying to connect: receiver is not reachable: connection refused"),
+        "{failures:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

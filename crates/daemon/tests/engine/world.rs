@@ -19,7 +19,7 @@ use model::plan::replication::{InitialReplication, ReplicationPolicy};
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
 use model::{ClientIdentity, DatasetName, FilesystemFilter, JobName, UnixTime, VersionName};
 use tokio_util::sync::CancellationToken;
-use wire::{CallError, Connector, Endpoint, Service};
+use wire::{CallError, Connector, Endpoint, SameProcess, Service};
 use zfs::fake::{FakeHost, FakeZfs};
 use zfs::{PlaceholderEncryption, Snapshot, Zfs};
 
@@ -163,7 +163,7 @@ impl World {
         Invocation {
             number: 1,
             events: self.daemons.events.clone(),
-            sender: self.daemons.sender.clone(),
+            sender: Arc::new(SameProcess(self.daemons.sender.clone())),
             receiver: Arc::new(Direct(self.daemons.sink.clone())),
             policy: ReplicationPolicy {
                 initial: settings.initial,
@@ -192,9 +192,30 @@ impl World {
         summary
     }
 
+    /// The same for who looks at the events afterwards; something may go wrong on the way.
+    pub(crate) async fn run_well_keeping_events(&self) -> InvocationSummary {
+        let summary = self.run().await;
+        assert_eq!((summary.errors, summary.replicated), (0, true), "{:#?}", self.failures());
+        summary
+    }
+
     /// The events since the last call.
     pub(crate) fn events(&self) -> Vec<What> {
         std::mem::take(&mut *self.recorder.0.lock().unwrap()).into_iter().map(|event| event.what).collect()
+    }
+
+    /// What happened to replication since events were taken last.
+    pub(crate) fn replication_events(&self) -> Vec<Replication> {
+        let only = |what| match what {
+            What::Replication(what) => Some(what),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(only).collect()
+    }
+
+    /// Whether no child of either daemon is left.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.daemons.source_zfs.running().is_empty() && self.daemons.target_zfs.running().is_empty()
     }
 
     /// What failed since events were taken last, as a person reads it.

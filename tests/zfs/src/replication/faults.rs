@@ -9,9 +9,7 @@ use async_trait::async_trait;
 use model::view::View;
 use model::{DatasetName, RetryClass};
 use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
-use wire::{
-    ByteStream, CallError, Connector, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest,
-};
+use wire::{ByteStream, CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
 
 /// The text of errors that come from here.
 pub(crate) const INJECTED: &str = "injected error";
@@ -72,16 +70,6 @@ pub(crate) struct Faulty {
     pub(crate) inner: Arc<dyn Endpoint>,
     pub(crate) side: Side,
     pub(crate) fault: Arc<Fault>,
-}
-
-/// A way to an endpoint in the same process.
-pub(crate) struct Direct(pub(crate) Arc<dyn Endpoint>);
-
-#[async_trait]
-impl Connector for Direct {
-    async fn connect(&self) -> Result<Arc<dyn Endpoint>, CallError> {
-        Ok(Arc::clone(&self.0))
-    }
 }
 
 #[async_trait]

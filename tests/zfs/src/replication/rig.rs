@@ -23,10 +23,10 @@ use model::protection::{
 };
 use model::{ClientIdentity, DatasetName, FilesystemFilter, Guid, JobName, VersionKind, VersionRef};
 use tokio_util::sync::CancellationToken;
-use wire::{CallError, Endpoint, Service};
+use wire::{CallError, Endpoint, SameProcess, Service};
 use zfs::{PlaceholderEncryption, Snapshot};
 
-use super::faults::{Direct, Fault, Faulty, Side};
+use super::faults::{Fault, Faulty, Side};
 use crate::backend::{FakeWorld, RealWorld, World};
 use crate::case::Case;
 use crate::conformance::{Ground, block_on};
@@ -403,8 +403,8 @@ impl<'a> Rig<'a> {
         let invocation = Invocation {
             number: 1,
             events: self.events.clone(),
-            sender: faulty(Arc::clone(&self.sender) as Arc<dyn Endpoint>, Side::Sender),
-            receiver: Arc::new(Direct(faulty(Arc::clone(&self.receiver), Side::Receiver))),
+            sender: Arc::new(SameProcess(faulty(Arc::clone(&self.sender) as Arc<dyn Endpoint>, Side::Sender))),
+            receiver: Arc::new(SameProcess(faulty(Arc::clone(&self.receiver), Side::Receiver))),
             policy: ReplicationPolicy { initial: job.initial, protection: job.protection },
             step_concurrency: NonZeroUsize::new(job.concurrency).unwrap_or(NonZeroUsize::MIN),
             keep_sender: job.keep_sender.clone(),
