@@ -39,6 +39,11 @@ pub const DESTROYS_PER_CALL: usize = 500;
 /// and those that wait together share them.
 pub const CONFIRMATIONS: usize = 8;
 
+/// Commands that hold, or release, snapshots of one pool at a time; what else is asked for meanwhile shares
+/// the next one. A command with many snapshots waits for a transaction group for each, while commands
+/// side by side share them: so there are several, and only many filesystems at once share a process.
+pub const HOLD_COMMANDS: usize = 4;
+
 /// Filesystems whose snapshots are destroyed at a time, for the same reason.
 pub const DESTROYS: usize = 8;
 

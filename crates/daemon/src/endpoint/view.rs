@@ -10,6 +10,7 @@ use model::{DatasetName, JobName, RetryClass};
 use wire::CallError;
 use zfs::{Dataset, ErrorKind, Hold, Listing, Scope, Snapshot, Zfs};
 
+use super::batch::Batches;
 use super::locks::{Guard, Locks};
 use super::table::{Facts, Known, Table};
 use super::transient;
@@ -23,6 +24,7 @@ pub(super) struct Side {
     pub(super) events: Events,
     pub(super) job: JobName,
     pub(super) table: Table,
+    pub(super) batches: Batches,
     locks: Locks<DatasetName>,
     /// What the last listing had to warn of, so that it is told once and not at every listing.
     warned: Mutex<Vec<String>>,
@@ -50,6 +52,7 @@ impl Side {
             events: events.of_job(&job),
             job,
             table: Table::default(),
+            batches: Batches::default(),
             locks: Locks::default(),
             warned: Mutex::default(),
         }

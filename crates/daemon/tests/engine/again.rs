@@ -1,5 +1,7 @@
 //! A filesystem that failed is tried again by itself.
 
+use std::collections::HashSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use model::event::Replication;
@@ -59,10 +61,10 @@ async fn with_all_its_steps_in_the_plan_and_the_completed_ones_done() {
 #[tokio::test(start_paused = true)]
 async fn as_often_as_it_makes_progress() {
     let world = two_filesystems(Settings { attempts: 2, ..Settings::default() }).await;
-    // Every second send fails: more failures than tries, but never two without a step in between.
-    let sends = std::sync::atomic::AtomicU32::new(0);
+    // Each snapshot's first send fails: more failures than tries, but never two without a step in between.
+    let sent = Mutex::new(HashSet::new());
     world.daemons.source_zfs.faults().hook(move |point| match (point.verb, point.moment) {
-        (Verb::Send, Moment::Before) if sends.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 == 0 => {
+        (Verb::Send, Moment::Before) if sent.lock().unwrap().insert(point.object.clone()) => {
             Action::Fail(ErrorKind::Busy)
         }
         _ => Action::Proceed,
@@ -90,11 +92,7 @@ async fn several_that_failed_together_share_the_listings() {
 async fn unless_it_is_gone_by_then() {
     let world = two_filesystems(Settings::default()).await;
     let source = world.source.clone();
-    let failed = std::sync::atomic::AtomicBool::new(false);
-    world.daemons.source_zfs.faults().hook(move |point| {
-        let first = point.verb == Verb::Send && !failed.swap(true, std::sync::atomic::Ordering::Relaxed);
-        if first { Action::Fail(ErrorKind::Busy) } else { Action::Proceed }
-    });
+    world.daemons.source_zfs.faults().at_verb(Verb::Hold, 0, Moment::Before, Action::Fail(ErrorKind::Busy));
     let gone = async {
         tokio::time::sleep(Duration::from_millis(10)).await;
         let zfs = source.zfs();

@@ -205,7 +205,7 @@ async fn breaks_at(at: u32, breaks: Breaks, sender_is_far: bool) -> bool {
         assert_eq!(world.target_versions(name).await, ["@1", "@2 zrepl_last_received_J_sink"], "{context}");
         assert_eq!(
             world.source_versions(name).await,
-            ["@1", "@2", "#zrepl_CURSOR_G_GUID_J_push"],
+            ["@1", "#zrepl_CURSOR_G_GUID_J_push", "@2"],
             "nothing is left behind: {context}"
         );
     }
