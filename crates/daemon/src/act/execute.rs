@@ -217,12 +217,13 @@ impl<'a> Execution<'a> {
     /// Lets work start when it is its turn.
     fn queue(&mut self, index: usize) {
         let Some(work) = self.work.get_mut(index) else { return };
-        if let Link::Closed(why) = &self.link {
+        let task = work.task();
+        if let (Link::Closed(why), Task::Step { .. } | Task::Confirm { .. }) = (&self.link, &task) {
             let why = why.clone();
             return self.give_up(index, why);
         }
         work.state = State::Ready;
-        match work.task() {
+        match task {
             Task::Step { .. } => {
                 self.ready.push(Reverse((work.date(), index)));
                 self.tell_blocked(index, BlockedOn::Queue);
@@ -240,8 +241,8 @@ impl<'a> Execution<'a> {
         let Some(work) = self.work.get_mut(index) else { return };
         work.next += 1;
         work.tries = 0;
-        self.queue(index);
         self.let_children_start(index);
+        self.queue(index);
     }
 
     fn confirmation_ended(&mut self, index: usize, result: Result<(), CallError>) {
@@ -345,6 +346,9 @@ impl<'a> Execution<'a> {
 
     fn listed(&mut self, indices: Vec<usize>, views: Result<(View, View), CallError>) {
         self.planning = false;
+        // Some may have been given up meanwhile.
+        let is_awaited = |index: &usize| self.work.get(*index).is_some_and(|work| work.state == State::Retrying);
+        let indices: Vec<usize> = indices.into_iter().filter(is_awaited).collect();
         let (sender, receiver) = match views {
             Ok(views) => views,
             Err(error) => return indices.into_iter().for_each(|index| self.failed(index, 0, &error)),
@@ -372,7 +376,6 @@ impl<'a> Execution<'a> {
             return self.end_failed(index, Some(filesystem));
         }
         self.tally.tried_again(&filesystem);
-        self.queue(index);
         let is_present = match &plan.action {
             FilesystemAction::Steps { steps, .. } => done > 0 || steps.first().is_some_and(|step| step.from.is_some()),
             _ => true,
@@ -380,6 +383,7 @@ impl<'a> Execution<'a> {
         if is_present {
             self.let_children_start(index);
         }
+        self.queue(index);
     }
 
     /// One wait for all that lost the connection.
