@@ -5,8 +5,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Attempts per invocation. zrepl's default: a passing disturbance is survived, a lasting one waits
-/// for the next wake-up. `ZREPL_REPLICATION_MAX_ATTEMPTS` changes it.
+/// How often everything is listed, and how often a filesystem is tried without completing a step,
+/// before an invocation leaves it to the next one. zrepl's default: a passing disturbance is survived,
+/// a lasting one waits for the next wake-up. `ZREPL_REPLICATION_MAX_ATTEMPTS` changes it.
 pub const ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
 
 /// How long an invocation waits for an unreachable peer to come back. zrepl's default: longer than a
@@ -20,9 +21,29 @@ pub const BACK_OFF_FIRST: Duration = Duration::from_secs(2);
 /// Longest such wait, so that a peer that is back is noticed soon.
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 
+/// How long a call to one side may take: to list, to start a stream, to move a cursor, to confirm.
+/// Whoever serves it has limits of its own, half an hour at most for each child process, and says more
+/// precisely what hangs; this one is for a side that says nothing, and so longer than any two of those.
+/// `ZREPL_REPLICATION_CALL_TIMEOUT` changes it.
+pub const CALL: Duration = Duration::from_secs(75 * 60);
+
+/// How long no byte of a step may move before the job gives it up, its last bytes being committed
+/// included. Longer than [`STALL`], which names the end that stands still, and than the commit may take.
+/// `ZREPL_REPLICATION_STALL_TIMEOUT` changes it.
+pub const NO_PROGRESS: Duration = Duration::from_secs(75 * 60);
+
+/// Filesystems whose snapshots one call destroys at most. Each may wait for transaction groups to sync,
+/// and a call as a whole must end within [`CALL`].
+pub const DESTROYS_PER_CALL: usize = 500;
+
 /// Filesystems whose protections are put right at a time. Each waits for transaction groups to sync,
 /// and those that wait together share them.
 pub const CONFIRMATIONS: usize = 8;
+
+/// Commands that hold, or release, snapshots of one pool at a time; what else is asked for meanwhile shares
+/// the next one. A command with many snapshots waits for a transaction group for each, while commands
+/// side by side share them: so there are several, and only many filesystems at once share a process.
+pub const HOLD_COMMANDS: usize = 4;
 
 /// Filesystems whose snapshots are destroyed at a time, for the same reason.
 pub const DESTROYS: usize = 8;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::name::{DatasetName, JobName, VersionName};
 use crate::plan::prune::{PrunePlan, PruneSide};
-use crate::plan::replication::{Conflict, Discard, ReplicationPlan};
+use crate::plan::replication::{Conflict, Discard, FilesystemPlan, ReplicationPlan};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -133,6 +133,9 @@ pub struct InvocationSummary {
     pub destroyed: usize,
     /// Failed filesystems, both phases.
     pub errors: usize,
+    /// Whether an attempt brought every filesystem of the job up to date. False if there was none, or
+    /// if it was ended early.
+    pub replicated: bool,
     /// How long it took.
     pub took: Duration,
     /// Ended by a reset or by the daemon's stop.
@@ -309,6 +312,27 @@ pub enum Replication {
         /// The plan itself.
         plan: Arc<ReplicationPlan>,
     },
+    /// A filesystem that failed was listed and planned again by itself.
+    Replanned {
+        /// Its new plan. Steps that were completed before are still the first ones of it.
+        plan: Arc<FilesystemPlan>,
+        /// How many those are.
+        done: usize,
+    },
+    /// A side cannot be reached; nothing new is started until it can be again.
+    Reconnecting {
+        /// What broke.
+        error: String,
+        /// When it is given up.
+        until: Timestamp,
+    },
+    /// Both sides can be reached again.
+    Reconnected,
+    /// A side could not be reached in time, or does not let the job in any longer.
+    ReconnectFailed {
+        /// Why.
+        error: String,
+    },
     /// Partial state on the receiver will be discarded.
     Discarding {
         /// Where.
@@ -374,7 +398,7 @@ pub enum Replication {
         bytes: u64,
         /// Why.
         error: String,
-        /// Whether the next attempt tries it again.
+        /// Whether it is tried again in this invocation.
         will_retry: bool,
     },
     /// The attempt is over.
@@ -386,6 +410,8 @@ pub enum Replication {
 pub enum BlockedOn {
     /// `nothing`
     Nothing,
+    /// `plan-queue`
+    Planning,
     /// `parent-initial-repl`
     Parent,
     /// `repl-queue`

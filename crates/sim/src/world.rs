@@ -205,6 +205,7 @@ impl World {
             keep_receiver: self.setup.keep_receiver.clone(),
             attempts: limits::ATTEMPTS,
             reconnect_window: limits::RECONNECT_WINDOW,
+            patience: daemon::act::Patience::default(),
             cancel: CancellationToken::new(),
         };
         let work = process.run(async {

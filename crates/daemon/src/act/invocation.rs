@@ -16,6 +16,7 @@ use super::attempt::Attempts;
 use super::pruning::{Prune, local_views, receiver_views, sender_views};
 use super::sides::{Asked, Listed, Sides, SidesFailed};
 use super::tally::Tally;
+use super::watch::{Patience, Watched};
 use crate::events::Events;
 
 /// An invocation of a job that replicates.
@@ -41,6 +42,8 @@ pub struct Invocation {
     /// How long to wait for a side that cannot be reached; [`crate::limits::RECONNECT_WINDOW`]
     /// unless somebody says otherwise.
     pub reconnect_window: Duration,
+    /// How long to wait for a side that can be reached but says nothing.
+    pub patience: Patience,
     /// Ends the invocation early. What was received of a step stays and is resumed later.
     pub cancel: CancellationToken,
 }
@@ -63,6 +66,10 @@ pub struct LocalInvocation {
 /// when the invocation starts and what it did. Returns only when nothing of it runs any longer.
 pub async fn replicate_and_prune(invocation: Invocation) -> InvocationSummary {
     let tally = Tally::default();
+    let Invocation { patience, .. } = invocation;
+    let sender = Watched::connector("sender", patience, Arc::clone(&invocation.sender));
+    let receiver = Watched::connector("receiver", patience, Arc::clone(&invocation.receiver));
+    let invocation = Invocation { sender, receiver, ..invocation };
     let work = async {
         let listed = Attempts::new(&invocation, &tally).run().await;
         prune_both(&invocation, &tally, listed).await;
@@ -75,6 +82,7 @@ pub async fn replicate_and_prune(invocation: Invocation) -> InvocationSummary {
 pub async fn prune_local(invocation: LocalInvocation) -> InvocationSummary {
     let tally = Tally::default();
     let LocalInvocation { number, events, endpoint, keep, cancel } = &invocation;
+    let endpoint = &Watched::endpoint("sender", Patience::default(), Arc::clone(endpoint));
     let work = async {
         let prune = Prune { side: PruneSide::Local, events, tally: &tally, rules: keep };
         if keep.is_empty() {

@@ -8,6 +8,7 @@ use model::view::View;
 use wire::{CallError, Connector, Endpoint};
 
 /// Both sides, within reach.
+#[derive(Clone)]
 pub(super) struct Sides {
     pub(super) sender: Arc<dyn Endpoint>,
     pub(super) receiver: Arc<dyn Endpoint>,

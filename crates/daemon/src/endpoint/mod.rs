@@ -3,6 +3,7 @@
 //! An endpoint acts on one pool's side. It believes nothing of what a caller says about it: access,
 //! policy and guids are checked here. It decides nothing about what should be replicated or pruned.
 
+mod batch;
 mod destroy;
 mod head;
 mod locks;

@@ -287,6 +287,17 @@ impl Endpoint for Receiver {
         Ok(View::new(views.collect()))
     }
 
+    async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
+        let root = self.client_root().map_err(CallError::permanent)?;
+        let targets = filesystems.iter().map(|filesystem| self.map(filesystem));
+        let seen = self.side.scan_some(&targets.collect::<Result<Vec<_>, _>>()?).await?;
+        let views = seen.into_iter().filter_map(|seen| {
+            let name = seen.dataset.name.strip_root(&root)?;
+            Some((name, seen.into_view(PartialState::Decoded)))
+        });
+        Ok(View::new(views.collect()))
+    }
+
     async fn send(&self, _: &SendRequest) -> Result<SendReply, CallError> {
         Err(CallError::permanent("receiver does not implement Send()"))
     }

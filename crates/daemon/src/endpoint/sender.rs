@@ -292,6 +292,14 @@ impl Endpoint for Sender {
         Ok(View { sends_encrypted: Some(self.send.encrypted), ..View::new(views.collect()) })
     }
 
+    async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
+        let mut names = filesystems.to_vec();
+        names.retain(|name| self.filesystems.selects(name));
+        let seen = self.side.scan_some(&names).await?;
+        let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
+        Ok(View { sends_encrypted: Some(self.send.encrypted), ..View::new(views.collect()) })
+    }
+
     async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {
         let filesystem = &request.filesystem;
         self.check_access(filesystem)?;

@@ -1,6 +1,6 @@
 //! One side of a pool as an endpoint sees it: ZFS, the table, and what both halves do alike.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::event::What;
@@ -10,11 +10,13 @@ use model::{DatasetName, JobName, RetryClass};
 use wire::CallError;
 use zfs::{Dataset, ErrorKind, Hold, Listing, Scope, Snapshot, Zfs};
 
+use super::batch::Batches;
 use super::locks::{Guard, Locks};
 use super::table::{Facts, Known, Table};
 use super::transient;
 use super::{needs_person, refused};
 use crate::events::Events;
+use crate::limits::SINGLE_LOOKS;
 
 /// What a sender and a receiver have in common. Names are those of this side's pools.
 pub(super) struct Side {
@@ -22,6 +24,7 @@ pub(super) struct Side {
     pub(super) events: Events,
     pub(super) job: JobName,
     pub(super) table: Table,
+    pub(super) batches: Batches,
     locks: Locks<DatasetName>,
     /// What the last listing had to warn of, so that it is told once and not at every listing.
     warned: Mutex<Vec<String>>,
@@ -49,6 +52,7 @@ impl Side {
             events: events.of_job(&job),
             job,
             table: Table::default(),
+            batches: Batches::default(),
             locks: Locks::default(),
             warned: Mutex::default(),
         }
@@ -69,6 +73,39 @@ impl Side {
         self.table.replace(&started, facts);
         let warnings = skipped.into_iter().map(|what| format!("left out of the listing: {what}")).collect();
         Ok(Scanned { seen, missing, warnings })
+    }
+
+    /// The same for these datasets without their descendants, in few processes. What is not there is
+    /// left out.
+    pub(super) async fn scan_some(&self, names: &[DatasetName]) -> Result<Vec<Seen>, CallError> {
+        let datasets = match names {
+            [] => return Ok(Vec::new()),
+            names if names.len() <= SINGLE_LOOKS => self.look_one_by_one(names).await?,
+            names => {
+                let wanted: HashSet<&DatasetName> = names.iter().collect();
+                let roots = names.iter().filter(|name| !name.ancestors().any(|above| wanted.contains(&above)));
+                let scope = Scope::Trees(roots.cloned().collect());
+                let mut datasets = self.zfs.list(&scope).await.map_err(|error| refused(&error))?.datasets;
+                datasets.retain(|dataset| wanted.contains(&dataset.name));
+                datasets
+            }
+        };
+        names.iter().for_each(|name| self.table.note(name, Known::Missing));
+        let seen = self.with_protections(datasets).await?;
+        seen.iter().for_each(|seen| self.table.note(&seen.dataset.name, Known::Exists(seen.facts())));
+        Ok(seen)
+    }
+
+    async fn look_one_by_one(&self, names: &[DatasetName]) -> Result<Vec<Dataset>, CallError> {
+        let mut datasets = Vec::new();
+        for name in names {
+            match self.zfs.dataset(name).await {
+                Ok(dataset) => datasets.push(dataset),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(refused(&error)),
+            }
+        }
+        Ok(datasets)
     }
 
     /// What is known of a dataset; looks at it if nothing is. None if it does not exist.

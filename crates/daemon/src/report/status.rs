@@ -158,7 +158,8 @@ pub(crate) struct Summary {
 
 impl From<&InvocationSummary> for Summary {
     fn from(summary: &InvocationSummary) -> Summary {
-        let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled } = *summary;
+        let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled, replicated: _ } =
+            *summary;
         Summary { filesystems, steps, bytes, destroyed, errors, seconds: took.as_secs_f64(), cancelled }
     }
 }

@@ -174,6 +174,7 @@ impl World {
             keep_receiver: settings.keep_receiver.clone(),
             attempts: NonZeroU32::new(settings.attempts).unwrap(),
             reconnect_window: limits::RECONNECT_WINDOW,
+            patience: daemon::act::Patience::default(),
             cancel: CancellationToken::new(),
         }
     }
@@ -191,15 +192,37 @@ impl World {
         summary
     }
 
+    /// The same for who looks at the events afterwards; something may go wrong on the way.
+    pub(crate) async fn run_well_keeping_events(&self) -> InvocationSummary {
+        let summary = self.run().await;
+        assert_eq!((summary.errors, summary.replicated), (0, true), "{:#?}", self.failures());
+        summary
+    }
+
     /// The events since the last call.
     pub(crate) fn events(&self) -> Vec<What> {
         std::mem::take(&mut *self.recorder.0.lock().unwrap()).into_iter().map(|event| event.what).collect()
+    }
+
+    /// What happened to replication since events were taken last.
+    pub(crate) fn replication_events(&self) -> Vec<Replication> {
+        let only = |what| match what {
+            What::Replication(what) => Some(what),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(only).collect()
+    }
+
+    /// Whether no child of either daemon is left.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.daemons.source_zfs.running().is_empty() && self.daemons.target_zfs.running().is_empty()
     }
 
     /// What failed since events were taken last, as a person reads it.
     pub(crate) fn failures(&self) -> Vec<String> {
         let failure = |what| match what {
             What::Error { message, .. } => Some(message),
+            What::Replication(Replication::ReconnectFailed { error }) => Some(error),
             What::Replication(Replication::PlanFailed { error }) => Some(format!("plan: {error}")),
             What::Replication(Replication::StepFailed { filesystem, error, .. }) => {
                 Some(format!("{filesystem}: {error}"))

@@ -411,6 +411,7 @@ impl<'a> Rig<'a> {
             keep_receiver: job.keep_receiver.clone(),
             attempts: NonZeroU32::new(job.attempts).unwrap_or(NonZeroU32::MIN),
             reconnect_window: Duration::from_secs(10),
+            patience: daemon::act::Patience::default(),
             cancel,
         };
         self.recorder.0.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -280,6 +280,33 @@ fn what_was_given_up_is_still_an_error_in_later_attempts() {
 }
 
 #[test]
+fn a_filesystem_that_is_planned_again_keeps_what_it_has_done() {
+    let mut story = Story::new();
+    let (filesystem, took) = (dataset("p/b"), Duration::from_secs(1));
+    story.start(1).push(Replication::AttemptStarted);
+    story.push(plan(vec![("p/b", steps(&[(Some("a"), "b"), (Some("b"), "c")]))]));
+    story.push(Replication::StepStarted { filesystem: filesystem.clone(), step: 0 });
+    story.push(Replication::StepFinished { filesystem: filesystem.clone(), step: 0, bytes: 9, took });
+    let error = "busy".to_owned();
+    let failed = Replication::StepFailed { filesystem: filesystem.clone(), step: 1, bytes: 5, error, will_retry: true };
+    story.push(failed).push(Replication::Blocked { filesystem: filesystem.clone(), on: BlockedOn::Planning });
+    let row = |story: &Story| {
+        let row = &story.json()["Jobs"]["push"]["push"]["Replication"]["Attempts"][0]["Filesystems"][0];
+        let bytes: Vec<u64> =
+            row["Steps"].as_array().unwrap().iter().filter_map(|one| one["Info"]["BytesReplicated"].as_u64()).collect();
+        format!("{} {} {} {bytes:?}", row["State"], row["BlockedOn"], row["CurrentStep"])
+    };
+    assert_eq!(row(&story), r#""step-error" "plan-queue" 1 [9, 5]"#);
+    let action = steps(&[(Some("a"), "b"), (Some("b"), "c"), (Some("c"), "d")]);
+    let again = FilesystemPlan { name: filesystem.clone(), after: None, action };
+    story.push(Replication::Replanned { plan: Arc::new(again), done: 1 });
+    assert_eq!(row(&story), r#""stepping" "repl-queue" 1 [9, 0, 0]"#);
+    story.push(Replication::StepStarted { filesystem: filesystem.clone(), step: 1 });
+    story.push(Replication::StepFinished { filesystem: filesystem.clone(), step: 1, bytes: 7, took });
+    assert_eq!(row(&story), r#""stepping" "nothing" 2 [9, 7, 0]"#);
+}
+
+#[test]
 fn a_reset_leaves_nothing_running_in_the_report() {
     let mut story = Story::new();
     story.start(1).push(Replication::AttemptStarted);
