@@ -20,6 +20,8 @@ pub(super) struct Attempts<'a> {
     tally: &'a Tally,
     /// What another attempt of this invocation would not change.
     given_up: HashSet<DatasetName>,
+    /// What the last attempt could not list on the sender.
+    unlisted: Vec<DatasetName>,
     /// The last listings, unless something was changed since.
     listed: Option<Listed>,
 }
@@ -63,7 +65,7 @@ impl Verdict {
 
 impl<'a> Attempts<'a> {
     pub(super) fn new(invocation: &'a Invocation, tally: &'a Tally) -> Self {
-        Self { invocation, tally, given_up: HashSet::new(), listed: None }
+        Self { invocation, tally, given_up: HashSet::new(), unlisted: Vec::new(), listed: None }
     }
 
     /// Tries until nothing is left to do or to try. Gives the listings that are still right.
@@ -100,6 +102,7 @@ impl<'a> Attempts<'a> {
             }
         };
         self.tally.planned(true);
+        self.count_unlisted(&listed.sender_view);
         self.tally.looked_at(listed.sender_view.filesystems.len());
         let plan = self.plan(&listed);
         self.tell(Replication::Planned { plan: Arc::clone(&plan) });
@@ -111,6 +114,19 @@ impl<'a> Attempts<'a> {
             self.listed = Some(listed);
         }
         Verdict::of_failures(&failures)
+    }
+
+    /// What could not be listed failed, whatever becomes of the rest.
+    fn count_unlisted(&mut self, view: &View) {
+        for root in self.unlisted.drain(..) {
+            self.tally.tried_again(&root);
+        }
+        for (root, why) in &view.unlisted {
+            self.tally.failed(root);
+            self.unlisted.push(root.clone());
+            let message = format!("cannot list filesystem {:?} and what is below it: {why}", root.as_str());
+            self.invocation.events.tell(What::Error { subsystem: "repl", message });
+        }
     }
 
     async fn list(&self) -> Result<Listed, (String, Verdict)> {

@@ -11,9 +11,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use config::types::{Job, Snapshotting};
-use model::event::{InvocationSummary, What};
+use model::event::{InvocationSummary, ProtectionOutcome, What};
 use model::{FilesystemFilter, JobName};
 use tokio::sync::mpsc;
+use wire::CallError;
 use zfs::Zfs;
 
 use crate::daemon::{Shared, failed_invocation};
@@ -32,6 +33,15 @@ pub(crate) fn start(job: Job, shared: &Shared) -> Slot {
         Job::Snap(job) => snap::start(job, shared),
         Job::Pull(_) | Job::Source(_) => Slot::passive(),
     }
+}
+
+/// Tells that a job's start left protections where a crash had left them. They are looked at again at the
+/// next start, and those of a filesystem when it is replicated.
+fn tell_not_cleaned(context: &Context, error: &CallError) {
+    context.events.tell(What::Protection {
+        object: format!("stale protections of job {}", context.name),
+        outcome: ProtectionOutcome::Failed(error.to_string()),
+    });
 }
 
 /// A job and what it needs of the daemon.

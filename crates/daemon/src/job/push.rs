@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use config::types::{Connect, LocalConnect, PushJob, SendOptions};
 use model::JobName;
-use model::event::{ProtectionOutcome, What};
 use wire::{Connector, Endpoint};
 
-use super::Context;
+use super::{Context, tell_not_cleaned};
 use crate::act::{Invocation, replicate_and_prune};
+use crate::bandwidth::Bandwidth;
 use crate::daemon::{Shared, World};
 use crate::dispatch::{Slot, Start};
 use crate::endpoint::{SendPolicy, Sender, SenderConfig};
@@ -42,7 +42,12 @@ pub(super) fn start(job: PushJob, shared: &Shared) -> Slot {
 
 /// What the job's sender is made of.
 pub(crate) fn sender_config(job: &PushJob) -> SenderConfig {
-    SenderConfig { job: job.name.clone(), filesystems: job.filesystems.clone(), send: send_policy(&job.send) }
+    SenderConfig {
+        job: job.name.clone(),
+        filesystems: job.filesystems.clone(),
+        send: send_policy(&job.send),
+        bandwidth: Bandwidth::limited(&job.send.bandwidth_limit),
+    }
 }
 
 fn send_policy(send: &SendOptions) -> SendPolicy {
@@ -69,9 +74,6 @@ pub(crate) fn receiver(job: &JobName, connect: &LocalConnect, world: &World) -> 
 /// Removes what a crash left behind. A failure only leaves it where it is.
 async fn clean_stale_protections(context: Context, sender: Arc<dyn Endpoint>) {
     if let Err(error) = sender.clean_stale_protections().await {
-        context.events.tell(What::Protection {
-            object: format!("stale protections of job {}", context.name),
-            outcome: ProtectionOutcome::Failed(error.to_string()),
-        });
+        tell_not_cleaned(&context, &error);
     }
 }

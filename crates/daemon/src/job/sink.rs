@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use config::types::{PlaceholderEncryption, Serve, SinkJob};
 use model::event::What;
+use wire::Service;
 
-use super::Context;
+use super::{Context, tell_not_cleaned};
+use crate::bandwidth::Bandwidth;
 use crate::daemon::Shared;
 use crate::dispatch::Slot;
 use crate::endpoint::{ReceiverConfig, Sink};
@@ -15,11 +17,15 @@ pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
     let service = Sink::new(Arc::clone(&context.zfs), context.events.clone(), receiver_config(&job));
     // Served before the first push job looks for it.
-    let listener = shared.world.network.listen(&serve.listener_name, service);
+    let listener = shared.world.network.listen(&serve.listener_name, Arc::clone(&service) as Arc<dyn Service>);
     context.clone().spawn("listener", async move {
         context.events.tell(What::JobStarted);
         match listener {
             Ok(listener) => {
+                let cleaned = context.shared.jobs.run_until_cancelled(service.clean_stale_protections()).await;
+                if let Some(Err(error)) = cleaned {
+                    tell_not_cleaned(&context, &error);
+                }
                 context.shared.jobs.cancelled().await;
                 drop(listener);
             }
@@ -46,5 +52,6 @@ pub(crate) fn receiver_config(job: &SinkJob) -> ReceiverConfig {
         },
         inherit: job.recv.inherit.clone(),
         set: job.recv.override_.clone(),
+        bandwidth: Bandwidth::limited(&job.recv.bandwidth_limit),
     }
 }

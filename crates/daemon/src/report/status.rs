@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use config::Config;
 use config::types::Job;
 use jiff::Timestamp;
-use model::event::{Event, InvocationSummary, What};
+use model::event::{Event, InvocationSummary, ProtectionOutcome, What};
 use model::plan::prune::PruneSide;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -92,7 +92,7 @@ impl Reader for StatusFold {
 #[derive(Debug, Clone)]
 enum JobState {
     Internal,
-    Sink,
+    Sink(Option<FailedProtections>),
     Push(Box<Push>),
     Snap(Box<Snap>),
 }
@@ -106,6 +106,26 @@ struct Push {
     snapshotting: Snapper,
     /// Not in zrepl's report.
     invocation: Option<Invocation>,
+    /// Not in zrepl's report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protections: Option<FailedProtections>,
+}
+
+/// Holds and bookmarks that could not be made or removed since the daemon started. One that stays where
+/// it is not needed keeps its snapshot from being pruned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct FailedProtections {
+    failed: u64,
+    last_error: String,
+}
+
+impl FailedProtections {
+    fn count(found: &mut Option<Self>, what: &What) {
+        let What::Protection { object, outcome: ProtectionOutcome::Failed(why) } = what else { return };
+        let failed = found.as_ref().map_or(0, |before| before.failed) + 1;
+        *found = Some(Self { failed, last_error: format!("{object}: {why}") });
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -162,7 +182,7 @@ impl Invocation {
 impl JobState {
     fn new(job: &Job) -> JobState {
         match job {
-            Job::Sink(_) | Job::Source(_) | Job::Pull(_) => JobState::Sink,
+            Job::Sink(_) | Job::Source(_) | Job::Pull(_) => JobState::Sink(None),
             Job::Push(job) => JobState::Push(Box::new(Push::new(Snapper::new(&job.snapshotting)))),
             Job::Snap(job) => JobState::Snap(Box::new(Snap::new(Snapper::new(&job.snapshotting)))),
         }
@@ -172,22 +192,33 @@ impl JobState {
         match self {
             JobState::Push(push) => push.apply(event),
             JobState::Snap(snap) => snap.apply(event),
-            JobState::Internal | JobState::Sink => {}
+            JobState::Sink(protections) => FailedProtections::count(protections, &event.what),
+            JobState::Internal => {}
         }
     }
 }
 
 impl Push {
     fn new(snapshotting: Snapper) -> Push {
-        Push { replication: None, pruning_sender: None, pruning_receiver: None, snapshotting, invocation: None }
+        Push {
+            replication: None,
+            pruning_sender: None,
+            pruning_receiver: None,
+            snapshotting,
+            invocation: None,
+            protections: None,
+        }
     }
 
     fn apply(&mut self, event: &Event) {
+        FailedProtections::count(&mut self.protections, &event.what);
         match &event.what {
             What::Snapshotting(what) => self.snapshotting.apply(event.at, what),
             What::InvocationStarted { number } => {
                 // The reports of the last one go before those of this one come: they are large.
+                let protections = self.protections.take();
                 *self = Push::new(std::mem::replace(&mut self.snapshotting, Snapper::Manual));
+                self.protections = protections;
                 self.invocation =
                     Some(Invocation { number: *number, start_at: Some(event.at), finish_at: None, summary: None });
             }
@@ -247,14 +278,18 @@ impl Serialize for JobState {
             map.end()
         }
         #[derive(Serialize)]
-        struct Sink {
+        struct Sink<'a> {
             #[serde(rename = "Snapper")]
             snapper: Option<Snapper>,
+            #[serde(rename = "Protections", skip_serializing_if = "Option::is_none")]
+            protections: Option<&'a FailedProtections>,
         }
         match self {
             JobState::Push(push) => entry(serializer, "push", push),
             JobState::Snap(snap) => entry(serializer, "snap", snap),
-            JobState::Sink => entry(serializer, "sink", &Sink { snapper: None }),
+            JobState::Sink(protections) => {
+                entry(serializer, "sink", &Sink { snapper: None, protections: protections.as_ref() })
+            }
             JobState::Internal => entry(serializer, "internal", &None::<()>),
         }
     }
