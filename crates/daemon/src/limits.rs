@@ -51,9 +51,18 @@ pub const DESTROYS: usize = 8;
 /// Stale bookmarks that are destroyed at a time, for the same reason.
 pub const CLEANUPS: usize = 8;
 
-/// Up to so many filesystems are looked at one by one before snapshots are destroyed, each with two
-/// processes; more share the two of one listing, which reads versions of their descendants as well.
-pub const SINGLE_LOOKS: usize = 1;
+/// Filesystems that are looked at together before their snapshots are destroyed. Names are compared with
+/// guids then: so many destroys, [`DESTROYS`] at a time, take seconds, and the look two processes.
+pub const DESTROY_LOOKS: usize = 32;
+
+/// Entries of an endpoint's table beyond those of its last listing, whose names are a peer's as a rule;
+/// with more the table is emptied, and what is asked for is looked at again.
+pub const TABLE_EXTRAS: usize = 10_000;
+
+/// A filesystem that a program made and nobody used has at most so many bytes before compression: with
+/// OpenZFS 2.3 from 12 KiB (512-byte sectors) to 69 KiB (4 KiB sectors, encrypted). What has more is
+/// somebody's data.
+pub const UNUSED_FILESYSTEM_BYTES: u64 = 128 * 1024;
 
 /// A stream in which no byte moves for so long is given up. `zfs send` can be silent for minutes
 /// while it searches what changed, and `zfs receive` while it frees what is gone.

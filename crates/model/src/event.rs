@@ -93,6 +93,13 @@ pub enum What {
         /// What became of it.
         outcome: ProtectionOutcome,
     },
+    /// Something unusual that was done on purpose, told before it is done.
+    Note {
+        /// Subsystem as in zrepl's logs.
+        subsystem: &'static str,
+        /// The message, naming the object.
+        message: String,
+    },
     /// Something to look at that stops nothing.
     Warning {
         /// Subsystem as in zrepl's logs: `job`, `repl`, `endpoint`, `pruning`, `snapshot`, `zfs.cmd`.

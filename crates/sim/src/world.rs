@@ -291,6 +291,7 @@ impl World {
             job: names().push,
             filesystems: self.setup.filesystems.clone(),
             send: SendPolicy::default(),
+            bandwidth: Default::default(),
         };
         self.sender = Some(Sender::new(disk, self.events[0].clone(), config));
         true
@@ -313,6 +314,7 @@ impl World {
             placeholders: Some(PlaceholderEncryption::Inherit),
             inherit: Vec::new(),
             set: Vec::new(),
+            bandwidth: Default::default(),
         };
         self.link.serve(process, Sink::new(disk, self.events[1].clone(), config));
     }

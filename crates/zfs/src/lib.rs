@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use model::{DatasetName, HoldTag, VersionName};
 
 pub use error::{ChildFailure, Details, Error, ErrorKind};
-pub use listing::{Dataset, Hold, Listing, Scope};
+pub use listing::{Contents, Dataset, Hold, Listing, Scope};
 pub use ops::{
     ByteStream, ItemResult, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, SendArgs, SendFlags, SendSource,
     SendStream, Snapshot,
@@ -35,6 +35,9 @@ pub trait Zfs: Send + Sync {
 
     /// One dataset without its descendants, with its versions. [`ErrorKind::NotFound`] if missing.
     async fn dataset(&self, name: &DatasetName) -> Result<Dataset, Error>;
+
+    /// What is in a dataset apart from its snapshots, as it is now. [`ErrorKind::NotFound`] if missing.
+    async fn contents(&self, name: &DatasetName) -> Result<Contents, Error>;
 
     /// The holds of these snapshots, in as few processes as the argument limit allows. A snapshot
     /// that vanished meanwhile has none.

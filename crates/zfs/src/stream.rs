@@ -4,10 +4,14 @@
 //! tells. With properties (`-p`, `-b`, `-R`) there is a compound BEGIN record first, followed by a
 //! packed list of properties and an END record, and only then the BEGIN record of a snapshot.
 
+pub(crate) mod package;
+
 use model::{Guid, UnixTime};
 use thiserror::Error;
 
 use crate::endian::Endian;
+
+pub use package::Package;
 
 /// Bytes of every record's fixed part.
 pub(crate) const RECORD: usize = 312;
@@ -76,6 +80,9 @@ pub enum ParseError {
     /// Properties longer than any real stream has.
     #[error("its properties have {0} bytes, more than {MAX_PROPERTIES}")]
     Properties(u64),
+    /// A compound stream whose list of properties cannot be read.
+    #[error("its list of properties is malformed")]
+    Package,
     /// A compound stream without a snapshot in it.
     #[error("it carries no snapshot")]
     Empty,
@@ -89,6 +96,14 @@ pub fn parse_begin(bytes: &[u8]) -> Result<Parsed, ParseError> {
     match locate(bytes)? {
         Located::NeedMore(total) => Ok(Parsed::NeedMore(total)),
         Located::At { at, record, .. } => record.begin(at > 0).map(Parsed::Done),
+    }
+}
+
+/// What the head of a compound stream, which [`parse_begin`] found complete, says about the whole.
+pub fn parse_package(head: &[u8]) -> Result<Package, ParseError> {
+    match locate(head)? {
+        Located::At { at, properties, .. } if at > 0 => package::read(properties).ok_or(ParseError::Package),
+        Located::At { .. } | Located::NeedMore(_) => Ok(Package::default()),
     }
 }
 

@@ -5,8 +5,10 @@
 //! scenarios of that id. Names of datasets, snapshots and jobs contain blanks on purpose.
 
 mod conflicts;
+mod encryption;
 pub(crate) mod faults;
 mod initial;
+mod options;
 mod order;
 mod placeholders;
 mod processes;
@@ -26,6 +28,8 @@ pub(crate) fn cases() -> Vec<Case> {
         placeholders::CASES,
         send_args::CASES,
         conflicts::CASES,
+        encryption::CASES,
+        options::CASES,
         order::CASES,
         processes::CASES,
     ];

@@ -9,6 +9,7 @@ mod head;
 mod locks;
 mod protect;
 mod receiver;
+mod replace;
 mod sender;
 mod sink;
 mod source;

@@ -1,8 +1,9 @@
 //! One side of a pool as an endpoint sees it: ZFS, the table, and what both halves do alike.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::join_all;
 use model::event::What;
 use model::protection::{Protection, bookmark_protection, hold_protection};
 use model::view::{FilesystemView, PartialReceive};
@@ -16,7 +17,6 @@ use super::table::{Facts, Known, Table};
 use super::transient;
 use super::{needs_person, refused};
 use crate::events::Events;
-use crate::limits::SINGLE_LOOKS;
 
 /// What a sender and a receiver have in common. Names are those of this side's pools.
 pub(super) struct Side {
@@ -35,6 +35,8 @@ pub(super) struct Scanned {
     pub(super) seen: Vec<Seen>,
     /// Roots that do not exist.
     pub(super) missing: Vec<DatasetName>,
+    /// Roots that could not be listed, and why.
+    pub(super) unlisted: BTreeMap<DatasetName, String>,
     /// What was left out, for [`Side::warn_once`].
     pub(super) warnings: Vec<String>,
 }
@@ -66,46 +68,62 @@ impl Side {
         wanted: impl Fn(&DatasetName) -> bool,
     ) -> Result<Scanned, CallError> {
         let started = self.table.listing_started();
-        let Listing { mut datasets, missing, skipped } = self.zfs.list(scope).await.map_err(|error| refused(&error))?;
+        let (Listing { mut datasets, missing, skipped }, unlisted) = self.list_pools(scope).await?;
         datasets.retain(|dataset| wanted(&dataset.name));
         let seen = self.with_protections(datasets).await?;
         let facts = seen.iter().map(|seen| (seen.dataset.name.clone(), seen.facts()));
-        self.table.replace(&started, facts);
+        self.table.replace(&started, facts, unlisted.keys().cloned().collect());
         let warnings = skipped.into_iter().map(|what| format!("left out of the listing: {what}")).collect();
-        Ok(Scanned { seen, missing, warnings })
+        Ok(Scanned { seen, missing, unlisted, warnings })
+    }
+
+    /// Lists a scope, each pool by itself if the whole cannot be listed: a pool that is broken is not in
+    /// the way of the others. Fails if nothing can be listed.
+    async fn list_pools(&self, scope: &Scope) -> Result<(Listing, BTreeMap<DatasetName, String>), CallError> {
+        let error = match self.zfs.list(scope).await {
+            Ok(listing) => return Ok((listing, BTreeMap::new())),
+            Err(error) => error,
+        };
+        let Scope::Trees(roots) = scope else { return Err(refused(&error)) };
+        let mut pools: BTreeMap<&str, Vec<DatasetName>> = BTreeMap::new();
+        for root in roots {
+            pools.entry(root.pool()).or_default().push(root.clone());
+        }
+        if pools.len() < 2 {
+            return Err(refused(&error));
+        }
+        let list = |roots: Vec<DatasetName>| async {
+            let result = self.zfs.list(&Scope::Trees(roots.clone())).await;
+            (roots, result)
+        };
+        let (mut whole, mut unlisted) = (Listing::default(), BTreeMap::new());
+        let mut any = false;
+        for (roots, result) in join_all(pools.into_values().map(list)).await {
+            match result {
+                Ok(listing) => {
+                    any = true;
+                    whole.datasets.extend(listing.datasets);
+                    whole.missing.extend(listing.missing);
+                    whole.skipped.extend(listing.skipped);
+                }
+                Err(error) => unlisted.extend(roots.into_iter().map(|root| (root, error.kind.to_string()))),
+            }
+        }
+        whole.datasets.sort_by(|a, b| a.name.cmp(&b.name));
+        if any { Ok((whole, unlisted)) } else { Err(refused(&error)) }
     }
 
     /// The same for these datasets without their descendants, in few processes. What is not there is
     /// left out.
     pub(super) async fn scan_some(&self, names: &[DatasetName]) -> Result<Vec<Seen>, CallError> {
-        let datasets = match names {
-            [] => return Ok(Vec::new()),
-            names if names.len() <= SINGLE_LOOKS => self.look_one_by_one(names).await?,
-            names => {
-                let wanted: HashSet<&DatasetName> = names.iter().collect();
-                let roots = names.iter().filter(|name| !name.ancestors().any(|above| wanted.contains(&above)));
-                let scope = Scope::Trees(roots.cloned().collect());
-                let mut datasets = self.zfs.list(&scope).await.map_err(|error| refused(&error))?.datasets;
-                datasets.retain(|dataset| wanted.contains(&dataset.name));
-                datasets
-            }
-        };
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let datasets = self.zfs.list(&Scope::Only(names.to_vec())).await.map_err(|error| refused(&error))?.datasets;
         names.iter().for_each(|name| self.table.note(name, Known::Missing));
         let seen = self.with_protections(datasets).await?;
         seen.iter().for_each(|seen| self.table.note(&seen.dataset.name, Known::Exists(seen.facts())));
         Ok(seen)
-    }
-
-    async fn look_one_by_one(&self, names: &[DatasetName]) -> Result<Vec<Dataset>, CallError> {
-        let mut datasets = Vec::new();
-        for name in names {
-            match self.zfs.dataset(name).await {
-                Ok(dataset) => datasets.push(dataset),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(refused(&error)),
-            }
-        }
-        Ok(datasets)
     }
 
     /// What is known of a dataset; looks at it if nothing is. None if it does not exist.

@@ -19,9 +19,10 @@ use futures::future::FusedFuture as _;
 use model::event::{InvocationSummary, ProtectionOutcome, What};
 use model::{DatasetName, FilesystemFilter, JobName};
 use tokio::sync::mpsc;
-use wire::{Connector, Endpoint};
+use wire::{CallError, Connector, Endpoint};
 use zfs::Zfs;
 
+use crate::bandwidth::Bandwidth;
 use crate::daemon::{Shared, World, failed_invocation};
 use crate::dispatch::{Slot, SnapshotRequests, Snapshots, Start};
 use crate::endpoint::{ReceiverConfig, SendPolicy};
@@ -40,6 +41,15 @@ pub(crate) fn start(job: Job, shared: &Shared) -> Slot {
         Job::Pull(job) => pull::start(job, shared),
         Job::Source(job) => source::start(job, shared),
     }
+}
+
+/// Tells that a job's start left protections where a crash had left them. They are looked at again at the
+/// next start, and those of a filesystem when it is replicated.
+fn tell_not_cleaned(context: &Context, error: &CallError) {
+    context.events.tell(What::Protection {
+        object: format!("stale protections of job {}", context.name),
+        outcome: ProtectionOutcome::Failed(error.to_string()),
+    });
 }
 
 /// A job and what it needs of the daemon.
@@ -134,10 +144,7 @@ impl Context {
 /// Removes what a crash left behind. A failure only leaves it where it is.
 async fn clean_stale_protections(context: Context, endpoint: Arc<dyn Endpoint>) {
     if let Err(error) = endpoint.clean_stale_protections().await {
-        context.events.tell(What::Protection {
-            object: format!("stale protections of job {}", context.name),
-            outcome: ProtectionOutcome::Failed(error.to_string()),
-        });
+        tell_not_cleaned(&context, &error);
     }
 }
 
@@ -176,5 +183,6 @@ fn receiver_config(job: &JobName, root: &DatasetName, recv: &RecvOptions) -> Rec
         },
         inherit: recv.inherit.clone(),
         set: recv.override_.clone(),
+        bandwidth: Bandwidth::limited(&recv.bandwidth_limit),
     }
 }

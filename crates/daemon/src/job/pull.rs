@@ -38,6 +38,7 @@ pub(super) fn start(job: PullJob, shared: &Shared) -> Slot {
             keep_receiver: job.pruning.keep_receiver.clone(),
             attempts: invocations.shared.world.tuning.attempts,
             reconnect_window: invocations.shared.world.tuning.reconnect_window,
+            patience: invocations.shared.world.tuning.patience,
             cancel,
         })
     })

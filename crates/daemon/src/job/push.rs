@@ -7,6 +7,7 @@ use wire::{Endpoint, SameProcess};
 
 use super::{Context, clean_stale_protections, connector, send_policy};
 use crate::act::{Invocation, replicate_and_prune};
+use crate::bandwidth::Bandwidth;
 use crate::daemon::Shared;
 use crate::dispatch::{Slot, Start};
 use crate::endpoint::{Sender, SenderConfig};
@@ -41,5 +42,10 @@ pub(super) fn start(job: PushJob, shared: &Shared) -> Slot {
 
 /// What the job's sender is made of.
 pub(crate) fn sender_config(job: &PushJob) -> SenderConfig {
-    SenderConfig { job: job.name.clone(), filesystems: job.filesystems.clone(), send: send_policy(&job.send) }
+    SenderConfig {
+        job: job.name.clone(),
+        filesystems: job.filesystems.clone(),
+        send: send_policy(&job.send),
+        bandwidth: Bandwidth::limited(&job.send.bandwidth_limit),
+    }
 }

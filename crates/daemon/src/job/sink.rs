@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use config::types::{Serve, SinkJob};
+use wire::Service;
 
-use super::{Context, serve};
+use super::{Context, serve, tell_not_cleaned};
 use crate::daemon::Shared;
 use crate::dispatch::Slot;
 use crate::endpoint::{ReceiverConfig, Sink};
@@ -13,7 +14,14 @@ pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
     let Serve::Local(local) = &job.serve else { return Slot::passive() };
     let context = Context::new(&job.name, shared);
     let service = Sink::new(Arc::clone(&context.zfs), context.events.clone(), receiver_config(&job));
-    serve::local(&context, local, service);
+    serve::local(&context, local, Arc::clone(&service) as Arc<dyn Service>);
+    let task = context.clone();
+    context.spawn("cleaning", async move {
+        let cleaned = task.shared.jobs.run_until_cancelled(service.clean_stale_protections()).await;
+        if let Some(Err(error)) = cleaned {
+            tell_not_cleaned(&task, &error);
+        }
+    });
     Slot::passive()
 }
 

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use wire::Endpoint;
 
 use super::{Context, clean_stale_protections, send_policy, serve};
+use crate::bandwidth::Bandwidth;
 use crate::daemon::Shared;
 use crate::dispatch::Slot;
 use crate::endpoint::{Sender, SenderConfig, Source};
@@ -37,5 +38,10 @@ fn spawn_cleaning(context: &Context, sender: Arc<dyn Endpoint>, cleaned: Cancell
 
 /// What the job's sender is made of.
 pub(crate) fn sender_config(job: &SourceJob) -> SenderConfig {
-    SenderConfig { job: job.name.clone(), filesystems: job.filesystems.clone(), send: send_policy(&job.send) }
+    SenderConfig {
+        job: job.name.clone(),
+        filesystems: job.filesystems.clone(),
+        send: send_policy(&job.send),
+        bandwidth: Bandwidth::limited(&job.send.bandwidth_limit),
+    }
 }

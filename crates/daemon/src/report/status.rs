@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use config::Config;
 use config::types::Job;
 use jiff::Timestamp;
-use model::event::{Event, InvocationSummary, What};
+use model::event::{Event, InvocationSummary, ProtectionOutcome, What};
 use model::plan::prune::PruneSide;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -84,7 +84,7 @@ impl StatusFold {
             JobState::Push(active) | JobState::Pull(active) => active.snapshotting.as_ref()?.next_round(),
             JobState::Snap(snap) => snap.snapshotting.next_round(),
             JobState::Source(snapper) => snapper.next_round(),
-            JobState::Internal | JobState::Sink => None,
+            JobState::Internal | JobState::Sink(_) => None,
         }
     }
 }
@@ -103,7 +103,7 @@ impl Reader for StatusFold {
 #[derive(Debug, Clone)]
 enum JobState {
     Internal,
-    Sink,
+    Sink(Option<FailedProtections>),
     Source(Box<Snapper>),
     Push(Box<Active>),
     Pull(Box<Active>),
@@ -120,6 +120,26 @@ struct Active {
     snapshotting: Option<Snapper>,
     /// Not in zrepl's report.
     invocation: Option<Invocation>,
+    /// Not in zrepl's report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protections: Option<FailedProtections>,
+}
+
+/// Holds and bookmarks that could not be made or removed since the daemon started. One that stays where
+/// it is not needed keeps its snapshot from being pruned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct FailedProtections {
+    failed: u64,
+    last_error: String,
+}
+
+impl FailedProtections {
+    fn count(found: &mut Option<Self>, what: &What) {
+        let What::Protection { object, outcome: ProtectionOutcome::Failed(why) } = what else { return };
+        let failed = found.as_ref().map_or(0, |before| before.failed) + 1;
+        *found = Some(Self { failed, last_error: format!("{object}: {why}") });
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -178,7 +198,7 @@ impl Invocation {
 impl JobState {
     fn new(job: &Job) -> JobState {
         match job {
-            Job::Sink(_) => JobState::Sink,
+            Job::Sink(_) => JobState::Sink(None),
             Job::Source(job) => JobState::Source(Box::new(Snapper::new(&job.snapshotting))),
             Job::Push(job) => JobState::Push(Box::new(Active::new(Some(Snapper::new(&job.snapshotting))))),
             Job::Pull(_) => JobState::Pull(Box::new(Active::new(None))),
@@ -195,24 +215,35 @@ impl JobState {
                 }
             }
             JobState::Snap(snap) => snap.apply(event),
-            JobState::Internal | JobState::Sink => {}
+            JobState::Sink(protections) => FailedProtections::count(protections, &event.what),
+            JobState::Internal => {}
         }
     }
 }
 
 impl Active {
     fn new(snapshotting: Option<Snapper>) -> Active {
-        Active { replication: None, pruning_sender: None, pruning_receiver: None, snapshotting, invocation: None }
+        Active {
+            replication: None,
+            pruning_sender: None,
+            pruning_receiver: None,
+            snapshotting,
+            invocation: None,
+            protections: None,
+        }
     }
 
     fn apply(&mut self, event: &Event) {
+        FailedProtections::count(&mut self.protections, &event.what);
         match &event.what {
             What::Snapshotting(what) => {
                 self.snapshotting.iter_mut().for_each(|snapper| snapper.apply(event.at, what));
             }
             What::InvocationStarted { number } => {
                 // The reports of the last one go before those of this one come: they are large.
+                let protections = self.protections.take();
                 *self = Active::new(self.snapshotting.take());
+                self.protections = protections;
                 self.invocation =
                     Some(Invocation { number: *number, start_at: Some(event.at), finish_at: None, summary: None });
             }
@@ -275,13 +306,19 @@ impl Serialize for JobState {
         struct Passive<'a> {
             #[serde(rename = "Snapper")]
             snapper: Option<&'a Snapper>,
+            #[serde(rename = "Protections", skip_serializing_if = "Option::is_none")]
+            protections: Option<&'a FailedProtections>,
         }
         match self {
             JobState::Push(push) => entry(serializer, "push", push),
             JobState::Snap(snap) => entry(serializer, "snap", snap),
             JobState::Pull(pull) => entry(serializer, "pull", pull),
-            JobState::Sink => entry(serializer, "sink", &Passive { snapper: None }),
-            JobState::Source(snapper) => entry(serializer, "source", &Passive { snapper: Some(snapper) }),
+            JobState::Sink(protections) => {
+                entry(serializer, "sink", &Passive { snapper: None, protections: protections.as_ref() })
+            }
+            JobState::Source(snapper) => {
+                entry(serializer, "source", &Passive { snapper: Some(snapper), protections: None })
+            }
             JobState::Internal => entry(serializer, "internal", &None::<()>),
         }
     }

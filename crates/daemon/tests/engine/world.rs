@@ -306,7 +306,12 @@ impl Daemons {
         let sender = Sender::new(
             Arc::new(source_zfs.clone()),
             events.clone(),
-            SenderConfig { job: job("push"), filesystems: settings.filesystems.clone(), send: settings.send },
+            SenderConfig {
+                job: job("push"),
+                filesystems: settings.filesystems.clone(),
+                send: settings.send,
+                bandwidth: Default::default(),
+            },
         );
         let sink = Sink::new(
             Arc::new(target_zfs.clone()),
@@ -318,6 +323,7 @@ impl Daemons {
                 placeholders: settings.placeholders,
                 inherit: Vec::new(),
                 set: Vec::new(),
+                bandwidth: Default::default(),
             },
         );
         Self { source_zfs, target_zfs, sender, sink, events }

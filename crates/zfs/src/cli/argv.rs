@@ -107,6 +107,16 @@ pub(crate) fn get_datasets(depth: Depth, roots: &[DatasetName]) -> Argv {
         .operands(roots)
 }
 
+/// What tells whether a dataset is empty; the one that only newer versions of ZFS know is asked for
+/// on demand. `mountpoint` is last, a person's own text.
+pub(crate) fn get_contents(name: &DatasetName, with_snapshots_changed: bool) -> Argv {
+    let properties = match with_snapshots_changed {
+        true => "type,logicalreferenced,mounted,snapshots_changed,mountpoint",
+        false => "type,logicalreferenced,mounted,mountpoint",
+    };
+    Argv::zfs(Class::Query, &["get", "-Hp", "-o", "property,value"]).option(properties).operand(name)
+}
+
 pub(crate) fn get_guid(object: &str) -> Argv {
     Argv::zfs(Class::Query, &["get", "-Hp", "-o", "value", "guid"]).operand(object)
 }
@@ -291,6 +301,10 @@ mod tests {
             &get_datasets(Depth::ThisOne, &roots[..1]),
             &[&["get", "-Hp", "-s", "local,none"], &tail[..], &[properties, "p/a b"]].concat(),
         );
+        let contents = "type,logicalreferenced,mounted,snapshots_changed,mountpoint";
+        is(&get_contents(&roots[0], true), &["get", "-Hp", "-o", "property,value", contents, "p/a b"]);
+        let contents = "type,logicalreferenced,mounted,mountpoint";
+        is(&get_contents(&roots[0], false), &["get", "-Hp", "-o", "property,value", contents, "p/a b"]);
         is(&get_guid("p/a#b"), &["get", "-Hp", "-o", "value", "guid", "p/a#b"]);
         let pool = extensible_dataset("p");
         assert_eq!(pool.program, Program::Zpool);

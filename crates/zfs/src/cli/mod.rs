@@ -29,7 +29,7 @@ pub use record::{CommandEvent, CommandRecord, Observer};
 pub use space::ArgumentSpace;
 
 use crate::error::{Error, ErrorKind};
-use crate::listing::{Dataset, Hold, Listing, Scope};
+use crate::listing::{Contents, Dataset, Hold, Listing, Scope};
 use crate::ops::{ByteStream, ItemResult, PlaceholderEncryption, ReceiveArgs, SendArgs, SendStream, Snapshot};
 use crate::{RunningCommand, Zfs};
 use argv::Class;
@@ -151,6 +151,10 @@ impl Zfs for ZfsCli {
 
     async fn dataset(&self, name: &DatasetName) -> Result<Dataset, Error> {
         list::dataset(&self.runner, name).await
+    }
+
+    async fn contents(&self, name: &DatasetName) -> Result<Contents, Error> {
+        list::contents(&self.runner, name).await
     }
 
     async fn holds(&self, snapshots: &[Snapshot]) -> Result<Vec<Hold>, Error> {

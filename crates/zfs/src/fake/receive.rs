@@ -275,6 +275,7 @@ impl Host {
         node.incomplete = false;
         node.head = Arc::new(partial.content);
         node.modified = txg;
+        node.had_snapshots = true;
         node.snapshots.push(Snap {
             name: session.snapshot.clone(),
             guid: partial.to,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use daemon::act::{Invocation, replicate_and_prune};
+use daemon::bandwidth::Bandwidth;
 use daemon::clock::Clock;
 use daemon::endpoint::{ReceiverConfig, SendPolicy, Sender, SenderConfig, Sink};
 use daemon::events::{Events, Reader};
@@ -106,6 +107,8 @@ pub(crate) struct Job {
     pub(crate) placeholders: Option<PlaceholderEncryption>,
     pub(crate) inherit: Vec<PropertyName>,
     pub(crate) set: Vec<(PropertyName, String)>,
+    pub(crate) send_limit: Bandwidth,
+    pub(crate) receive_limit: Bandwidth,
     pub(crate) concurrency: usize,
     pub(crate) attempts: u32,
     pub(crate) keep_sender: Vec<KeepRule>,
@@ -152,6 +155,8 @@ impl<'a> Stage<'a> {
             placeholders: None,
             inherit: Vec::new(),
             set: Vec::new(),
+            send_limit: Bandwidth::unlimited(),
+            receive_limit: Bandwidth::unlimited(),
             concurrency: 1,
             attempts: 1,
             keep_sender: Vec::new(),
@@ -181,7 +186,12 @@ impl<'a> Stage<'a> {
         let sender = Sender::new(
             self.zfs(),
             events.clone(),
-            SenderConfig { job: JobName::parse(&job.name)?, filesystems: job.filesystems.clone(), send: job.send },
+            SenderConfig {
+                job: JobName::parse(&job.name)?,
+                filesystems: job.filesystems.clone(),
+                send: job.send,
+                bandwidth: job.send_limit.clone(),
+            },
         );
         let config = ReceiverConfig {
             job: JobName::parse(SINK)?,
@@ -190,6 +200,7 @@ impl<'a> Stage<'a> {
             placeholders: job.placeholders,
             inherit: job.inherit.clone(),
             set: job.set.clone(),
+            bandwidth: job.receive_limit.clone(),
         };
         let receiver: Arc<dyn Endpoint> = match &job.client {
             None => daemon::endpoint::Receiver::new(self.zfs(), events.clone(), config),
@@ -311,6 +322,13 @@ impl<'a> Stage<'a> {
     pub(crate) async fn drop_step_hold(&self, name: &DatasetName, snapshot: &str) -> Result<()> {
         let snapshot = Snapshot { dataset: name.clone(), name: crate::conformance::version(snapshot)? };
         let tag = step_hold_tag(&JobName::parse(JOB)?)?;
+        Ok(self.zfs().release(&tag, &[snapshot]).await.pop().context("one result")??)
+    }
+
+    /// Releases a last-received hold, as a person would.
+    pub(crate) async fn drop_last_received(&self, name: &DatasetName, snapshot: &str) -> Result<()> {
+        let snapshot = Snapshot { dataset: name.clone(), name: crate::conformance::version(snapshot)? };
+        let tag = last_received_tag(&JobName::parse(SINK)?)?;
         Ok(self.zfs().release(&tag, &[snapshot]).await.pop().context("one result")??)
     }
 
@@ -471,6 +489,12 @@ impl Report {
             _ => None,
         };
         self.events.iter().filter_map(failure).collect()
+    }
+
+    /// What was told before it was done.
+    pub(crate) fn notes<'a>(&'a self) -> Vec<&'a str> {
+        let note = |what: &'a What| if let What::Note { message, .. } = what { Some(message.as_str()) } else { None };
+        self.events.iter().filter_map(note).collect()
     }
 
     /// The one failure; fails if there is none, or another one.

@@ -132,6 +132,7 @@ fn describe(event: &Event, steps: &StepNames) -> Option<Line> {
         What::Replication(what) => replication(event.job.as_ref(), what, steps)?,
         What::Pruning { side, what } => pruning(*side, what)?,
         What::Protection { object, outcome } => protection(object, outcome),
+        What::Note { subsystem, message } => line(Info, subsystem, message.as_str()),
         What::Warning { subsystem, message } => line(Warn, subsystem, message.as_str()),
         What::Error { subsystem, message } => line(Error, subsystem, message.as_str()),
     })

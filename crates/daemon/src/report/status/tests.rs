@@ -415,3 +415,20 @@ fn a_snap_job_prunes_one_side() {
     story
         .check("/Jobs/snap/snap/Pruning", &expect![[r#"{"Completed":null,"Error":"","Pending":null,"State":"Done"}"#]]);
 }
+
+#[test]
+fn failed_protections_are_counted_also_across_invocations() {
+    let mut story = Story::new();
+    let failed = |object: &str| What::Protection {
+        object: object.to_owned(),
+        outcome: model::event::ProtectionOutcome::Failed("dataset is busy".to_owned()),
+    };
+    story.tell("push", failed("hold a")).tell("sink", failed("hold b"));
+    story.tell("push", What::InvocationStarted { number: 2 }).tell("push", failed("hold c"));
+    story.tell("push", What::Protection { object: "hold d".into(), outcome: model::event::ProtectionOutcome::Made });
+    let found = story.json();
+    let expected = serde_json::json!({"Failed": 2, "LastError": "hold c: dataset is busy"});
+    assert_eq!(found["Jobs"]["push"]["push"]["Protections"], expected);
+    let expected = serde_json::json!({"Failed": 1, "LastError": "hold b: dataset is busy"});
+    assert_eq!(found["Jobs"]["sink"]["sink"]["Protections"], expected);
+}
