@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use model::DatasetName;
 
-use crate::decode::{Log, Place, Spot};
+use crate::decode::Log;
 use crate::jobs::Claims;
 use crate::lint;
+use crate::place::{Place, Spot};
 use crate::types::{Connect, Job, LocalConnect, LocalServe, Serve};
 
 /// Two jobs of one name would share what they keep on disk.
@@ -73,9 +74,7 @@ fn listeners(jobs: &[(&Job, &Spot)], log: &Log) {
         let place = spot.place(&["serve", "listener_name"]);
         if let Some(line) = served.get(name) {
             let warning = place.warning(format!("another job already has the listener name `{name}`"));
-            log.report(
-                warning.with_hint(format!("it is at {line}; which of the two gets a connection is left to chance")),
-            );
+            log.report(warning.with_hint(format!("it is at {line}; that one gets all the clients, this one none")));
         } else {
             served.insert(name.clone(), place.line());
         }

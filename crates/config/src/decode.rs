@@ -11,8 +11,9 @@ use crate::describe::{self, Keys, Presence, Probe, Shown};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::files::NamedFiles;
 use crate::patterns::Patterns;
+use crate::place::{Place, Spot, extent, shown_key};
 use crate::source::{Source, Span};
-use crate::suggest;
+use crate::suggest::{self, did_you_mean, list, shown};
 use crate::tree::{Entry, Node, Scalar, Value};
 
 /// More than anybody reads, and few enough that a file full of them costs little.
@@ -77,97 +78,6 @@ pub(crate) struct File<'a> {
     pub(crate) named_files: &'a NamedFiles,
     /// Where passwords are.
     pub(crate) secrets: &'a RefCell<Vec<Place>>,
-}
-
-/// Where something is said, for messages that come later.
-#[derive(Debug, Clone)]
-pub(crate) struct Place {
-    source: Arc<Source>,
-    span: Span,
-    path: String,
-}
-
-impl Place {
-    pub(crate) fn error(&self, message: impl Into<String>) -> Diagnostic {
-        Diagnostic::error(message).at(&self.source, self.span).field_path(self.path.as_str())
-    }
-
-    pub(crate) fn warning(&self, message: impl Into<String>) -> Diagnostic {
-        Diagnostic::warning(message).at(&self.source, self.span).field_path(self.path.as_str())
-    }
-
-    /// An error about a value that nobody else should read: without an excerpt.
-    pub(crate) fn discreet_error(&self, message: &str) -> Diagnostic {
-        Diagnostic::error(format!("{}, {}: {message}", self.line(), self.path))
-    }
-
-    /// The same as a warning.
-    pub(crate) fn discreet_warning(&self, message: &str) -> Diagnostic {
-        Diagnostic::warning(format!("{}, {}: {message}", self.line(), self.path))
-    }
-
-    /// The name of the file.
-    pub(crate) fn file(&self) -> &str {
-        &self.source.name
-    }
-
-    /// `zrepl.yml:12`
-    pub(crate) fn line(&self) -> String {
-        format!("{}:{}", self.source.name, self.source.position(self.span.start).0)
-    }
-}
-
-/// A part of a file, to say something about what is in it when it has been read.
-#[derive(Debug, Clone)]
-pub(crate) struct Spot {
-    source: Arc<Source>,
-    node: Rc<Node>,
-    /// Where to point when the value has no extent of its own.
-    key: Option<Span>,
-    path: String,
-}
-
-impl Spot {
-    /// Where the value of a key below this one is; where this one is if there is no such key.
-    pub(crate) fn place(&self, keys: &[&str]) -> Place {
-        let spot = self.below(keys);
-        Place { span: extent(&spot.node, spot.key), source: spot.source, path: spot.path }
-    }
-
-    /// Where a key of an item of a list is.
-    pub(crate) fn item_place(&self, keys: &[&str], index: usize, key: &str) -> Place {
-        let mut spot = self.below(keys);
-        if let Value::List(items) = &spot.node.value
-            && let Some(item) = items.get(index)
-        {
-            let (source, node) = (Arc::clone(&spot.source), Rc::clone(item));
-            spot = Spot { source, node, key: None, path: format!("{}[{index}]", spot.path) };
-        }
-        spot.place(&[key])
-    }
-
-    fn below(&self, keys: &[&str]) -> Spot {
-        let mut spot = self.clone();
-        for key in keys {
-            let Value::Map(entries) = &spot.node.value else { break };
-            let Some(entry) = entries.iter().find(|entry| entry.key == *key) else { break };
-            let path = format!("{}.{}", spot.path, shown_key(&entry.key));
-            let (source, node) = (Arc::clone(&spot.source), Rc::clone(&entry.value));
-            let key = Some(entry.key_span);
-            spot = Spot { source, node, key, path };
-        }
-        spot
-    }
-}
-
-/// Where a value is; for a section its key, or its first key if it is an item of a list.
-fn extent(node: &Node, key: Option<Span>) -> Span {
-    match (&node.value, key) {
-        (Value::Map(entries), None) => entries.first().map_or(node.span, |entry| entry.key_span),
-        (Value::Map(_) | Value::List(_), Some(key)) => key,
-        (Value::Scalar(scalar), Some(key)) if scalar.plain && scalar.text.is_empty() => key,
-        (Value::Scalar(_) | Value::List(_), _) => node.span,
-    }
 }
 
 /// A value on its way to becoming a checked one.
@@ -343,11 +253,15 @@ impl<'a> Field<'a> {
         if words.contains(&text.as_str()) {
             return Some(text.clone());
         }
-        let hint = match suggest::nearest(&text.to_lowercase(), words) {
-            Some(word) => format!("did you mean `{word}`?"),
-            None => format!("one of {}", list(words)),
-        };
+        let hint = did_you_mean(text, words).unwrap_or_else(|| format!("one of {}", list(words)));
         self.fail(format!("unknown {what} `{}`", shown(text)), Some(hint))
+    }
+
+    /// Whether it is a section of this `type`.
+    pub(crate) fn is_of_type(&self, name: &str) -> bool {
+        let Value::Map(entries) = &self.node.value else { return false };
+        let said = entries.iter().find(|entry| entry.key == "type").map(|entry| &entry.value.value);
+        matches!(said, Some(Value::Scalar(scalar)) if scalar.text == name)
     }
 }
 
@@ -482,24 +396,4 @@ fn each_type<'a, T>(field: &Field<'a>, decode: &mut impl FnMut(&Field<'a>) -> Op
         decode(field);
     }
     decoded
-}
-
-/// `a`, `b`, `c`
-pub(crate) fn list(words: &[&str]) -> String {
-    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
-}
-
-/// A text from a file, short enough for a message.
-pub(crate) fn shown(text: &str) -> String {
-    const LONGEST: usize = 60;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
-    }
-}
-
-/// A key as part of a path: quoted where its own dots would mislead.
-fn shown_key(key: &str) -> String {
-    let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
-    if plain { key.to_owned() } else { format!("{:?}", shown(key)) }
 }

@@ -139,7 +139,7 @@ impl Diagnostic {
     fn place(&self) -> Vec<Element<'_>> {
         let (Some(source), Some(span)) = (&self.source, self.span) else { return Vec::new() };
         let (line, column) = source.position(span.start);
-        let text = source.line(line);
+        let text = source.shown_line(line);
         if text.len() > MAX_EXCERPT_LINE {
             let origin = Origin::path(source.name.as_str()).line(line).char_column(column);
             let field = (!self.field.is_empty()).then(|| Level::NOTE.message(format!("field {}", self.field)).into());
@@ -152,13 +152,14 @@ impl Diagnostic {
 }
 
 /// The bytes to underline, within the excerpt: of a value that spans lines only its first. Whole
-/// characters, as the parser's idea of an end may lie within one.
+/// characters, as the parser's idea of an end may lie within one. Passwords are hidden in the excerpt,
+/// which takes fewer bytes but as many characters.
 fn caret(source: &Source, span: Span, line: usize) -> Range<usize> {
     let (start_of_line, text) = (source.line_start(line), source.line(line));
     let within = |byte: usize| byte.saturating_sub(start_of_line).min(text.len());
     let start = (0..=within(span.start)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     let end = (within(span.end).max(start)..=text.len()).find(|at| text.is_char_boundary(*at));
-    start..end.unwrap_or(text.len())
+    source.shown_length(line, start)..source.shown_length(line, end.unwrap_or(text.len()))
 }
 
 impl fmt::Display for Diagnostic {

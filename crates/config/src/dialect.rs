@@ -1,8 +1,8 @@
 //! Regular expressions as zrepl takes them, in the words of the library that we have.
 //!
 //! The two mean the same by nearly everything. Where ours would take a text for something else or
-//! refuse it, the text is escaped here: `\Q…\E`, braces that repeat nothing, and the set operations
-//! that ours knows in classes.
+//! refuse it, the text is escaped here: `\Q…\E`, characters by their octal number, braces that repeat
+//! nothing, and the set operations that ours knows in classes.
 
 use std::fmt::Write as _;
 
@@ -48,9 +48,26 @@ fn escape<'a>(after: &'a str, out: &mut String) -> &'a str {
             let _ = write!(out, "\\{named}");
             braces(characters.as_str(), out)
         }
-        Some(other) => literal(other, characters.as_str(), out),
+        Some(other) => match octal(after) {
+            Some((number, rest)) => {
+                let _ = write!(out, "\\x{{{number:x}}}");
+                rest
+            }
+            None => literal(other, characters.as_str(), out),
+        },
         None => plain('\\', "", out),
     }
+}
+
+/// Up to three octal digits after `\`, which are the number of a character. One alone is a reference
+/// back, which there are none of, except for a zero.
+fn octal(digits: &str) -> Option<(u32, &str)> {
+    let length = digits.bytes().take(3).take_while(|byte| (b'0'..=b'7').contains(byte)).count();
+    let (number, rest) = digits.split_at_checked(length)?;
+    if length == 1 && number != "0" {
+        return None;
+    }
+    Some((u32::from_str_radix(number, 8).ok()?, rest))
 }
 
 /// `{Greek}` after `\p`, `{41}` after `\x`: not a repetition, and not to be escaped.
@@ -137,6 +154,14 @@ mod tests {
             (r"^\p{Greek}?a$", "a", "b"),
             (r"^[\p{Greek}\]a]$", "]", "b"),
             (r"^[\d_]+$", "1_", "a"),
+            (r"^\123\60$", "S0", "123"),
+            (r"^\1234$", "S4", "S"),
+            (r"^\12$", "\n", "12"),
+            (r"^\08$", "\08", "8"),
+            (r"^\0$", "\0", "0"),
+            (r"^\777$", "\u{1ff}", "?7"),
+            (r"^[\101-\103]+$", "ABC", "D"),
+            (r"^a\101*$", "aAA", "a101"),
         ] {
             let regex = regex::Regex::new(&translated(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert!(regex.is_match(matching), "{text} {matching}");
@@ -146,7 +171,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_stays_wrong() {
-        for text in ["(", "[", "[a", "*", "\\", "a{2,1}", "[b-a]", "[a--b]", "a)", r"\1", r"\p{No", "[[:alpha"] {
+        for text in [
+            "(", "[", "[a", "*", "\\", "a{2,1}", "[b-a]", "[a--b]", "a)", r"\1", r"\8", r"\19", r"[\7]", r"\p{No",
+            "[[:alpha",
+        ] {
             assert!(regex::Regex::new(&translated(text)).is_err(), "{text}");
         }
     }

@@ -1,8 +1,9 @@
 //! A whole file: `global`, `jobs`, `include`.
 
-use crate::decode::{Field, File, Place};
+use crate::decode::{Field, File};
 use crate::global::global;
 use crate::jobs::{Claims, jobs};
+use crate::place::Place;
 use crate::tree;
 use crate::types::{Global, Job};
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::types::{MysqlAddress, MysqlDsn, PostgresDsn, PostgresSsl};
+use crate::types::{MysqlAddress, MysqlDsn, MysqlTls, PostgresDsn, PostgresSsl};
 
 const POSTGRES_PORT: u16 = 5432;
 const MYSQL_PORT: u16 = 3306;
@@ -32,7 +32,7 @@ pub(crate) enum DsnError {
     NoParenthesis,
     #[error("unknown protocol: `tcp` and `unix` are possible")]
     Protocol,
-    #[error("`tls={0}` cannot be used: the server has to be reached without TLS")]
+    #[error("`tls={0}` is not one of `true`, `false`, `skip-verify`, `preferred`")]
     Tls(String),
 }
 
@@ -56,18 +56,35 @@ pub(crate) fn parse_postgres(text: &str) -> Parsed<PostgresDsn> {
             "password" => dsn.password = value,
             "dbname" => dsn.database = value,
             "sslmode" => dsn.ssl = ssl_mode(&value)?,
+            "sslrootcert" => dsn.root_cert = path(value),
+            "sslcert" => dsn.client_cert = path(value),
+            "sslkey" => dsn.client_key = path(value),
             "application_name" | "fallback_application_name" | "connect_timeout" => {}
             _ => ignored.push(key),
         }
     }
+    // PostgreSQL encrypts nothing there.
+    if dsn.host.starts_with('/') {
+        dsn.ssl = PostgresSsl::Disable;
+    }
+    if dsn.ssl == PostgresSsl::Disable {
+        let files =
+            [("sslrootcert", &mut dsn.root_cert), ("sslcert", &mut dsn.client_cert), ("sslkey", &mut dsn.client_key)];
+        ignored.extend(files.into_iter().filter_map(|(key, path)| path.take().map(|_| key.to_owned())));
+    }
     Ok((dsn, ignored))
+}
+
+fn path(text: String) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| PathBuf::from(text))
 }
 
 fn ssl_mode(text: &str) -> Result<PostgresSsl, DsnError> {
     match text {
         "disable" => Ok(PostgresSsl::Disable),
         "" | "require" => Ok(PostgresSsl::Require),
-        "verify-ca" | "verify-full" => Ok(PostgresSsl::Verify),
+        "verify-ca" => Ok(PostgresSsl::VerifyCa),
+        "verify-full" => Ok(PostgresSsl::VerifyFull),
         other => Err(DsnError::SslMode(other.to_owned())),
     }
 }
@@ -145,23 +162,33 @@ pub(crate) fn parse_mysql(text: &str) -> Parsed<MysqlDsn> {
     let (database, parameters) = rest.split_once('?').unwrap_or((rest, ""));
     let (account, network) = server.rsplit_once('@').unwrap_or(("", server));
     let (user, password) = account.split_once(':').unwrap_or((account, ""));
-    let mut ignored = Vec::new();
+    let (mut tls, mut ignored) = (MysqlTls::Off, Vec::new());
     for (key, value) in parameters.split('&').filter_map(|part| part.split_once('=')) {
-        match (key, value) {
-            ("tls", "false" | "0" | "preferred" | "") => {}
-            ("tls", value) => return Err(DsnError::Tls(value.to_owned())),
-            ("timeout" | "readTimeout" | "writeTimeout", _) => ignored.push(key.to_owned()),
+        match key {
+            "tls" => tls = mysql_tls(value)?,
+            "timeout" | "readTimeout" | "writeTimeout" | "allowFallbackToPlaintext" => ignored.push(key.to_owned()),
             // The rest is about how a program gets its results, and this one gets none.
             _ => {}
         }
     }
-    let dsn = MysqlDsn {
-        user: user.to_owned(),
-        password: password.to_owned(),
-        address: mysql_address(network)?,
-        database: unescaped(database)?,
-    };
-    Ok((dsn, ignored))
+    let address = mysql_address(network)?;
+    // What goes through a socket does not leave the machine.
+    if tls != MysqlTls::Off && matches!(address, MysqlAddress::Unix(_)) {
+        tls = MysqlTls::Off;
+        ignored.push("tls".to_owned());
+    }
+    let (user, password, database) = (user.to_owned(), password.to_owned(), unescaped(database)?);
+    Ok((MysqlDsn { user, password, address, database, tls }, ignored))
+}
+
+fn mysql_tls(text: &str) -> Result<MysqlTls, DsnError> {
+    match text {
+        "" | "0" | "false" | "False" | "FALSE" => Ok(MysqlTls::Off),
+        "1" | "true" | "True" | "TRUE" => Ok(MysqlTls::Verify),
+        _ if text.eq_ignore_ascii_case("preferred") => Ok(MysqlTls::Preferred),
+        _ if text.eq_ignore_ascii_case("skip-verify") => Ok(MysqlTls::SkipVerify),
+        _ => Err(DsnError::Tls(text.to_owned())),
+    }
 }
 
 fn mysql_address(text: &str) -> Result<MysqlAddress, DsnError> {
@@ -211,6 +238,7 @@ mod tests {
             password: "it's a \\secret".to_owned(),
             database: "x".to_owned(),
             ssl: PostgresSsl::Disable,
+            ..PostgresDsn::default()
         };
         let pairs = r"host=db port = 5433 user='me' password='it\'s a \\secret' dbname=x sslmode=disable";
         assert_eq!(postgres(pairs), full);
@@ -222,8 +250,23 @@ mod tests {
         assert_eq!(postgres("host=/run/postgresql").host, "/run/postgresql");
         assert_eq!(postgres("postgres://[::1]:1/").host, "::1");
         assert_eq!(postgres("postgres:///x?host=/run/postgresql").host, "/run/postgresql");
-        assert_eq!(postgres("sslmode=verify-full").ssl, PostgresSsl::Verify);
-        assert_eq!(parse_postgres("sslrootcert=a connect_timeout=1").unwrap().1, ["sslrootcert"]);
+        assert_eq!(parse_postgres("search_path=a connect_timeout=1").unwrap().1, ["search_path"]);
+    }
+
+    #[test]
+    fn how_postgres_is_encrypted_is_read() {
+        let file = |name: &str| Some(PathBuf::from(name));
+        let dsn = postgres("sslmode=verify-full sslrootcert=/a sslcert=/b sslkey=/c");
+        assert_eq!(dsn.ssl, PostgresSsl::VerifyFull);
+        assert_eq!((dsn.root_cert, dsn.client_cert, dsn.client_key), (file("/a"), file("/b"), file("/c")));
+        let dsn = postgres("postgres://db/?sslmode=verify-ca&sslrootcert=%2Fa");
+        assert_eq!((dsn.ssl, dsn.root_cert), (PostgresSsl::VerifyCa, file("/a")));
+        assert_eq!(postgres("sslrootcert=''").root_cert, None);
+        let (dsn, ignored) = parse_postgres("sslmode=disable sslrootcert=/a sslkey=/c").unwrap();
+        assert_eq!((dsn.root_cert, dsn.client_key), (None, None));
+        assert_eq!(ignored, ["sslrootcert", "sslkey"]);
+        let (dsn, ignored) = parse_postgres("host=/run/postgresql sslrootcert=/a").unwrap();
+        assert_eq!((dsn.ssl, ignored), (PostgresSsl::Disable, vec!["sslrootcert".to_owned()]));
     }
 
     #[test]
@@ -257,9 +300,27 @@ mod tests {
             ("u@unix/a%20b?tls=false", "u", "", unix("/tmp/mysql.sock"), "a b"),
         ] {
             let (user, password, database) = (user.to_owned(), password.to_owned(), database.to_owned());
-            assert_eq!(parse_mysql(text), Ok((MysqlDsn { user, password, address, database }, Vec::new())), "{text}");
+            let dsn = MysqlDsn { user, password, address, database, tls: MysqlTls::Off };
+            assert_eq!(parse_mysql(text), Ok((dsn, Vec::new())), "{text}");
         }
         assert_eq!(parse_mysql("/?timeout=1s").unwrap().1, ["timeout"]);
+    }
+
+    #[test]
+    fn how_mysql_is_encrypted_is_read() {
+        for (text, tls) in [
+            ("/?tls=", MysqlTls::Off),
+            ("/?tls=False", MysqlTls::Off),
+            ("/?tls=true", MysqlTls::Verify),
+            ("/?parseTime=true&tls=1", MysqlTls::Verify),
+            ("/?tls=Skip-Verify", MysqlTls::SkipVerify),
+            ("/?tls=preferred", MysqlTls::Preferred),
+        ] {
+            let (dsn, ignored) = parse_mysql(text).unwrap();
+            assert_eq!((dsn.tls, ignored), (tls, Vec::new()), "{text}");
+        }
+        let (dsn, ignored) = parse_mysql("u@unix/?tls=true").unwrap();
+        assert_eq!((dsn.tls, ignored), (MysqlTls::Off, vec!["tls".to_owned()]));
     }
 
     #[test]
@@ -270,7 +331,7 @@ mod tests {
             ("root@tcp(db/x", DsnError::NoParenthesis),
             ("root@pipe(x)/", DsnError::Protocol),
             ("root@tcp(db:x)/", DsnError::Port),
-            ("/?tls=true", DsnError::Tls("true".to_owned())),
+            ("/?tls=custom", DsnError::Tls("custom".to_owned())),
         ] {
             assert_eq!(parse_mysql(text), Err(error), "{text}");
         }

@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::decode::{Field, Place, Section, all};
+use crate::decode::{Field, Section, all};
+use crate::place::Place;
 use crate::transports::{listen, remote_address, tls_files};
-use crate::types::{
-    Global, LogFormat, LogLevel, LogNet, Monitoring, Outlet, StdoutOutlet, SyslogFacility, SyslogOutlet, TcpOutlet,
-};
-use crate::values::{boolean, positive_timeout, text};
+use crate::types::{Global, LogNet, Monitoring, Outlet, StdoutOutlet, SyslogFacility, SyslogOutlet, TcpOutlet};
+use crate::values::{boolean, choice, positive_timeout, text};
 
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -106,8 +105,8 @@ fn outlet(field: &Field<'_>) -> Option<Outlet> {
 
 fn stdout(mut section: Section<'_>) -> Option<StdoutOutlet> {
     let default = StdoutOutlet::default();
-    let level = section.required("level", level);
-    let format = section.required("format", format);
+    let level = section.required("level", choice);
+    let format = section.required("format", choice);
     let time = section.optional("time", default.time, boolean);
     let color = section.optional("color", default.color, boolean);
     section.finish()?;
@@ -115,25 +114,19 @@ fn stdout(mut section: Section<'_>) -> Option<StdoutOutlet> {
 }
 
 fn syslog(mut section: Section<'_>) -> Option<SyslogOutlet> {
-    let level = section.required("level", level);
-    let format = section.required("format", format);
-    let facility = section.optional("facility", SyslogFacility::DEFAULT, facility_of);
+    let level = section.required("level", choice);
+    let format = section.required("format", choice);
+    let facility = section.optional("facility", SyslogFacility::DEFAULT, choice);
     let retry_interval = section.optional("retry_interval", RETRY_INTERVAL, positive_timeout);
     section.finish()?;
     Some(SyslogOutlet { level: level?, format: format?, facility: facility?, retry_interval: retry_interval? })
 }
 
-fn facility_of(field: &Field<'_>) -> Option<SyslogFacility> {
-    let name = field.one_of("syslog facility", &SyslogFacility::NAMES.map(|(name, _)| name))?;
-    let (_, code) = SyslogFacility::NAMES.into_iter().find(|(known, _)| *known == name)?;
-    Some(SyslogFacility { code })
-}
-
 fn tcp(mut section: Section<'_>) -> Option<TcpOutlet> {
-    let level = section.required("level", level);
-    let format = section.required("format", format);
+    let level = section.required("level", choice);
+    let format = section.required("format", choice);
     let address = section.required("address", remote_address);
-    let net = section.optional("net", LogNet::Tcp, net);
+    let net = section.optional("net", LogNet::Tcp, choice);
     let retry_interval = section.optional("retry_interval", RETRY_INTERVAL, positive_timeout);
     let tls = section.subsection("tls", None, |mut section| {
         let files = tls_files(&mut section);
@@ -148,34 +141,5 @@ fn tcp(mut section: Section<'_>) -> Option<TcpOutlet> {
         net: net?,
         retry_interval: retry_interval?,
         tls: tls?,
-    })
-}
-
-fn net(field: &Field<'_>) -> Option<LogNet> {
-    let words = ["tcp", "tcp4", "tcp6", "udp", "udp4", "udp6"];
-    Some(match field.one_of("network", &words)?.as_str() {
-        "tcp" => LogNet::Tcp,
-        "tcp4" => LogNet::Tcp4,
-        "tcp6" => LogNet::Tcp6,
-        "udp" => LogNet::Udp,
-        "udp4" => LogNet::Udp4,
-        _ => LogNet::Udp6,
-    })
-}
-
-fn level(field: &Field<'_>) -> Option<LogLevel> {
-    Some(match field.one_of("log level", &["debug", "info", "warn", "error"])?.as_str() {
-        "debug" => LogLevel::Debug,
-        "info" => LogLevel::Info,
-        "warn" => LogLevel::Warn,
-        _ => LogLevel::Error,
-    })
-}
-
-fn format(field: &Field<'_>) -> Option<LogFormat> {
-    Some(match field.one_of("log format", &["human", "logfmt", "json"])?.as_str() {
-        "human" => LogFormat::Human,
-        "logfmt" => LogFormat::Logfmt,
-        _ => LogFormat::Json,
     })
 }

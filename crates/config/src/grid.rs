@@ -43,7 +43,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<GridInterval>, GridTextError> {
     let numbered = text.split('|').zip(1..);
     let intervals = numbered.map(|(part, position)| {
         interval(part).map_err(|problem| {
-            let text = crate::decode::shown(part.trim());
+            let text = crate::suggest::shown(part.trim());
             GridTextError { position, count, text, problem }
         })
     });
@@ -73,7 +73,7 @@ fn interval(text: &str) -> Result<GridInterval, Problem> {
 
 /// `keep=2`, `keep=all`; none for all, as `-1` is.
 fn keep(text: &str) -> Result<Option<NonZeroU64>, Problem> {
-    let bad = || Problem::Keep(crate::decode::shown(text.trim()));
+    let bad = || Problem::Keep(crate::suggest::shown(text.trim()));
     let (key, value) = text.split_once('=').ok_or_else(bad)?;
     if key.trim() != "keep" {
         return Err(bad());

@@ -2,21 +2,23 @@
 
 use std::cell::RefCell;
 
-use model::JobName;
 use model::plan::replication::{InitialReplication, ReplicationPolicy};
-use model::plan::resolve::{ConflictPolicy, WhenDiverged, WhenNothingInCommon, WhenTokenIsDead};
-use model::protection::{ProtectionPolicy, ProtectionStrategy};
+use model::plan::resolve::ConflictPolicy;
+use model::protection::ProtectionPolicy;
+use model::{JobName, PropertyName};
 
-use crate::decode::{Field, Place, Section, Spot, all, shown};
+use crate::decode::{Field, Section, all};
+use crate::place::{Place, Spot};
 use crate::snapshotting::snapshotting;
+use crate::suggest::shown;
 use crate::transports::{connect, serve};
 use crate::types::{
     BandwidthLimit, Concurrency, Job, PlaceholderEncryption, Pruning, PullJob, PushJob, RecvOptions, SendOptions,
     SinkJob, SnapJob, SourceJob,
 };
 use crate::values::{
-    bad_name, bandwidth_limit, boolean, count, dataset, filesystems, interval, keep_rules, local_keep_rules, property,
-    property_key, text,
+    bad_name, bandwidth_limit, boolean, choice, count, dataset, filesystems, interval_or_manual, keep_rules,
+    local_keep_rules, property, property_key, text,
 };
 
 const TYPES: [&str; 5] = ["push", "sink", "snap", "pull", "source"];
@@ -51,20 +53,18 @@ fn push(mut section: Section<'_>, claims: &Claims) -> Option<PushJob> {
     let connect = section.required("connect", connect);
     let filesystems = section.required("filesystems", filesystems);
     let send = section.subsection("send", SendOptions::default(), send);
-    let (protection, concurrency) =
-        section.subsection("replication", (ProtectionPolicy::default(), Concurrency::default()), replication).unzip();
-    let (initial, conflicts) =
-        section.subsection("conflict_resolution", Default::default(), conflict_resolution).unzip();
+    let replication = replication_of(&mut section);
     let snapshotting = section.required("snapshotting", snapshotting);
     let pruning = section.required("pruning", pruning);
     section.finish()?;
+    let (replication, concurrency) = replication?;
     Some(PushJob {
         name: name?,
         connect: connect?,
         filesystems: filesystems?,
         send: send?,
-        replication: ReplicationPolicy { initial: initial?, protection: protection?, conflicts: conflicts? },
-        concurrency: concurrency?,
+        replication,
+        concurrency,
         snapshotting: snapshotting?,
         pruning: pruning?,
     })
@@ -97,25 +97,20 @@ fn pull(mut section: Section<'_>, claims: &Claims) -> Option<PullJob> {
     let name = name(&mut section, claims);
     let connect = section.required("connect", connect);
     let root_fs = section.required("root_fs", dataset);
-    let interval = section.required("interval", |field| match field.scalar("an interval")?.text.as_str() {
-        "manual" => Some(None),
-        _ => interval(field).map(Some),
-    });
+    let interval = section.required("interval", interval_or_manual);
     let recv = section.subsection("recv", RecvOptions::default(), recv);
-    let (protection, concurrency) =
-        section.subsection("replication", (ProtectionPolicy::default(), Concurrency::default()), replication).unzip();
-    let (initial, conflicts) =
-        section.subsection("conflict_resolution", Default::default(), conflict_resolution).unzip();
+    let replication = replication_of(&mut section);
     let pruning = section.required("pruning", pruning);
     section.finish()?;
+    let (replication, concurrency) = replication?;
     Some(PullJob {
         name: name?,
         connect: connect?,
         root_fs: root_fs?,
         interval: interval?,
         recv: recv?,
-        replication: ReplicationPolicy { initial: initial?, protection: protection?, conflicts: conflicts? },
-        concurrency: concurrency?,
+        replication,
+        concurrency,
         pruning: pruning?,
     })
 }
@@ -169,11 +164,21 @@ fn send(mut section: Section<'_>) -> Option<SendOptions> {
     })
 }
 
+/// `replication` and `conflict_resolution` of an active job.
+fn replication_of(section: &mut Section<'_>) -> Option<(ReplicationPolicy, Concurrency)> {
+    let default = (ProtectionPolicy::default(), Concurrency::default());
+    let replication = section.subsection("replication", default, replication);
+    let resolution = section.subsection("conflict_resolution", Default::default(), conflict_resolution);
+    let (protection, concurrency) = replication?;
+    let (initial, conflicts) = resolution?;
+    Some((ReplicationPolicy { initial, protection, conflicts }, concurrency))
+}
+
 fn replication(mut section: Section<'_>) -> Option<(ProtectionPolicy, Concurrency)> {
     let protection = section.subsection("protection", ProtectionPolicy::default(), |mut section| {
         let default = ProtectionPolicy::default();
-        let initial = section.optional("initial", default.initial, strategy);
-        let incremental = section.optional("incremental", default.incremental, strategy);
+        let initial = section.optional("initial", default.initial, choice);
+        let incremental = section.optional("incremental", default.incremental, choice);
         section.finish()?;
         Some(ProtectionPolicy { initial: initial?, incremental: incremental? })
     });
@@ -188,44 +193,13 @@ fn replication(mut section: Section<'_>) -> Option<(ProtectionPolicy, Concurrenc
     Some((protection?, concurrency?))
 }
 
-fn strategy(field: &Field<'_>) -> Option<ProtectionStrategy> {
-    let words = ["guarantee_resumability", "guarantee_incremental", "guarantee_nothing"];
-    Some(match field.one_of("protection", &words)?.as_str() {
-        "guarantee_resumability" => ProtectionStrategy::Resumability,
-        "guarantee_incremental" => ProtectionStrategy::Incremental,
-        _ => ProtectionStrategy::Nothing,
-    })
-}
-
 /// What to send first, and what to do about conflicts.
 fn conflict_resolution(mut section: Section<'_>) -> Option<(InitialReplication, ConflictPolicy)> {
-    let initial = section.optional("initial_replication", InitialReplication::default(), |field| {
-        let words = ["most_recent", "all", "fail"];
-        Some(match field.one_of("initial replication", &words)?.as_str() {
-            "most_recent" => InitialReplication::MostRecent,
-            "all" => InitialReplication::All,
-            _ => InitialReplication::Fail,
-        })
-    });
+    let initial = section.optional("initial_replication", InitialReplication::default(), choice);
     let default = ConflictPolicy::default();
-    let diverged = section.optional("diverged", default.diverged, |field| {
-        Some(match field.one_of("policy", &["fail", "rollback_receiver"])?.as_str() {
-            "rollback_receiver" => WhenDiverged::RollbackReceiver,
-            _ => WhenDiverged::Fail,
-        })
-    });
-    let dead_token = section.optional("dead_token", default.dead_token, |field| {
-        Some(match field.one_of("policy", &["discard", "fail"])?.as_str() {
-            "fail" => WhenTokenIsDead::Fail,
-            _ => WhenTokenIsDead::Discard,
-        })
-    });
-    let no_common = section.optional("no_common", default.no_common, |field| {
-        Some(match field.one_of("policy", &["fail", "rename_aside"])?.as_str() {
-            "rename_aside" => WhenNothingInCommon::RenameAside,
-            _ => WhenNothingInCommon::Fail,
-        })
-    });
+    let diverged = section.optional("diverged", default.diverged, choice);
+    let dead_token = section.optional("dead_token", default.dead_token, choice);
+    let no_common = section.optional("no_common", default.no_common, choice);
     section.finish()?;
     Some((initial?, ConflictPolicy { diverged: diverged?, dead_token: dead_token?, no_common: no_common? }))
 }
@@ -240,7 +214,7 @@ fn pruning(field: &Field<'_>) -> Option<Pruning> {
 
 fn recv(mut section: Section<'_>) -> Option<RecvOptions> {
     let placeholder_encryption = section.subsection("placeholder", PlaceholderEncryption::default(), |mut section| {
-        let encryption = section.optional("encryption", PlaceholderEncryption::default(), placeholder_encryption);
+        let encryption = section.optional("encryption", PlaceholderEncryption::default(), choice);
         section.finish()?;
         encryption
     });
@@ -261,21 +235,12 @@ fn recv(mut section: Section<'_>) -> Option<RecvOptions> {
     })
 }
 
-fn placeholder_encryption(field: &Field<'_>) -> Option<PlaceholderEncryption> {
-    let words = ["unspecified", "inherit", "off"];
-    Some(match field.one_of("placeholder encryption", &words)?.as_str() {
-        "inherit" => PlaceholderEncryption::Inherit,
-        "off" => PlaceholderEncryption::Off,
-        _ => PlaceholderEncryption::Unspecified,
-    })
-}
-
-fn overrides(field: &Field<'_>) -> Option<Vec<(String, String)>> {
+fn overrides(field: &Field<'_>) -> Option<Vec<(PropertyName, String)>> {
     let entries = field.entries("a mapping of properties to values")?;
     let decoded = entries.into_iter().map(|(name, field)| {
         let value = if field.is_null() { Some(String::new()) } else { text(&field) };
-        property_key(name, &field).zip(value)
+        property_key(&name, &field).zip(value)
     });
-    let decoded: Vec<Option<(String, String)>> = decoded.collect();
+    let decoded: Vec<Option<(PropertyName, String)>> = decoded.collect();
     decoded.into_iter().collect()
 }

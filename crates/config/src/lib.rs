@@ -6,6 +6,7 @@
 pub mod types;
 
 mod address;
+mod certificates;
 mod check;
 mod clients;
 mod decode;
@@ -23,7 +24,9 @@ mod jobs;
 mod lint;
 mod load;
 mod patterns;
+mod place;
 mod scalar;
+mod secrets;
 mod size;
 mod snapshotting;
 mod source;
@@ -31,12 +34,15 @@ mod suggest;
 mod transports;
 mod tree;
 mod values;
+mod words;
 
 pub use describe::{reference, schema};
 pub use diagnostic::{Diagnostic, Errors, Location, Severity, Style};
 pub use effective::{Effective, Part, Secrets};
 pub use load::{find, load, parse};
 pub use types::Config;
+
+use jiff::Timestamp;
 
 /// A configuration that can be used.
 #[derive(Debug, Clone)]
@@ -50,9 +56,10 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Looks at the certificates and keys that the configuration names: errors for those that cannot
-    /// be used, warnings for what is dangerous.
-    pub fn check_files(&self) -> Vec<Diagnostic> {
-        files::check(&self.files)
+    /// Looks at the certificates and keys that the configuration names, as of `now`: errors for those
+    /// that cannot be used, warnings for what is dangerous and for certificates that are not valid, or
+    /// not for long.
+    pub fn check_files(&self, now: Timestamp) -> Vec<Diagnostic> {
+        files::check(&self.files, now)
     }
 }

@@ -9,7 +9,8 @@ use model::{DatasetName, FilesystemFilter};
 use regex::Regex;
 
 use crate::address::{HostPort, Port};
-use crate::decode::{Log, Place, Spot};
+use crate::decode::Log;
+use crate::place::{Place, Spot};
 use crate::types::{Connect, Job, Listen, PlaceholderEncryption, Serve, SinkJob, Snapshotting};
 
 /// Names that people give to snapshots.
@@ -221,12 +222,13 @@ pub(crate) fn local_pairs(jobs: &[(&Job, &Spot)], log: &Log) {
             (Job::Push(push), Some(Job::Sink(sink))) => {
                 let place = spot.place(&["filesystems"]);
                 gaps(&push.filesystems, sink.recv.placeholder_encryption, &place, log);
-                into_itself(&push.filesystems, &sink.root_fs, &place, log);
+                let received = DatasetName::parse(&format!("{}/{}", sink.root_fs, connect.client_identity));
+                into_itself(&push.filesystems, &sink.root_fs, received.as_ref().unwrap_or(&sink.root_fs), &place, log);
             }
             (Job::Pull(pull), Some(Job::Source(source))) => {
                 let place = spot.place(&["root_fs"]);
                 gaps(&source.filesystems, pull.recv.placeholder_encryption, &place, log);
-                into_itself(&source.filesystems, &pull.root_fs, &place, log);
+                into_itself(&source.filesystems, &pull.root_fs, &pull.root_fs, &place, log);
             }
             _ => {}
         }
@@ -246,8 +248,10 @@ fn gaps(filter: &FilesystemFilter, placeholders: PlaceholderEncryption, place: &
     }
 }
 
-fn into_itself(filter: &FilesystemFilter, root: &DatasetName, place: &Place, log: &Log) {
-    if below(root).is_some_and(|received| filter.selects(&received)) {
+/// `tree` is where the filesystems that the filter selects go, which may be a part of `root`.
+fn into_itself(filter: &FilesystemFilter, root: &DatasetName, tree: &DatasetName, place: &Place, log: &Log) {
+    let named = candidates(filter).into_iter().filter(|name| name.is_within(tree));
+    if named.chain(below(tree)).any(|received| filter.selects(&received)) {
         let message = format!("what is received below `{root}` would be replicated again, and so on");
         log.report(place.warning(message).with_hint(format!("add `\"{root}<\": false` to the filter of the sender")));
     }

@@ -8,12 +8,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::decode::{File, Log, Place};
+use crate::decode::{File, Log};
 use crate::diagnostic::{Diagnostic, Errors};
 use crate::document::{self, Document};
 use crate::files::{NamedFiles, READABLE_BY_OTHERS};
 use crate::jobs::Claims;
 use crate::patterns::Patterns;
+use crate::place::Place;
 use crate::source::Source;
 use crate::types::{Config, Job};
 use crate::{Loaded, check};

@@ -6,13 +6,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use model::filter::Pattern;
-use model::naming::{SnapshotNaming, TimestampFormat, Zone};
+use model::naming::{FormatError, SnapshotNaming, TimestampFormat, Zone};
 use model::schedule::Cron;
 use model::{FilesystemFilter, VersionName};
 
-use crate::decode::{Field, Section, shown};
+use crate::decode::{Field, Section};
 use crate::dsn::{self, Parsed};
-use crate::types::{Hook, HookKind, MysqlDsn, PostgresDsn, PostgresSsl, Snapshotting};
+use crate::files::Role;
+use crate::suggest::{did_you_mean, shown};
+use crate::types::{Hook, HookKind, MysqlDsn, PostgresDsn, Snapshotting};
 use crate::values::{boolean, brief, filesystems, interval, positive_timeout, text};
 
 const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,10 +38,8 @@ fn periodic(mut section: Section<'_>) -> Option<Snapshotting> {
     section.finish()?;
     let (naming, interval) = (naming?, interval?);
     if naming.format().repeats_within(interval) {
-        return format.fail(
-            "snapshots that are one interval apart would have the same name",
-            Some("a second one of the same name cannot be taken: write the time more exactly".to_owned()),
-        );
+        return format
+            .fail("snapshots that are one interval apart would have the same name", Some(more_exactly(&naming)));
     }
     comes_again(&naming, &format);
     Some(Snapshotting::Periodic { naming, interval, hooks: hooks? })
@@ -53,13 +53,17 @@ fn by_calendar(mut section: Section<'_>) -> Option<Snapshotting> {
     section.finish()?;
     let (naming, cron) = (naming?, cron?);
     if repeats(&naming, &cron) {
-        return format.fail(
-            "snapshots of two times of the calendar would have the same name",
-            Some("a second one of the same name cannot be taken: write the time more exactly".to_owned()),
-        );
+        return format
+            .fail("snapshots of two times of the calendar would have the same name", Some(more_exactly(&naming)));
     }
     comes_again(&naming, &format);
     Some(Snapshotting::Cron { naming, cron, hooks: hooks? })
+}
+
+/// The hint for names that are not different enough.
+fn more_exactly(naming: &SnapshotNaming) -> String {
+    let meant = did_you_mean(naming.format().text(), &TimestampFormat::WORDS);
+    meant.unwrap_or_else(|| "a second one of the same name cannot be taken: write the time more exactly".to_owned())
 }
 
 /// Whether one of the first times has the same name as the one before.
@@ -92,7 +96,11 @@ fn naming(section: &mut Section<'_>) -> Option<SnapshotNaming> {
         Ok(format) => format,
         Err(error) => {
             let place = format_field.or_else(|| section.take("timestamp_location"));
-            return place.unwrap_or_else(|| section.field.clone()).fail(error.to_string(), None);
+            let hint = match &error {
+                FormatError::Constant { layout } => did_you_mean(layout, &TimestampFormat::WORDS),
+                FormatError::NeedsUtc { .. } | FormatError::Plus { .. } => None,
+            };
+            return place.unwrap_or_else(|| section.field.clone()).fail(error.to_string(), hint);
         }
     };
     let naming = SnapshotNaming::new(prefix?, format);
@@ -174,12 +182,15 @@ fn some_filesystems(section: &mut Section<'_>) -> Option<FilesystemFilter> {
 
 fn postgres(field: &Field<'_>) -> Option<PostgresDsn> {
     let dsn = parsed(field, dsn::parse_postgres, "write `host=db user=me …` or `postgres://me@db/…`")?;
-    if dsn.ssl != PostgresSsl::Disable {
-        let hint = "add `sslmode=disable`; without it, `sslmode` is `require`";
-        let message = "the hook will fail: this version reaches PostgreSQL without TLS only";
-        field.report(field.place().discreet_warning(message).with_hint(hint));
-    }
     keep_secret(field, &dsn.password);
+    let pair = field.file.named_files.pair();
+    let files =
+        [(&dsn.root_cert, Role::Authorities), (&dsn.client_cert, Role::Certificate), (&dsn.client_key, Role::Key)];
+    for (path, role) in files {
+        if let Some(path) = path {
+            field.file.named_files.add(path, role, pair, field.place());
+        }
+    }
     Some(dsn)
 }
 
@@ -193,16 +204,11 @@ fn parsed<T>(field: &Field<'_>, parse: fn(&str) -> Parsed<T>, hint: &str) -> Opt
     match parse(&field.scalar("a data source name")?.text) {
         Ok((dsn, ignored)) => {
             for parameter in ignored {
-                let message = format!("`{}` in the data source name has no effect", shown(&parameter));
-                field.report(field.place().discreet_warning(&message).with_hint("remove it"));
+                field.warn(format!("`{}` in the data source name has no effect", shown(&parameter)), "remove it");
             }
             Some(dsn)
         }
-        Err(error) => {
-            let error = field.place().discreet_error(&format!("bad data source name: {error}"));
-            field.report(error.with_hint(hint));
-            None
-        }
+        Err(error) => field.fail(format!("bad data source name: {error}"), Some(hint.to_owned())),
     }
 }
 

@@ -1,4 +1,23 @@
-//! "Did you mean": which of the known words somebody had in mind.
+//! Words of files and known words in messages: "did you mean", lists, and long texts made short.
+
+/// The hint for a text that is nearly one of these words, or one in another case.
+pub(crate) fn did_you_mean(text: &str, words: &[&str]) -> Option<String> {
+    nearest(&text.to_lowercase(), words).map(|word| format!("did you mean `{word}`?"))
+}
+
+/// `a`, `b`, `c`
+pub(crate) fn list(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// A text from a file, short enough for a message.
+pub(crate) fn shown(text: &str) -> String {
+    const LONGEST: usize = 60;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
 
 /// The known word nearest to `word`, if it is near enough to be a slip.
 pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {

@@ -8,8 +8,9 @@ use model::ClientIdentity;
 
 use crate::address::HostPort;
 use crate::clients::{Client, ClientError, ClientMap};
-use crate::decode::{Field, Section, all, shown};
+use crate::decode::{Field, Section, all};
 use crate::files::Role;
+use crate::suggest::shown;
 use crate::types::{
     Connect, Listen, LocalConnect, LocalServe, Serve, SshConnect, StdinserverServe, TcpConnect, TcpServe, TlsConnect,
     TlsFiles, TlsServe,
@@ -173,10 +174,11 @@ pub(crate) fn listen(section: &mut Section<'_>) -> Option<Listen> {
 
 /// `ca`, `cert` and `key`.
 pub(crate) fn tls_files(section: &mut Section<'_>) -> Option<TlsFiles> {
+    let pair = section.field.file.named_files.pair();
     let mut file = |key, role| {
         section.required(key, |field| {
             let path = PathBuf::from(text(field)?);
-            field.file.named_files.add(&path, role, field.place());
+            field.file.named_files.add(&path, role, pair, field.place());
             Some(path)
         })
     };

@@ -8,9 +8,11 @@ use std::rc::Rc;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
-use crate::decode::{File, shown};
+use crate::decode::File;
 use crate::diagnostic::Diagnostic;
+use crate::secrets;
 use crate::source::{Source, Span};
+use crate::suggest::shown;
 
 /// Deeper than any section of the grammar, and shallow enough for recursion.
 const MAX_DEPTH: usize = 64;
@@ -89,8 +91,10 @@ pub(crate) fn read_first_document(file: &File<'_>) -> Option<Rc<Node>> {
     let mut options = granit_parser::Options::default();
     options.emit_comments = false;
     let parser = Parser::new_from_str_with_options(&file.source.text, options);
-    let mut builder = Builder { file, parser, anchors: HashMap::new(), nodes: 0, aliased: 0 };
-    match builder.document() {
+    let mut builder = Builder { file, parser, anchors: HashMap::new(), nodes: 0, aliased: 0, secrets: Vec::new() };
+    let document = builder.document();
+    file.source.hide(builder.secrets, document.is_ok());
+    match document {
         Ok(node) => node.filter(|node| !node.is_null()),
         Err(Stop(error)) => {
             file.log.report(*error);
@@ -109,6 +113,8 @@ struct Builder<'a> {
     anchors: HashMap<usize, Option<Rc<Node>>>,
     nodes: usize,
     aliased: usize,
+    /// What no excerpt may show.
+    secrets: Vec<Span>,
 }
 
 impl<'a> Builder<'a> {
@@ -153,10 +159,15 @@ impl<'a> Builder<'a> {
             Event::Scalar(text, style, anchor, tag) => {
                 // Where nothing is written, the parser says `~` and points near by.
                 let written = self.file.source.text.get(span.start..span.end);
-                let text = if text == "~" && written != Some("~") { "".into() } else { text };
+                let nothing = style == ScalarStyle::Plain && text == "~" && written != Some("~");
+                let text = if nothing { "".into() } else { text };
                 let plain = style == ScalarStyle::Plain && !is_string(tag.as_deref());
                 let scalar = Scalar { text: text.into_owned(), plain };
-                Ok(self.finish(anchor, Node { span, value: Value::Scalar(scalar), weight: 1 }))
+                let node = Node { span, value: Value::Scalar(scalar), weight: 1 };
+                if secrets::has_password(&node) {
+                    self.secrets.push(span);
+                }
+                Ok(self.finish(anchor, node))
             }
             Event::SequenceStart(_, anchor, _) => {
                 self.anchors.insert(anchor, None);
@@ -225,6 +236,11 @@ impl<'a> Builder<'a> {
             let key = self.node(event, key_span, depth + 1)?;
             let (event, value_span) = self.next()?;
             let value = self.node(event, value_span, depth + 1)?;
+            if let Value::Scalar(key) = &key.value
+                && secrets::is_secret(&key.text, &value)
+            {
+                self.secrets.push(value.span);
+            }
             match &key.value {
                 Value::Scalar(key) if key.plain && key.text == "<<" => merges.push(value),
                 Value::Scalar(key) => self.insert(Entry { key: key.text.clone(), key_span, value }, &mut entries),

@@ -9,7 +9,7 @@ use model::naming::SnapshotNaming;
 use model::plan::prune::KeepRule;
 use model::plan::replication::ReplicationPolicy;
 use model::schedule::Cron;
-use model::{ClientIdentity, DatasetName, FilesystemFilter, JobName};
+use model::{ClientIdentity, DatasetName, FilesystemFilter, JobName, PropertyName};
 
 pub use crate::address::{HostPort, Port};
 pub use crate::clients::{Client, ClientMap};
@@ -120,29 +120,6 @@ pub struct SyslogFacility {
 }
 
 impl SyslogFacility {
-    /// Names in the order of their numbers; those without one, 12 to 15, cannot be configured.
-    pub(crate) const NAMES: [(&'static str, u8); 20] = [
-        ("kern", 0),
-        ("user", 1),
-        ("mail", 2),
-        ("daemon", 3),
-        ("auth", 4),
-        ("syslog", 5),
-        ("lpr", 6),
-        ("news", 7),
-        ("uucp", 8),
-        ("cron", 9),
-        ("authpriv", 10),
-        ("ftp", 11),
-        ("local0", 16),
-        ("local1", 17),
-        ("local2", 18),
-        ("local3", 19),
-        ("local4", 20),
-        ("local5", 21),
-        ("local6", 22),
-        ("local7", 23),
-    ];
     /// `local0`
     pub(crate) const DEFAULT: SyslogFacility = SyslogFacility { code: 16 };
 }
@@ -179,20 +156,6 @@ pub enum LogNet {
     Udp4,
     /// `udp6`
     Udp6,
-}
-
-impl LogNet {
-    /// As a configuration says it.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            LogNet::Tcp => "tcp",
-            LogNet::Tcp4 => "tcp4",
-            LogNet::Tcp6 => "tcp6",
-            LogNet::Udp => "udp",
-            LogNet::Udp4 => "udp4",
-            LogNet::Udp6 => "udp6",
-        }
-    }
 }
 
 /// The files of one side of a TLS connection. Relative paths are relative to the daemon's current
@@ -484,8 +447,16 @@ pub struct PostgresDsn {
     pub password: String,
     /// The database; empty for the role's name.
     pub database: String,
-    /// `sslmode`
+    /// `sslmode`; `disable` for a Unix socket.
     pub ssl: PostgresSsl,
+    /// `sslrootcert`: the certificates of the authorities, in PEM form; none for those that the system
+    /// trusts. If it is given, `require` means `verify-ca`.
+    pub root_cert: Option<PathBuf>,
+    /// `sslcert`: the certificate to show, in PEM form; none for `~/.postgresql/postgresql.crt`, if there
+    /// is one.
+    pub client_cert: Option<PathBuf>,
+    /// `sslkey`: the key of that certificate, in PEM form; none for `~/.postgresql/postgresql.key`.
+    pub client_key: Option<PathBuf>,
 }
 
 /// `sslmode` of a PostgreSQL connection.
@@ -493,11 +464,13 @@ pub struct PostgresDsn {
 pub enum PostgresSsl {
     /// `disable`
     Disable,
-    /// `require`: encrypted, whoever answers.
+    /// `require`: encrypted, whoever answers, unless authorities are named.
     #[default]
     Require,
-    /// `verify-ca` and `verify-full`: encrypted, with a certificate of a known authority.
-    Verify,
+    /// `verify-ca`: encrypted, with a certificate of a known authority.
+    VerifyCa,
+    /// `verify-full`: that certificate has the name of the host, too.
+    VerifyFull,
 }
 
 /// A MySQL or MariaDB server, `[user[:password]@][protocol[(address)]]/database[?parameters]`.
@@ -511,6 +484,22 @@ pub struct MysqlDsn {
     pub address: MysqlAddress,
     /// The database; may be empty.
     pub database: String,
+    /// `tls`; off for a Unix socket.
+    pub tls: MysqlTls,
+}
+
+/// `tls` of a connection to MySQL or MariaDB.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MysqlTls {
+    /// `false`
+    #[default]
+    Off,
+    /// `preferred`: encrypted if the server can do that, whoever answers.
+    Preferred,
+    /// `skip-verify`: encrypted, whoever answers.
+    SkipVerify,
+    /// `true`: encrypted, with a certificate for the host's name of an authority that the system trusts.
+    Verify,
 }
 
 /// Where a MySQL server is.
@@ -525,15 +514,21 @@ pub enum MysqlAddress {
 // Passwords are for servers, not for logs.
 impl fmt::Debug for PostgresDsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, user, password: _, database, ssl } = self;
-        write!(f, "PostgresDsn({user}@{host}:{port}/{database}, {ssl:?})")
+        let Self { host, port, user, password: _, database, ssl, root_cert, client_cert, client_key } = self;
+        write!(f, "PostgresDsn({user}@{host}:{port}/{database}, {ssl:?}")?;
+        for (name, path) in [("sslrootcert", root_cert), ("sslcert", client_cert), ("sslkey", client_key)] {
+            if let Some(path) = path {
+                write!(f, ", {name} {}", path.display())?;
+            }
+        }
+        f.write_str(")")
     }
 }
 
 impl fmt::Debug for MysqlDsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { user, password: _, address, database } = self;
-        write!(f, "MysqlDsn({user}@{address:?}/{database})")
+        let Self { user, password: _, address, database, tls } = self;
+        write!(f, "MysqlDsn({user}@{address:?}/{database}, TLS {tls:?})")
     }
 }
 
@@ -626,9 +621,9 @@ pub struct RecvOptions {
     /// How placeholders are made.
     pub placeholder_encryption: PlaceholderEncryption,
     /// Properties that are inherited instead of received: `-x`.
-    pub inherit: Vec<String>,
+    pub inherit: Vec<PropertyName>,
     /// Properties that get this value instead of the received one: `-o`, in file order.
-    pub override_: Vec<(String, String)>,
+    pub override_: Vec<(PropertyName, String)>,
     /// How fast.
     pub bandwidth_limit: BandwidthLimit,
 }

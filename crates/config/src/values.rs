@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use model::filter::{Pattern, PatternError};
 use model::plan::prune::{KeepRule, RetentionGrid};
-use model::{ClientIdentity, DatasetName, FilesystemFilter, NameError};
+use model::{ClientIdentity, DatasetName, FilesystemFilter, NameError, PropertyName};
 use regex::Regex;
 
-use crate::decode::{Field, Section, all, shown};
+use crate::decode::{Field, Section, all};
 use crate::scalar::{as_bool, as_integer};
+use crate::suggest::{did_you_mean, shown};
 use crate::types::BandwidthLimit;
+use crate::words::Words;
 use crate::{duration, grid, size, tree::Scalar};
 
 /// Any scalar, as it was written: `yes`, `010` and `1.50` stay what they are.
@@ -25,7 +27,10 @@ pub(crate) fn boolean(field: &Field<'_>) -> Option<bool> {
         let hint = match as_bool(&unquoted) {
             Some(value) if !scalar.plain => format!("without quotes: `{value}`"),
             Some(value) => format!("write `{value}`"),
-            None => "write `true` or `false`".to_owned(),
+            None => {
+                let guess = did_you_mean(&scalar.text, &["true", "false"]);
+                guess.unwrap_or_else(|| "write `true` or `false`".to_owned())
+            }
         };
         field.fail(format!("`{}` is neither true nor false", shown(&scalar.text)), Some(hint))
     })
@@ -42,6 +47,12 @@ pub(crate) fn integer(field: &Field<'_>) -> Option<i64> {
         field.warn(format!("`{}` is read as {}", shown(&scalar.text), integer.value), surprise);
     }
     Some(integer.value)
+}
+
+/// One of some words.
+pub(crate) fn choice<T: Words>(field: &Field<'_>) -> Option<T> {
+    let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
+    T::of_word(&field.one_of(T::WHAT, &words)?)
 }
 
 /// A number of things, at least one.
@@ -64,6 +75,19 @@ pub(crate) fn interval(field: &Field<'_>) -> Option<Duration> {
         return field.fail("the interval must be at least one second", Some(hint));
     }
     Some(interval)
+}
+
+/// An interval; none for `manual`.
+pub(crate) fn interval_or_manual(field: &Field<'_>) -> Option<Option<Duration>> {
+    const MANUAL: &str = "manual";
+    let text = &field.scalar("an interval")?.text;
+    if text == MANUAL {
+        return Some(None);
+    }
+    match did_you_mean(text, &[MANUAL]) {
+        Some(hint) => field.fail(format!("`{}` is neither a duration nor `{MANUAL}`", shown(text)), Some(hint)),
+        None => interval(field).map(Some),
+    }
 }
 
 /// How long to wait. A bare number counts nanoseconds, as it does for zrepl; nobody means that.
@@ -156,34 +180,14 @@ pub(crate) fn brief(error: &NameError) -> String {
 }
 
 /// The name of a ZFS property.
-pub(crate) fn property(field: &Field<'_>) -> Option<String> {
-    let name = text(field)?;
-    match property_problem(&name) {
-        Some(problem) => field.fail(problem, None),
-        None => Some(name),
-    }
+pub(crate) fn property(field: &Field<'_>) -> Option<PropertyName> {
+    PropertyName::parse(&text(field)?).map_or_else(|error| bad_name(field, &error), Some)
 }
 
 /// A property name given as a key.
-pub(crate) fn property_key(name: String, field: &Field<'_>) -> Option<String> {
-    match property_problem(&name) {
-        Some(problem) => {
-            field.report(field.key_place().error(problem));
-            None
-        }
-        None => Some(name),
-    }
-}
-
-fn property_problem(name: &str) -> Option<String> {
-    let problem = match name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
-        _ if name.is_empty() => "is empty".to_owned(),
-        _ if name.starts_with('-') => "begins with `-`".to_owned(),
-        _ if name.len() > 256 => "is longer than 256 bytes".to_owned(),
-        Some(c) => format!("character {c:?} is not allowed"),
-        None => return None,
-    };
-    Some(format!("invalid property name `{}`: {problem}", shown(name)))
+pub(crate) fn property_key(name: &str, field: &Field<'_>) -> Option<PropertyName> {
+    let name = PropertyName::parse(name);
+    name.map_err(|error| field.report(field.key_place().error(brief(&error)))).ok()
 }
 
 /// A pattern for names, searched for anywhere in them.
@@ -240,28 +244,31 @@ fn is_harmless(text: &str) -> bool {
     !path.ends_with('/') && !path.contains(['@', '#', '|', '\t', '<', '>', '*'])
 }
 
-const RULES: [&str; 4] = ["not_replicated", "last_n", "regex", "grid"];
+const NOT_REPLICATED: &str = "not_replicated";
+const RULES: [&str; 4] = [NOT_REPLICATED, "last_n", "regex", "grid"];
+/// Those of a job that does not replicate.
+const LOCAL_RULES: [&str; 3] = ["last_n", "regex", "grid"];
 
 /// A list of keep rules.
 pub(crate) fn keep_rules(field: &Field<'_>) -> Option<Vec<KeepRule>> {
-    all(field.items()?, keep_rule)
+    all(field.items()?, |item| keep_rule(item, &RULES))
 }
 
 /// The rules of a job that does not replicate.
 pub(crate) fn local_keep_rules(field: &Field<'_>) -> Option<Vec<KeepRule>> {
-    all(field.items()?, |item| match keep_rule(item)? {
-        KeepRule::NotReplicated { .. } => item.fail(
+    all(field.items()?, |item| match item.is_of_type(NOT_REPLICATED) {
+        true => item.fail(
             "single-site pruner cannot support `not_replicated` keep rule",
             Some("a snap job replicates nothing; use `last_n` or `regex`".to_owned()),
         ),
-        rule => Some(rule),
+        false => keep_rule(item, &LOCAL_RULES),
     })
 }
 
-fn keep_rule(field: &Field<'_>) -> Option<KeepRule> {
-    let (mut section, kind) = field.tagged(&RULES)?;
+fn keep_rule(field: &Field<'_>, rules: &[&str]) -> Option<KeepRule> {
+    let (mut section, kind) = field.tagged(rules)?;
     match kind.as_str() {
-        "not_replicated" => {
+        NOT_REPLICATED => {
             let keep_snapshot_at_cursor = section.optional("keep_snapshot_at_cursor", true, boolean);
             section.finish()?;
             Some(KeepRule::NotReplicated { keep_snapshot_at_cursor: keep_snapshot_at_cursor? })

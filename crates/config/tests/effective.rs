@@ -127,7 +127,7 @@ fn with_text(text: &str) -> Config {
         parse("jobs: [{type: sink, name: in, root_fs: p, serve: {type: local, listener_name: x}}]\n").config;
     for job in &mut config.jobs {
         let Job::Sink(job) = job else { panic!("a sink was written") };
-        job.recv.override_ = vec![("a".to_owned(), text.to_owned())];
+        job.recv.override_ = vec![("a".parse().expect("a name"), text.to_owned())];
         let Serve::Local(serve) = &mut job.serve else { panic!("a local one was written") };
         serve.listener_name = format!("x{text}");
     }
@@ -141,6 +141,7 @@ proptest! {
         "[-_.:0-9a-fxoeE+]{0,6}",
         "[ \\t\\r\\n'\"\\\\#:,&*!|>%@`{}\\[\\]?<=~-]{0,8}",
         Just("null".to_owned()),
+        Just("~".to_owned()),
         Just("---".to_owned()),
     ]) {
         let config = with_text(&text);

@@ -118,39 +118,135 @@ fn a_password_that_everybody_can_read_is_warned_about() {
     assert_eq!(warnings(0o644), [] as [String; 0]);
 }
 
+/// A sink job that names `ca.crt`, `a.crt` and `a.key` of a folder, and what is said of those as of a day.
+struct Files {
+    folder: tempfile::TempDir,
+}
+
+impl Files {
+    fn new() -> Self {
+        let files = Self { folder: tempfile::tempdir().expect("a directory") };
+        let folder = files.folder.path().display();
+        let text = format!(
+            "jobs: [{{type: sink, name: a, root_fs: a, serve: {{type: tls, listen: \":1\", client_cns: [b], \
+             ca: {folder}/ca.crt, cert: {folder}/a.crt, key: {folder}/a.key}}}}]\n"
+        );
+        files.write("zrepl.yml", &text);
+        files
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.folder.path().join(name), text).expect("write");
+        self.permit(name, 0o600);
+    }
+
+    fn permit(&self, name: &str, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(self.folder.path().join(name), fs::Permissions::from_mode(mode)).expect("chmod");
+    }
+
+    fn said(&self, day: &str) -> Vec<String> {
+        let now = format!("{day}T12:00:00Z").parse().expect("a time");
+        let found = config::load(Some(&self.folder.path().join("zrepl.yml"))).expect("valid").check_files(now);
+        let folder = format!("{}/", self.folder.path().display());
+        found.iter().map(|one| format!("{:?}: {}", one.severity(), one.message().replace(&folder, ""))).collect()
+    }
+}
+
+/// A certificate for 2026, signed with its own key, and that key.
+fn certificate(name: &str) -> (String, String) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut wanted = rcgen::CertificateParams::new([name.to_owned()]).expect("a name");
+    wanted.distinguished_name.push(rcgen::DnType::CommonName, name);
+    wanted.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    wanted.not_after = rcgen::date_time_ymd(2027, 1, 1);
+    (wanted.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
+}
+
+const NOTHING: [&str; 0] = [];
+
 #[test]
 fn certificates_and_keys_are_looked_at_when_asked() {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = tempfile::tempdir().expect("a directory");
-    let (path, folder) = (dir.path().join("zrepl.yml"), dir.path().display());
-    let text = format!(
-        "jobs: [{{type: sink, name: a, root_fs: a, serve: {{type: tls, listen: \":1\", client_cns: [b], \
-         ca: {folder}/ca.crt, cert: {folder}/a.crt, key: {folder}/a.key}}}}]\n"
-    );
-    fs::write(&path, text).expect("write");
-    let said = || {
-        let found = config::load(Some(&path)).expect("valid").check_files();
-        found.iter().map(|one| format!("{:?}: {}", one.severity(), one.message())).collect::<Vec<_>>()
-    };
+    let files = Files::new();
     assert_eq!(
-        said(),
-        ["ca.crt", "a.crt", "a.key"]
-            .map(|name| format!("Error: cannot read {folder}/{name}: no such file or directory"))
+        files.said("2026-06-01"),
+        ["ca.crt", "a.crt", "a.key"].map(|name| format!("Error: cannot read {name}: no such file or directory"))
     );
-    let certificate = "text\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    fs::write(dir.path().join("ca.crt"), certificate).expect("write");
-    fs::write(dir.path().join("a.crt"), certificate.replace("END", "")).expect("write");
-    let key = dir.path().join("a.key");
-    fs::write(&key, "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n").expect("write");
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("chmod");
+    let ((certificate, key), (other, _)) = (certificate("a"), certificate("b"));
+    files.write("ca.crt", &format!("a comment\n{other}{certificate}"));
+    files.write("a.crt", "-----BEGIN CERTIFICATE-----\n");
+    files.write("a.key", &key);
+    files.permit("a.key", 0o644);
     assert_eq!(
-        said(),
+        files.said("2026-06-01"),
+        ["Error: a.crt is cut off or damaged", "Warning: everybody can read the private key a.key"]
+    );
+    files.permit("a.key", 0o640);
+    files.write("a.crt", &key);
+    assert_eq!(files.said("2026-06-01"), ["Error: a.crt contains no certificate"]);
+    files.write("a.crt", &certificate);
+    assert_eq!(files.said("2026-06-01"), NOTHING);
+    files.write("a.key", "nothing");
+    assert_eq!(files.said("2026-06-01"), ["Error: a.key contains no private key"]);
+}
+
+#[test]
+fn a_certificate_and_a_key_that_do_not_belong_together_are_an_error() {
+    let files = Files::new();
+    let ((first, key), (second, _)) = (certificate("a"), certificate("b"));
+    files.write("ca.crt", &first);
+    files.write("a.key", &key);
+    files.write("a.crt", &second);
+    assert_eq!(files.said("2026-06-01"), ["Error: the key a.key does not belong to the certificate a.crt"]);
+    // What leads to an authority comes after.
+    files.write("a.crt", &format!("{first}{second}"));
+    assert_eq!(files.said("2026-06-01"), NOTHING);
+    files.write("a.crt", &format!("{second}{first}"));
+    assert_eq!(files.said("2026-06-01"), ["Error: the key a.key does not belong to the certificate a.crt"]);
+}
+
+#[test]
+fn certificates_that_are_not_valid_or_not_for_long_are_warned_about() {
+    let files = Files::new();
+    let ((certificate, key), (other, _)) = (certificate("a"), certificate("b"));
+    files.write("ca.crt", &other);
+    files.write("a.crt", &certificate);
+    files.write("a.key", &key);
+    let both = |what: &str| {
         [
-            format!("Error: {folder}/a.crt contains no certificate"),
-            format!("Warning: everybody can read the private key {folder}/a.key"),
+            format!("Warning: the certificate `CN=b` in ca.crt {what}"),
+            format!("Warning: the certificate `CN=a` in a.crt {what}"),
         ]
+    };
+    assert_eq!(files.said("2025-12-31"), both("is not valid before 2026-01-01"));
+    assert_eq!(files.said("2026-01-01"), NOTHING);
+    assert_eq!(files.said("2026-12-01"), NOTHING);
+    assert_eq!(files.said("2026-12-02"), both("expires on 2027-01-01, in 29 days"));
+    assert_eq!(files.said("2026-12-30"), both("expires on 2027-01-01, in 1 day"));
+    assert_eq!(files.said("2026-12-31"), both("expires on 2027-01-01, in less than a day"));
+    assert_eq!(files.said("2027-01-01"), both("has expired on 2027-01-01"));
+}
+
+#[test]
+fn files_of_a_data_source_name_are_looked_at_too() {
+    let files = Files::new();
+    let folder = files.folder.path().display();
+    let text = format!(
+        "jobs: [{{type: snap, name: a, filesystems: {{\"a<\": true}}, pruning: {{keep: [{{type: regex, regex: \".*\"}}]}}, \
+         snapshotting: {{type: periodic, prefix: p, interval: 1m, hooks: [\
+         {{type: postgres-checkpoint, dsn: \"sslrootcert={folder}/ca.crt sslcert={folder}/a.crt sslkey={folder}/a.key\", \
+         filesystems: {{a: true}}}}]}}}}]\n"
     );
-    fs::write(dir.path().join("a.crt"), certificate).expect("write");
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("chmod");
-    assert_eq!(said(), [] as [String; 0]);
+    files.write("zrepl.yml", &text);
+    let ((certificate, key), (other, _)) = (certificate("a"), certificate("b"));
+    files.write("ca.crt", &other);
+    files.write("a.crt", &certificate);
+    files.write("a.key", &key);
+    assert_eq!(files.said("2026-06-01"), NOTHING);
+    files.write("ca.crt", "");
+    files.write("a.crt", &other);
+    assert_eq!(
+        files.said("2026-06-01"),
+        ["Error: ca.crt contains no certificate", "Error: the key a.key does not belong to the certificate a.crt"]
+    );
 }

@@ -2,6 +2,7 @@
 //!
 //! The directory is the protection: whoever can reach the socket may wake and reset jobs.
 
+mod follow;
 mod socket;
 
 use std::convert::Infallible;
@@ -86,6 +87,8 @@ fn router(shared: Shared) -> Router {
         .route("/status", any(status))
         .route("/signal", any(signal))
         .route("/plan", any(plan))
+        .route("/wakeup", any(follow::wakeup))
+        .route("/outcome", any(follow::outcome))
         .fallback(|| async { text(StatusCode::NOT_FOUND, "404 page not found\n") })
         .with_state(shared)
 }

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use config::Config;
 use config::types::Job;
+use jiff::Timestamp;
 use model::event::What;
 use model::{JobName, event};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wire::{Connector, LocalNetwork};
 use zfs::Zfs;
@@ -22,7 +24,7 @@ use crate::events::{Events, Reader};
 use crate::job;
 use crate::limits;
 use crate::not_yet::not_yet;
-use crate::preview::{Preview, Wish, WishError, preview};
+use crate::preview::{NextRound, Preview, Wish, WishError, preview};
 use crate::report::{Status, StatusFold};
 use crate::tasks::Tasks;
 use crate::tuning::Tuning;
@@ -95,11 +97,17 @@ pub(crate) struct Shared {
     pub events: Events,
     pub dispatch: Dispatch,
     pub tasks: Tasks,
+    /// What undoes hooks, in the background. These end by themselves, within the hooks' timeouts.
+    pub undoing: Tasks,
     /// Cancelled when the jobs shall end.
     pub jobs: CancellationToken,
     pub status: Arc<StatusFold>,
     /// The configuration's jobs, for previews.
     pub configured: Arc<[Job]>,
+    /// When the daemon started, which tells its invocations from those of others.
+    pub started: Timestamp,
+    /// Room for clients that wait for invocations.
+    pub waiters: Arc<Semaphore>,
     /// One preview at a time: each lists whole pools.
     previewing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -113,7 +121,14 @@ impl Shared {
     /// What the next invocations would do.
     pub(crate) async fn preview(&self, wish: &Wish) -> Result<Preview, WishError> {
         let _one_at_a_time = self.previewing.lock().await;
-        preview(&self.configured, &self.world, wish).await
+        let mut preview = preview(&self.configured, &self.world, wish).await?;
+        // Whose snapshotter waits knows it best.
+        for job in &mut preview.jobs {
+            if let Some(at) = self.status.next_round(&job.job) {
+                job.next = NextRound::At { at: at.to_string() };
+            }
+        }
+        Ok(preview)
     }
 }
 
@@ -141,6 +156,7 @@ impl Daemon {
         let readers = std::iter::once(Arc::clone(&status) as Arc<dyn Reader>).chain(world.readers.iter().cloned());
         let events = Events::new(world.clock.clone(), readers.collect());
         let (jobs, end_services) = (CancellationToken::new(), CancellationToken::new());
+        let started = world.clock.now();
         let (dispatch, mut dispatcher) = Dispatch::new(events.clone(), jobs.clone());
         let configured = config.jobs.clone().into();
         let shared = Shared {
@@ -148,9 +164,12 @@ impl Daemon {
             events,
             dispatch,
             tasks: Tasks::default(),
+            undoing: Tasks::default(),
             jobs,
             status,
             configured,
+            started,
+            waiters: Arc::new(Semaphore::new(limits::OUTCOME_WAITERS)),
             previewing: Arc::default(),
         };
         let services = Tasks::default();
@@ -178,6 +197,16 @@ impl Daemon {
     /// See [`SignalError`].
     pub async fn wakeup(&self, job: &str) -> Result<(), SignalError> {
         self.shared.dispatch.signal(job, Operation::Wakeup).await
+    }
+
+    /// Wakes a job up and waits for the invocation that this brings, which may be one that was waiting
+    /// already. None if the daemon stopped first.
+    ///
+    /// # Errors
+    /// See [`SignalError`].
+    pub async fn wakeup_and_wait(&self, job: &str) -> Result<Option<event::InvocationSummary>, SignalError> {
+        let followed = self.shared.dispatch.wake_and_follow(job).await?;
+        Ok(self.shared.jobs.run_until_cancelled(followed.finished()).await.flatten())
     }
 
     /// Cancels the invocation of a job that runs; the job waits for its next one.
@@ -212,17 +241,24 @@ impl Daemon {
     /// Cancels what runs and waits until all tasks have ended and all children are reaped; the
     /// socket file is gone then. `cause` is what the log says.
     ///
+    /// What undoes hooks is waited for as long as their timeouts allow, on top of that limit: a frozen
+    /// filesystem that nobody thaws is worse than a late end.
+    ///
     /// # Errors
-    /// [`limits::STOP`] passed first.
+    /// [`limits::STOP`] passed first, for the jobs or for the rest.
     pub async fn stop(&self, cause: &str) -> Result<(), StillRunning> {
-        let stopped = tokio::time::timeout(limits::STOP, async {
+        let jobs = tokio::time::timeout(limits::STOP, async {
             self.shared.dispatch.stop(cause).await;
             self.shared.tasks.wait().await;
+        });
+        let jobs = jobs.await;
+        self.shared.undoing.wait().await;
+        let rest = tokio::time::timeout(limits::STOP, async {
             self.children_reaped().await;
             self.end_services.cancel();
             self.services.wait().await;
         });
-        if stopped.await.is_err() {
+        if jobs.is_err() || rest.await.is_err() {
             return Err(self.still_running());
         }
         self.shared.events.tell(What::DaemonStopped);
@@ -237,7 +273,7 @@ impl Daemon {
     }
 
     fn still_running(&self) -> StillRunning {
-        let tasks = [self.shared.tasks.alive(), self.services.alive()].concat();
+        let tasks = [self.shared.tasks.alive(), self.shared.undoing.alive(), self.services.alive()].concat();
         let commands = self.shared.world.zfs.running();
         let commands = commands.iter().map(|command| format!("`{}`", command.args.join(" ")));
         StillRunning { deadline: limits::STOP, waiting_for: tasks.into_iter().chain(commands).collect() }
@@ -249,6 +285,7 @@ impl Drop for Daemon {
         self.shared.jobs.cancel();
         self.end_services.cancel();
         self.shared.tasks.abort();
+        self.shared.undoing.abort();
         self.services.abort();
     }
 }

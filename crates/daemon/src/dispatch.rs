@@ -1,10 +1,12 @@
 //! The one place where wake-ups, resets and the stop of a daemon are put in order.
 
+mod outcomes;
+mod rounds;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use model::JobName;
-use model::event::What;
+use model::event::{InvocationSummary, What};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -12,18 +14,27 @@ use tokio_util::sync::CancellationToken;
 use crate::events::Events;
 use crate::limits::DISPATCH_QUEUE;
 
+pub(crate) use outcomes::{Followed, Outcomes};
+pub(crate) use rounds::SnapshotRequests;
+
 /// Why a request to a job was not carried out. Clients of zrepl know these texts.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SignalError {
     /// No such job.
     #[error("Job {0} does not exist")]
     UnknownJob(String),
-    /// The job has a wake-up waiting already, or is of a kind that is never woken.
+    /// The job has a wake-up waiting already.
     #[error("already woken up")]
     AlreadyWokenUp,
+    /// The job is of a kind that is never woken; zrepl says the first words only.
+    #[error("already woken up: job {0} serves others and does nothing by itself (signal the job that replicates)")]
+    NeverWoken(String),
     /// Nothing runs that could be cancelled.
     #[error("already reset")]
     AlreadyReset,
+    /// The job is of a kind that has no invocations; zrepl says the first words only.
+    #[error("already reset: job {0} serves others and does nothing by itself (signal the job that replicates)")]
+    NeverReset(String),
     /// A round of snapshots is asked for already or runs.
     #[error("already snapshotting")]
     AlreadySnapshotting,
@@ -67,8 +78,11 @@ pub(crate) struct Start {
 #[derive(Debug)]
 enum Message {
     Signal { job: String, operation: Operation, reply: oneshot::Sender<Result<(), SignalError>> },
+    WakeAndFollow { job: String, reply: oneshot::Sender<Result<Followed, SignalError>> },
+    Follow { job: String, number: u64, reply: oneshot::Sender<Result<Followed, SignalError>> },
     RoundFinished(JobName),
-    InvocationFinished(JobName),
+    Due(JobName),
+    InvocationFinished(JobName, InvocationSummary),
     Stop { cause: String },
 }
 
@@ -87,10 +101,34 @@ impl Dispatch {
 
     /// Asks something of a job.
     pub(crate) async fn signal(&self, job: &str, operation: Operation) -> Result<(), SignalError> {
+        let job = job.to_owned();
+        self.ask(|reply| Message::Signal { job, operation, reply }).await
+    }
+
+    /// Wakes a job and tells which invocation that brings: a new one, or the one that waits already.
+    pub(crate) async fn wake_and_follow(&self, job: &str) -> Result<Followed, SignalError> {
+        let job = job.to_owned();
+        self.ask(|reply| Message::WakeAndFollow { job, reply }).await
+    }
+
+    /// How to learn what becomes of an invocation that a job was woken for.
+    pub(crate) async fn follow(&self, job: &str, number: u64) -> Result<Followed, SignalError> {
+        let job = job.to_owned();
+        self.ask(|reply| Message::Follow { job, number, reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<Result<T, SignalError>>) -> Message,
+    ) -> Result<T, SignalError> {
         let (reply, answer) = oneshot::channel();
-        let message = Message::Signal { job: job.to_owned(), operation, reply };
-        self.messages.send(message).await.map_err(|_| SignalError::Stopping)?;
+        self.messages.send(message(reply)).await.map_err(|_| SignalError::Stopping)?;
         answer.await.map_err(|_| SignalError::Stopping)?
+    }
+
+    /// A job is due by its interval.
+    pub(crate) async fn due(&self, job: &JobName) {
+        self.send(Message::Due(job.clone())).await;
     }
 
     /// A round of snapshots of a job is over.
@@ -99,8 +137,8 @@ impl Dispatch {
     }
 
     /// A job's invocation is over and it waits for the next.
-    pub(crate) async fn invocation_finished(&self, job: &JobName) {
-        self.send(Message::InvocationFinished(job.clone())).await;
+    pub(crate) async fn invocation_finished(&self, job: &JobName, summary: InvocationSummary) {
+        self.send(Message::InvocationFinished(job.clone(), summary)).await;
     }
 
     /// The daemon shall stop.
@@ -111,58 +149,6 @@ impl Dispatch {
     /// A dispatcher that is gone was stopped: whoever speaks to it is about to be.
     async fn send(&self, message: Message) {
         let _ = self.messages.send(message).await;
-    }
-}
-
-/// Where rounds of snapshots are asked for. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct SnapshotRequests(Arc<watch::Sender<Phase>>);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Idle,
-    Asked,
-    Running,
-}
-
-impl Default for SnapshotRequests {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(Phase::Idle)))
-    }
-}
-
-impl SnapshotRequests {
-    /// Asks for a round now.
-    fn ask(&self) -> Result<(), SignalError> {
-        let asked = self.0.send_if_modified(|phase| {
-            let idle = *phase == Phase::Idle;
-            if idle {
-                *phase = Phase::Asked;
-            }
-            idle
-        });
-        if asked { Ok(()) } else { Err(SignalError::AlreadySnapshotting) }
-    }
-
-    /// Waits until a round is asked for.
-    pub(crate) async fn asked(&self) {
-        // The sender is here: waiting cannot fail.
-        let _ = self.0.subscribe().wait_for(|phase| *phase == Phase::Asked).await;
-    }
-
-    /// A round begins, which is what was asked for, if anything was.
-    pub(crate) fn round(&self) -> Round<'_> {
-        self.0.send_replace(Phase::Running);
-        Round(self)
-    }
-}
-
-/// A round of snapshots, until it is dropped.
-pub(crate) struct Round<'a>(&'a SnapshotRequests);
-
-impl Drop for Round<'_> {
-    fn drop(&mut self) {
-        self.0.0.send_replace(Phase::Idle);
     }
 }
 
@@ -198,6 +184,8 @@ enum Invocations {
         queued: bool,
         /// Number of the last one.
         number: u64,
+        /// What the last ones did.
+        outcomes: watch::Sender<Outcomes>,
     },
 }
 
@@ -209,7 +197,8 @@ impl Slot {
 
     /// A job that waits at the other end of `starts`.
     pub(crate) fn active(starts: mpsc::Sender<Start>) -> Slot {
-        let invocations = Invocations::Active { starts, running: None, queued: false, number: 0 };
+        let outcomes = watch::Sender::default();
+        let invocations = Invocations::Active { starts, running: None, queued: false, number: 0, outcomes };
         Slot { invocations, snapshots: Snapshots::Never }
     }
 
@@ -220,33 +209,51 @@ impl Slot {
 
     /// Starts an invocation, or notes that one follows.
     fn wake(&mut self, name: &str, jobs: &CancellationToken) -> Result<(), SignalError> {
-        let Invocations::Active { starts, running, queued, number } = &mut self.invocations else {
-            return Err(SignalError::AlreadyWokenUp);
+        match self.wake_or_join(name, jobs)? {
+            Woken { joined: true, .. } => Err(SignalError::AlreadyWokenUp),
+            Woken { joined: false, .. } => Ok(()),
+        }
+    }
+
+    /// The same; if one follows already, that is as good.
+    fn wake_or_join(&mut self, name: &str, jobs: &CancellationToken) -> Result<Woken, SignalError> {
+        let Invocations::Active { starts, running, queued, number, .. } = &mut self.invocations else {
+            return Err(SignalError::NeverWoken(name.to_owned()));
         };
         if jobs.is_cancelled() {
             return Err(SignalError::Stopping);
         }
+        let next = *number + 1;
         if running.is_some() {
-            return match std::mem::replace(queued, true) {
-                true => Err(SignalError::AlreadyWokenUp),
-                false => Ok(()),
-            };
+            return Ok(Woken { number: next, joined: std::mem::replace(queued, true) });
         }
         let cancel = jobs.child_token();
-        let start = Start { number: *number + 1, cancel: cancel.clone() };
+        let start = Start { number: next, cancel: cancel.clone() };
         starts.try_send(start).map_err(|_| SignalError::JobEnded(name.to_owned()))?;
-        *number += 1;
+        *number = next;
         *running = Some(cancel);
-        Ok(())
+        Ok(Woken { number: next, joined: false })
     }
 
-    fn reset(&mut self) -> Result<(), SignalError> {
+    fn follow(&self, name: &str, number: u64) -> Result<Followed, SignalError> {
         match &self.invocations {
+            Invocations::Active { outcomes, .. } => Ok(Followed { number, outcomes: outcomes.subscribe() }),
+            Invocations::Passive => Err(SignalError::NeverWoken(name.to_owned())),
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(&self.invocations, Invocations::Active { running: Some(_), .. })
+    }
+
+    fn reset(&mut self, name: &str) -> Result<(), SignalError> {
+        match &self.invocations {
+            Invocations::Passive => Err(SignalError::NeverReset(name.to_owned())),
             Invocations::Active { running: Some(cancel), .. } if !cancel.is_cancelled() => {
                 cancel.cancel();
                 Ok(())
             }
-            _ => Err(SignalError::AlreadyReset),
+            Invocations::Active { .. } => Err(SignalError::AlreadyReset),
         }
     }
 
@@ -260,15 +267,24 @@ impl Slot {
     }
 
     /// Notes the end of an invocation; whether another one was asked for meanwhile.
-    fn finished(&mut self) -> bool {
+    fn finished(&mut self, summary: InvocationSummary) -> bool {
         match &mut self.invocations {
-            Invocations::Active { running, queued, .. } => {
+            Invocations::Active { running, queued, number, outcomes, .. } => {
                 *running = None;
+                outcomes.send_modify(|outcomes| outcomes.note(*number, summary));
                 std::mem::take(queued)
             }
             Invocations::Passive => false,
         }
     }
+}
+
+/// What a wake-up came to.
+struct Woken {
+    /// The invocation that it brings.
+    number: u64,
+    /// That one was waiting already.
+    joined: bool,
 }
 
 /// Puts requests in order, one after the other.
@@ -299,10 +315,17 @@ impl Dispatcher {
                 // Whoever asked may have gone away.
                 let _ = reply.send(self.signal(&job, operation));
             }
+            Message::WakeAndFollow { job, reply } => {
+                let _ = reply.send(self.wake_and_follow(&job));
+            }
+            Message::Follow { job, number, reply } => {
+                let _ = reply.send(self.slot(&job).and_then(|slot| slot.follow(&job, number)));
+            }
+            Message::Due(job) => self.due(&job),
             // A round that ends while a start is queued already is part of what that start covers.
             Message::RoundFinished(job) => self.wake(&job),
-            Message::InvocationFinished(job) => {
-                if self.slots.get_mut(job.as_str()).is_some_and(Slot::finished) {
+            Message::InvocationFinished(job, summary) => {
+                if self.slots.get_mut(job.as_str()).is_some_and(|slot| slot.finished(summary)) {
                     self.wake(&job);
                 }
             }
@@ -316,18 +339,39 @@ impl Dispatcher {
     }
 
     fn signal(&mut self, job: &str, operation: Operation) -> Result<(), SignalError> {
-        let slot = self.slots.get_mut(job).ok_or_else(|| SignalError::UnknownJob(job.to_owned()))?;
+        let jobs = self.jobs.clone();
+        let slot = self.slot(job)?;
         match operation {
-            Operation::Wakeup => slot.wake(job, &self.jobs),
-            Operation::Reset => slot.reset(),
-            Operation::Snapshot => slot.snapshot(job, &self.jobs),
+            Operation::Wakeup => slot.wake(job, &jobs),
+            Operation::Reset => slot.reset(job),
+            Operation::Snapshot => slot.snapshot(job, &jobs),
         }
+    }
+
+    fn slot(&mut self, job: &str) -> Result<&mut Slot, SignalError> {
+        self.slots.get_mut(job).ok_or_else(|| SignalError::UnknownJob(job.to_owned()))
+    }
+
+    fn wake_and_follow(&mut self, job: &str) -> Result<Followed, SignalError> {
+        let jobs = self.jobs.clone();
+        let slot = self.slot(job)?;
+        let Woken { number, .. } = slot.wake_or_join(job, &jobs)?;
+        slot.follow(job, number)
+    }
+
+    fn due(&mut self, job: &JobName) {
+        if self.slots.get(job.as_str()).is_some_and(Slot::is_running) {
+            let message = "pull job took longer than pull interval".to_owned();
+            self.events.of_job(job).tell(What::Warning { subsystem: "job", message });
+        }
+        self.wake(job);
     }
 
     fn wake(&mut self, job: &JobName) {
         let Some(slot) = self.slots.get_mut(job.as_str()) else { return };
         match slot.wake(job.as_str(), &self.jobs) {
-            Ok(()) | Err(SignalError::AlreadyWokenUp | SignalError::Stopping) => {}
+            // A passive job's rounds of snapshots are for its clients.
+            Ok(()) | Err(SignalError::AlreadyWokenUp | SignalError::NeverWoken(_) | SignalError::Stopping) => {}
             Err(error) => self.events.of_job(job).tell(What::Error { subsystem: "job", message: error.to_string() }),
         }
     }
@@ -350,31 +394,59 @@ mod tests {
         assert_eq!(slot.wake("j", &jobs), Ok(()), "queued");
         assert_eq!(slot.wake("j", &jobs), Err(SignalError::AlreadyWokenUp));
         assert!(starts.try_recv().is_err(), "the queued one waits for the end of the first");
-        assert!(slot.finished());
+        assert!(slot.finished(InvocationSummary::default()));
         assert_eq!(slot.wake("j", &jobs), Ok(()));
         assert_eq!(starts.try_recv().unwrap().number, 2);
-        assert!(!slot.finished());
+        assert!(!slot.finished(InvocationSummary::default()));
     }
 
     #[test]
     fn a_reset_cancels_what_runs_once_and_keeps_the_queued_wake_up() {
         let (mut slot, mut starts, jobs) = active();
-        assert_eq!(slot.reset(), Err(SignalError::AlreadyReset));
+        assert_eq!(slot.reset("j"), Err(SignalError::AlreadyReset));
         slot.wake("j", &jobs).unwrap();
         let start = starts.try_recv().unwrap();
         slot.wake("j", &jobs).unwrap();
-        assert_eq!(slot.reset(), Ok(()));
+        assert_eq!(slot.reset("j"), Ok(()));
         assert!(start.cancel.is_cancelled());
         assert!(!jobs.is_cancelled(), "the job goes on");
-        assert_eq!(slot.reset(), Err(SignalError::AlreadyReset));
-        assert!(slot.finished());
+        assert_eq!(slot.reset("j"), Err(SignalError::AlreadyReset));
+        assert!(slot.finished(InvocationSummary::default()));
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_of_the_invocation_that_was_asked_for() {
+        let (mut slot, mut starts, jobs) = active();
+        let summary = |steps| InvocationSummary { steps, ..InvocationSummary::default() };
+        slot.wake("j", &jobs).unwrap();
+        starts.try_recv().unwrap();
+        let queued = slot.wake_or_join("j", &jobs).unwrap();
+        assert_eq!((queued.number, queued.joined), (2, false));
+        let joined = slot.wake_or_join("j", &jobs).unwrap();
+        assert_eq!((joined.number, joined.joined), (2, true), "the one that waits begins later than this request");
+        let outcome = slot.follow("j", 2).unwrap().finished();
+        slot.finished(summary(1));
+        slot.wake("j", &jobs).unwrap();
+        starts.try_recv().unwrap();
+        slot.finished(summary(2));
+        assert_eq!(outcome.await, Some(summary(2)));
+        for number in 3..40 {
+            slot.wake("j", &jobs).unwrap();
+            starts.try_recv().unwrap();
+            slot.finished(summary(number));
+        }
+        assert_eq!(slot.follow("j", 39).unwrap().finished().await, Some(summary(39)));
+        assert_eq!(slot.follow("j", 2).unwrap().finished().await, None, "forgotten");
     }
 
     #[test]
     fn a_passive_job_takes_neither() {
         let jobs = CancellationToken::new();
-        assert_eq!(Slot::passive().wake("s", &jobs), Err(SignalError::AlreadyWokenUp));
-        assert_eq!(Slot::passive().reset(), Err(SignalError::AlreadyReset));
+        let woken = Slot::passive().wake("s", &jobs).unwrap_err().to_string();
+        assert!(woken.starts_with("already woken up: job s serves others"), "{woken}");
+        let reset = Slot::passive().reset("s").unwrap_err().to_string();
+        assert!(reset.starts_with("already reset: job s serves others"), "{reset}");
+        assert!(matches!(Slot::passive().follow("s", 1), Err(SignalError::NeverWoken(_))));
     }
 
     #[test]

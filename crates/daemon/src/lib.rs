@@ -5,6 +5,7 @@
 //! simulation can own them.
 
 pub mod act;
+pub mod bandwidth;
 pub mod clock;
 pub mod control;
 mod daemon;

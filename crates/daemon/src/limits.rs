@@ -1,11 +1,13 @@
-//! The limits of endpoints, engine, jobs and control socket, each with its reason. What an administrator may want to change is an
-//! option of a job or an environment variable, which the daemon reads when it starts.
+//! The limits of endpoints, engine, jobs and control socket, each with its reason. What an
+//! administrator may want to change is an option of a job or an environment variable, which the daemon
+//! reads when it starts.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Attempts per invocation. zrepl's default: a passing disturbance is survived, a lasting one waits
-/// for the next wake-up. `ZREPL_REPLICATION_MAX_ATTEMPTS` changes it.
+/// How often everything is listed, and how often a filesystem is tried without completing a step,
+/// before an invocation leaves it to the next one. zrepl's default: a passing disturbance is survived,
+/// a lasting one waits for the next wake-up. `ZREPL_REPLICATION_MAX_ATTEMPTS` changes it.
 pub const ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
 
 /// How long an invocation waits for an unreachable peer to come back. zrepl's default: longer than a
@@ -19,9 +21,29 @@ pub const BACK_OFF_FIRST: Duration = Duration::from_secs(2);
 /// Longest such wait, so that a peer that is back is noticed soon.
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 
+/// How long a call to one side may take: to list, to start a stream, to move a cursor, to confirm.
+/// Whoever serves it has limits of its own, half an hour at most for each child process, and says more
+/// precisely what hangs; this one is for a side that says nothing, and so longer than any two of those.
+/// `ZREPL_REPLICATION_CALL_TIMEOUT` changes it.
+pub const CALL: Duration = Duration::from_secs(75 * 60);
+
+/// How long no byte of a step may move before the job gives it up, its last bytes being committed
+/// included. Longer than [`STALL`], which names the end that stands still, and than the commit may take.
+/// `ZREPL_REPLICATION_STALL_TIMEOUT` changes it.
+pub const NO_PROGRESS: Duration = Duration::from_secs(75 * 60);
+
+/// Filesystems whose snapshots one call destroys at most. Each may wait for transaction groups to sync,
+/// and a call as a whole must end within [`CALL`].
+pub const DESTROYS_PER_CALL: usize = 500;
+
 /// Filesystems whose protections are put right at a time. Each waits for transaction groups to sync,
 /// and those that wait together share them.
 pub const CONFIRMATIONS: usize = 8;
+
+/// Commands that hold, or release, snapshots of one pool at a time; what else is asked for meanwhile shares
+/// the next one. A command with many snapshots waits for a transaction group for each, while commands
+/// side by side share them: so there are several, and only many filesystems at once share a process.
+pub const HOLD_COMMANDS: usize = 4;
 
 /// Filesystems whose snapshots are destroyed at a time, for the same reason.
 pub const DESTROYS: usize = 8;
@@ -29,9 +51,18 @@ pub const DESTROYS: usize = 8;
 /// Stale bookmarks that are destroyed at a time, for the same reason.
 pub const CLEANUPS: usize = 8;
 
-/// Up to so many filesystems are looked at one by one before snapshots are destroyed, each with two
-/// processes; more share the two of one listing, which reads versions of their descendants as well.
-pub const SINGLE_LOOKS: usize = 1;
+/// Filesystems that are looked at together before their snapshots are destroyed. Names are compared with
+/// guids then: so many destroys, [`DESTROYS`] at a time, take seconds, and the look two processes.
+pub const DESTROY_LOOKS: usize = 32;
+
+/// Entries of an endpoint's table beyond those of its last listing, whose names are a peer's as a rule;
+/// with more the table is emptied, and what is asked for is looked at again.
+pub const TABLE_EXTRAS: usize = 10_000;
+
+/// A filesystem that a program made and nobody used has at most so many bytes before compression: with
+/// OpenZFS 2.3 from 12 KiB (512-byte sectors) to 69 KiB (4 KiB sectors, encrypted). What has more is
+/// somebody's data.
+pub const UNUSED_FILESYSTEM_BYTES: u64 = 128 * 1024;
 
 /// A stream in which no byte moves for so long is given up. `zfs send` can be silent for minutes
 /// while it searches what changed, and `zfs receive` while it frees what is gone.
@@ -49,12 +80,24 @@ pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 pub const SNAPSHOTTER_PAUSE: Duration = Duration::from_secs(60);
 
 /// How long a stopping daemon waits for its tasks. They end within moments once cancelled; what takes
-/// longer is a child process that the kernel does not let die, which may be never.
+/// longer is a child process that the kernel does not let die, which may be never. What undoes hooks is
+/// not among them: its limit is the sum of the timeouts of the hooks around one snapshot.
 pub const STOP: Duration = Duration::from_secs(30);
 
 /// Messages that may wait for the dispatcher. Who sends one waits while it is full: a client no
 /// longer than its connection may last, a job until the daemon stops.
 pub const DISPATCH_QUEUE: usize = 64;
+
+/// Invocations of a job whose outcomes are remembered, for who asks again a moment later.
+pub const OUTCOMES: usize = 16;
+
+/// How long an answer about an invocation waits for its end: less than a connection to the control
+/// socket may last and than its client waits. The client asks again.
+pub const OUTCOME_WAIT: Duration = Duration::from_secs(20);
+
+/// Clients that wait for the end of an invocation at a time, so that others find room; further ones
+/// are answered at once and ask again.
+pub const OUTCOME_WAITERS: usize = CONTROL_CONNECTIONS / 2;
 
 /// Clients of the control socket served at once; further ones wait in the listener's queue. Each may
 /// cost a report's worth of work.

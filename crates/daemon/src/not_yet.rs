@@ -2,7 +2,7 @@
 //! would look as if it replicated.
 
 use config::Config;
-use config::types::{BandwidthLimit, Connect, Job, Outlet, SendOptions, Serve};
+use config::types::{Connect, Job, Outlet, Serve};
 
 /// Each with the job and the field; empty if the daemon can do everything.
 pub(crate) fn not_yet(config: &Config) -> Vec<String> {
@@ -23,17 +23,32 @@ pub(crate) fn not_yet(config: &Config) -> Vec<String> {
         let name = job.name();
         let features = features(job).into_iter();
         found.extend(features.map(|feature| format!("job `{name}`: {feature} cannot be used by this version yet")));
+        if sends_saved(job) {
+            found.push(format!("job `{name}`: {NO_SAVED}"));
+        }
     }
     found
 }
 
+/// zrepl has the option; with it every one of its sends fails but the resumed ones, which ignore it.
+const NO_SAVED: &str = "`send.saved` cannot be used: ZFS sends what an interrupted receive left only by itself (`zfs \
+                        send -S` takes no snapshot and no other option); remove it";
+
+fn sends_saved(job: &Job) -> bool {
+    match job {
+        Job::Push(job) => job.send.saved,
+        Job::Source(job) => job.send.saved,
+        Job::Sink(_) | Job::Pull(_) | Job::Snap(_) => false,
+    }
+}
+
 fn features(job: &Job) -> Vec<String> {
     match job {
-        Job::Push(job) => [connect(&job.connect), send(&job.send)].concat(),
-        Job::Sink(job) => [serve(&job.serve), limit("recv", &job.recv.bandwidth_limit)].concat(),
+        Job::Push(job) => connect(&job.connect),
+        Job::Sink(job) => serve(&job.serve),
         Job::Snap(_) => Vec::new(),
-        Job::Pull(_) => vec!["type `pull`".to_owned()],
-        Job::Source(_) => vec!["type `source`".to_owned()],
+        Job::Pull(job) => connect(&job.connect),
+        Job::Source(job) => serve(&job.serve),
     }
 }
 
@@ -49,15 +64,6 @@ fn serve(serve: &Serve) -> Vec<String> {
         Serve::Local(_) => Vec::new(),
         Serve::Tcp(_) | Serve::Tls(_) | Serve::Stdinserver(_) => vec![format!("transport `{}`", serve.transport())],
     }
-}
-
-fn send(send: &SendOptions) -> Vec<String> {
-    let saved = send.saved.then(|| "`send.saved`".to_owned());
-    saved.into_iter().chain(limit("send", &send.bandwidth_limit)).collect()
-}
-
-fn limit(section: &str, limit: &BandwidthLimit) -> Vec<String> {
-    limit.max.map(|_| format!("`{section}.bandwidth_limit`")).into_iter().collect()
 }
 
 #[cfg(test)]
@@ -89,11 +95,13 @@ jobs:
   connect: {type: tcp, address: "other:8888"}
   root_fs: c
   interval: manual
+  recv: {bandwidth_limit: {max: 1 MiB}}
   pruning: {keep_sender: [{type: last_n, count: 1}], keep_receiver: [{type: last_n, count: 1}]}
 - type: source
   name: d
-  serve: {type: local, listener_name: d}
+  serve: {type: tcp, listen: ":8888", clients: {"10.0.0.1": c}}
   filesystems: {"d<": true}
+  send: {saved: true}
   snapshotting: {type: manual}
 - type: snap
   name: e
@@ -107,7 +115,7 @@ jobs:
         let config = config::parse("zrepl.yml", CONFIG).unwrap().config;
         let found = not_yet(&config);
         let found: Vec<_> =
-            found.iter().map(|one| one.strip_suffix(" cannot be used by this version yet").unwrap()).collect();
+            found.iter().map(|one| one.strip_suffix(" cannot be used by this version yet").unwrap_or(one)).collect();
         assert_eq!(
             found,
             [
@@ -115,12 +123,13 @@ jobs:
                 "global.logging: outlet `tcp`",
                 "global.monitoring: `prometheus`",
                 "job `a`: transport `tcp`",
-                "job `a`: `send.saved`",
-                "job `a`: `send.bandwidth_limit`",
+                "job `a`: `send.saved` cannot be used: ZFS sends what an interrupted receive left only by itself (`zfs send -S` \
+                 takes no snapshot and no other option); remove it",
                 "job `b`: transport `stdinserver`",
-                "job `b`: `recv.bandwidth_limit`",
-                "job `c`: type `pull`",
-                "job `d`: type `source`",
+                "job `c`: transport `tcp`",
+                "job `d`: transport `tcp`",
+                "job `d`: `send.saved` cannot be used: ZFS sends what an interrupted receive left only by itself (`zfs send -S` \
+                 takes no snapshot and no other option); remove it",
             ]
         );
     }

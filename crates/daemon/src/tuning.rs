@@ -6,12 +6,17 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use thiserror::Error;
 
+use crate::act::Patience;
 use crate::limits::{ATTEMPTS, HOOK_LOG_BYTES, RECONNECT_WINDOW};
 
 /// How often a replication is tried before its job waits for its next wake-up.
 pub const MAX_ATTEMPTS: &str = "ZREPL_REPLICATION_MAX_ATTEMPTS";
 /// How long a replication waits for the other side to come back.
 pub const RECONNECT_TIMEOUT: &str = "ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT";
+/// How long a replication waits for the answer to a call.
+pub const CALL_TIMEOUT: &str = "ZREPL_REPLICATION_CALL_TIMEOUT";
+/// How long a replication waits for the next byte of a step.
+pub const STALL_TIMEOUT: &str = "ZREPL_REPLICATION_STALL_TIMEOUT";
 /// How many bytes of the output of one edge of a hook are logged.
 pub const HOOK_LOG_SIZE: &str = "ZREPL_MAX_HOOK_LOG_SIZE";
 
@@ -22,13 +27,20 @@ pub struct Tuning {
     pub attempts: NonZeroU32,
     /// [`RECONNECT_TIMEOUT`]
     pub reconnect_window: Duration,
+    /// [`CALL_TIMEOUT`] and [`STALL_TIMEOUT`]
+    pub patience: Patience,
     /// [`HOOK_LOG_SIZE`]
     pub hook_log_bytes: u64,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Tuning { attempts: ATTEMPTS, reconnect_window: RECONNECT_WINDOW, hook_log_bytes: HOOK_LOG_BYTES }
+        Tuning {
+            attempts: ATTEMPTS,
+            reconnect_window: RECONNECT_WINDOW,
+            patience: Patience::default(),
+            hook_log_bytes: HOOK_LOG_BYTES,
+        }
     }
 }
 
@@ -56,10 +68,14 @@ impl Tuning {
             let expected = "a whole number of at least 1";
             tuning.attempts = value.parse().map_err(|_| TuningError { name: MAX_ATTEMPTS, value, expected })?;
         }
-        if let Some(value) = set(RECONNECT_TIMEOUT) {
+        let Patience { call, stall } = &mut tuning.patience;
+        let durations =
+            [(RECONNECT_TIMEOUT, &mut tuning.reconnect_window), (CALL_TIMEOUT, call), (STALL_TIMEOUT, stall)];
+        for (name, duration) in durations {
+            let Some(value) = set(name) else { continue };
             let expected = "a duration such as `1m30s`";
             let parsed = value.parse::<SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
-            tuning.reconnect_window = parsed.ok_or(TuningError { name: RECONNECT_TIMEOUT, value, expected })?;
+            *duration = parsed.ok_or(TuningError { name, value, expected })?;
         }
         if let Some(value) = set(HOOK_LOG_SIZE) {
             let expected = "a number of bytes";
@@ -83,6 +99,9 @@ mod tests {
         assert_eq!(read(MAX_ATTEMPTS, ""), Ok(Tuning::default()));
         assert_eq!(read(MAX_ATTEMPTS, "5").unwrap().attempts.get(), 5);
         assert_eq!(read(RECONNECT_TIMEOUT, "1m30s").unwrap().reconnect_window, Duration::from_secs(90));
+        assert_eq!(read(CALL_TIMEOUT, "10m").unwrap().patience.call, Duration::from_secs(600));
+        assert_eq!(read(STALL_TIMEOUT, "2h").unwrap().patience.stall, Duration::from_secs(7200));
+        assert!(read(STALL_TIMEOUT, "never").is_err());
         assert_eq!(read(HOOK_LOG_SIZE, "4096").unwrap().hook_log_bytes, 4096);
         assert!(read(HOOK_LOG_SIZE, "1MiB").is_err());
         assert_eq!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use divan::{AllocProfiler, Bencher, black_box};
 use model::plan::prune::{CursorView, KeepRule, PruneSide, PruneView, plan_pruning};
-use model::plan::replication::{ReplicationPolicy, plan_replication};
+use model::plan::replication::{FilesystemAction, ReplicationPolicy, plan_replication};
 use model::protection::{Protection, ProtectionKind, bookmark_protection, cursor_name};
 use model::view::{DatasetKind, Encryption, FilesystemView, Placeholder, View};
 use model::{CreateTxg, DatasetName, Guid, JobName, UnixTime, Version, VersionKind, VersionName};
@@ -35,6 +35,31 @@ fn replication_one_new_snapshot_each(bencher: Bencher<'_, '_>) {
 fn replication_first_of_all(bencher: Bencher<'_, '_>) {
     let sender = side(Side::Sender, SNAPSHOTS);
     bencher.bench_local(|| plan_replication(black_box(&sender), &View::default(), &policy()));
+}
+
+/// One filesystem that has fallen far behind: the receiver has the first of its snapshots.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn replication_catch_up_over_65000(bencher: Bencher<'_, '_>) {
+    const SNAPSHOTS: u64 = 65_000;
+    let names: Vec<VersionName> = names(SNAPSHOTS);
+    let of_one = |side, names: &[VersionName]| {
+        View::new(BTreeMap::from([(DatasetName::parse("tank/data").unwrap(), filesystem(side, 0, names))]))
+    };
+    let mut sender = of_one(Side::Sender, &names);
+    let receiver = of_one(Side::Receiver, &names[..1]);
+    // The cursor is on what the receiver has.
+    let first = of_one(Side::Sender, &names[..1]);
+    for (name, view) in &mut sender.filesystems {
+        let snapshots = view.snapshots().cloned();
+        let cursor = first.filesystems[name].versions.iter().filter(|version| !version.is_snapshot()).cloned();
+        view.versions = Version::sorted(snapshots.chain(cursor).collect());
+        view.protections = first.filesystems[name].protections.clone();
+    }
+    bencher.bench_local(|| {
+        let plan = plan_replication(black_box(&sender), black_box(&receiver), &policy());
+        assert!(matches!(&plan.filesystems[0].action, FilesystemAction::Steps { steps, .. } if steps.len() == 64_999));
+        plan
+    });
 }
 
 fn replication(bencher: Bencher<'_, '_>, new: u64) {
@@ -82,13 +107,16 @@ enum Side {
 
 /// 100 trees of 100 filesystems. What was replicated last is protected as zrepl does it.
 fn side(side: Side, snapshots: u64) -> View {
-    let names: Vec<VersionName> =
-        (0..SNAPSHOTS).map(|n| VersionName::parse(&format!("zrepl_20240514_{n:06}_000")).unwrap()).collect();
+    let names = names(SNAPSHOTS);
     let filesystems = (0..FILESYSTEMS).map(|number| {
         let name = format!("tank/tree{:02}/filesystem{:02}", number / 100, number % 100);
         (DatasetName::parse(&name).unwrap(), filesystem(side, number, &names[..snapshots as usize]))
     });
     View::new(filesystems.collect::<BTreeMap<_, _>>())
+}
+
+fn names(count: u64) -> Vec<VersionName> {
+    (0..count).map(|n| VersionName::parse(&format!("zrepl_20240514_{n:06}_000")).unwrap()).collect()
 }
 
 fn filesystem(side: Side, number: u64, names: &[VersionName]) -> FilesystemView {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::name::{DatasetName, JobName, VersionName};
 use crate::plan::prune::{PrunePlan, PruneSide};
-use crate::plan::replication::{Conflict, Discard, ReplicationPlan};
+use crate::plan::replication::{Conflict, Discard, FilesystemPlan, ReplicationPlan};
 use crate::plan::resolve::Resolution;
 
 /// Something that happened.
@@ -94,6 +94,13 @@ pub enum What {
         /// What became of it.
         outcome: ProtectionOutcome,
     },
+    /// Something unusual that was done on purpose, told before it is done.
+    Note {
+        /// Subsystem as in zrepl's logs.
+        subsystem: &'static str,
+        /// The message, naming the object.
+        message: String,
+    },
     /// Something to look at that stops nothing.
     Warning {
         /// Subsystem as in zrepl's logs: `job`, `repl`, `endpoint`, `pruning`, `snapshot`, `zfs.cmd`.
@@ -134,6 +141,9 @@ pub struct InvocationSummary {
     pub destroyed: usize,
     /// Failed filesystems, both phases.
     pub errors: usize,
+    /// Whether an attempt brought every filesystem of the job up to date. False if there was none, or
+    /// if it was ended early.
+    pub replicated: bool,
     /// How long it took.
     pub took: Duration,
     /// Ended by a reset or by the daemon's stop.
@@ -310,6 +320,27 @@ pub enum Replication {
         /// The plan itself.
         plan: Arc<ReplicationPlan>,
     },
+    /// A filesystem that failed was listed and planned again by itself.
+    Replanned {
+        /// Its new plan. Steps that were completed before are still the first ones of it.
+        plan: Arc<FilesystemPlan>,
+        /// How many those are.
+        done: usize,
+    },
+    /// A side cannot be reached; nothing new is started until it can be again.
+    Reconnecting {
+        /// What broke.
+        error: String,
+        /// When it is given up.
+        until: Timestamp,
+    },
+    /// Both sides can be reached again.
+    Reconnected,
+    /// A side could not be reached in time, or does not let the job in any longer.
+    ReconnectFailed {
+        /// Why.
+        error: String,
+    },
     /// Partial state on the receiver will be discarded.
     Discarding {
         /// Where.
@@ -398,7 +429,7 @@ pub enum Replication {
         bytes: u64,
         /// Why.
         error: String,
-        /// Whether the next attempt tries it again.
+        /// Whether it is tried again in this invocation.
         will_retry: bool,
     },
     /// The attempt is over.
@@ -410,6 +441,8 @@ pub enum Replication {
 pub enum BlockedOn {
     /// `nothing`
     Nothing,
+    /// `plan-queue`
+    Planning,
     /// `parent-initial-repl`
     Parent,
     /// `repl-queue`
@@ -437,7 +470,7 @@ pub enum Pruning {
         filesystem: DatasetName,
         /// The snapshot.
         snapshot: VersionName,
-        /// The rules that all let it go, in words.
+        /// The rules that let it go, all there are, each with its reason, in words.
         rules: Arc<str>,
     },
     /// A filesystem is done.

@@ -19,6 +19,6 @@ pub mod version;
 pub mod view;
 
 pub use filter::FilesystemFilter;
-pub use name::{ClientIdentity, DatasetName, HoldTag, JobName, NameError, VersionName};
+pub use name::{ClientIdentity, DatasetName, HoldTag, JobName, NameError, PropertyName, VersionName};
 pub use retry::RetryClass;
 pub use version::{CreateTxg, Guid, UnixTime, Version, VersionKind, VersionRef};

@@ -1,6 +1,6 @@
 //! Names of ZFS objects and of zrepl's own, each parsed once at the edge.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
 
@@ -230,9 +230,49 @@ impl HoldTag {
     }
 }
 
+/// The name of a ZFS property that is set or inherited.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PropertyName(Cow<'static, str>);
+text_type!(PropertyName);
+
+impl PropertyName {
+    /// Whether a filesystem was made only to carry what is below it.
+    pub const PLACEHOLDER: PropertyName = PropertyName(Cow::Borrowed("zrepl:placeholder"));
+
+    /// Parses a name: what ZFS accepts, and no `=`, which would end it on a command line.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        const WHAT: &str = "property name";
+        const LONGEST: usize = 256;
+        if text.is_empty() {
+            return Err(bad(WHAT, text, "is empty"));
+        }
+        if text.starts_with('-') {
+            return Err(bad(WHAT, text, "begins with `-`"));
+        }
+        if text.len() > LONGEST {
+            return Err(bad(WHAT, text, format!("is longer than {LONGEST} bytes")));
+        }
+        if let Some(c) = text.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.:".contains(*c))) {
+            return Err(bad(WHAT, text, format!("character {c:?} is not allowed")));
+        }
+        Ok(Self(text.to_owned().into()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn property_names_follow_zfs() {
+        for good in ["compression", "zrepl:placeholder", "a.b-c_d:E9", &"x".repeat(256)] {
+            assert!(PropertyName::parse(good).is_ok(), "{good}");
+        }
+        for wrong in ["", "-x", "a=b", "a b", "ä", &"x".repeat(257)] {
+            assert!(PropertyName::parse(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(PropertyName::parse(PropertyName::PLACEHOLDER.as_str()), Ok(PropertyName::PLACEHOLDER));
+    }
 
     #[test]
     fn dataset_names_follow_zfs() {

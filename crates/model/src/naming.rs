@@ -126,12 +126,15 @@ pub enum FormatError {
 }
 
 impl TimestampFormat {
+    /// The formats that have a word of their own.
+    pub const WORDS: [&str; 4] = ["dense", "human", "iso-8601", "unix-seconds"];
+
     /// `20240514_211623_000` in UTC. The `_000` is not a fraction of a second but part of the format.
     pub fn dense() -> Self {
         Self::layout("dense", DENSE, Zone::Utc)
     }
 
-    /// One of `dense`, `human`, `iso-8601` and `unix-seconds` (in any case), or else a layout that shows
+    /// One of [`TimestampFormat::WORDS`] (in any case), or else a layout that shows
     /// how Monday 2 January 2006, 15:04:05 at UTC-7 would be written.
     ///
     /// # Errors

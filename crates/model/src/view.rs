@@ -19,6 +19,8 @@ pub struct View {
     /// What a sender's `send.encrypted` demands of its streams; none if it did not tell, which leaves
     /// the check to the moment of sending.
     pub sends_encrypted: Option<bool>,
+    /// Trees that could not be listed and why; nothing is known of what is in them, and nothing is done.
+    pub unlisted: BTreeMap<DatasetName, String>,
 }
 
 impl Default for View {
@@ -30,12 +32,12 @@ impl Default for View {
 impl View {
     /// A side that tells everything.
     pub fn new(filesystems: BTreeMap<DatasetName, FilesystemView>) -> Self {
-        Self { filesystems, protections_known: true, sends_encrypted: None }
+        Self { filesystems, protections_known: true, sends_encrypted: None, unlisted: BTreeMap::new() }
     }
 
     /// A side that cannot tell its protections: a peer older than this program.
     pub fn without_protections(filesystems: BTreeMap<DatasetName, FilesystemView>) -> Self {
-        Self { filesystems, protections_known: false, sends_encrypted: None }
+        Self { protections_known: false, ..Self::new(filesystems) }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use model::plan::prune::{PrunePlan, PruneSide};
-use model::plan::replication::{FilesystemAction, ReplicationPlan};
+use model::plan::replication::{FilesystemAction, FilesystemPlan};
 use model::plan::resolve::Resolution;
 use model::protection::{ProtectionKind, last_received_tag, parse_cursor_name, step_hold_tag};
 use model::{CreateTxg, Guid, JobName, VersionKind};
@@ -106,8 +106,8 @@ impl Watch {
     }
 
     /// A replication plan was announced; what it destroys to resolve conflicts may go.
-    pub fn announced_resolutions(&mut self, plan: &ReplicationPlan) {
-        for filesystem in &plan.filesystems {
+    pub fn announced_resolutions(&mut self, plans: &[FilesystemPlan]) {
+        for filesystem in plans {
             let FilesystemAction::Steps { resolution: Some(Resolution::RollBack { destroy, .. }), .. } =
                 &filesystem.action
             else {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use model::{DatasetName, HoldTag, VersionName, VersionRef};
 use tokio::io::{AsyncRead, ReadBuf};
 use zfs::{
-    ByteStream, Dataset, Error, ErrorKind, Hold, ItemResult, Listing, PlaceholderEncryption, ReceiveArgs,
+    ByteStream, Contents, Dataset, Error, ErrorKind, Hold, ItemResult, Listing, PlaceholderEncryption, ReceiveArgs,
     RunningCommand, Scope, SendArgs, SendSource, SendStream, Snapshot, Zfs,
 };
 
@@ -130,13 +130,17 @@ impl Zfs for Disk {
     async fn list(&self, scope: &Scope) -> Result<Listing, Error> {
         let object = match scope {
             Scope::Everything => "everything".to_owned(),
-            Scope::Trees(roots) => format!("{roots:?}"),
+            Scope::Trees(names) | Scope::Only(names) => format!("{names:?}"),
         };
         self.one(("list", READS), object, self.zfs.list(scope)).await
     }
 
     async fn dataset(&self, name: &DatasetName) -> Result<Dataset, Error> {
         self.one(("dataset", READS), name.to_string(), self.zfs.dataset(name)).await
+    }
+
+    async fn contents(&self, name: &DatasetName) -> Result<Contents, Error> {
+        self.one(("contents", READS), name.to_string(), self.zfs.contents(name)).await
     }
 
     async fn holds(&self, snapshots: &[Snapshot]) -> Result<Vec<Hold>, Error> {

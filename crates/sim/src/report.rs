@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use daemon::events::Reader;
 use model::event::{Event, Pruning, Replication, What};
-use model::plan::replication::{FilesystemAction, ReplicationPlan};
+use model::plan::replication::{FilesystemAction, FilesystemPlan};
 
 use crate::process::Host;
 use crate::room::Room;
@@ -29,6 +29,11 @@ impl Reader for Listener {
         match &event.what {
             What::Replication(Replication::StepProgress { .. } | Replication::Blocked { .. }) => {}
             What::Replication(Replication::Planned { plan }) => {
+                room.watch(|watch| watch.announced_resolutions(&plan.filesystems));
+                tell_replication(&plan.filesystems, &tell);
+            }
+            What::Replication(Replication::Replanned { plan, .. }) => {
+                let plan = std::slice::from_ref(&**plan);
                 room.watch(|watch| watch.announced_resolutions(plan));
                 tell_replication(plan, &tell);
             }
@@ -45,8 +50,8 @@ impl Reader for Listener {
     }
 }
 
-fn tell_replication(plan: &ReplicationPlan, tell: &dyn Fn(&dyn std::fmt::Display)) {
-    for filesystem in &plan.filesystems {
+fn tell_replication(plans: &[FilesystemPlan], tell: &dyn Fn(&dyn std::fmt::Display)) {
+    for filesystem in plans {
         match &filesystem.action {
             FilesystemAction::Nothing(_) => {}
             FilesystemAction::Steps { discard, resolution, steps, .. } => {

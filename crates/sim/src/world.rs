@@ -17,7 +17,7 @@ use model::plan::resolve::ConflictPolicy;
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
 use model::{ClientIdentity, DatasetName, FilesystemFilter, JobName};
 use tokio_util::sync::CancellationToken;
-use wire::{Connector, Endpoint};
+use wire::{Connector, Endpoint, SameProcess};
 use zfs::PlaceholderEncryption;
 
 use crate::check::{Expected, Names, Standing, Watch, standing};
@@ -201,7 +201,7 @@ impl World {
         let invocation = Invocation {
             number: self.invocations,
             events: self.events[0].clone(),
-            sender: Arc::clone(&sender) as Arc<dyn Endpoint>,
+            sender: Arc::new(SameProcess(Arc::clone(&sender) as Arc<dyn Endpoint>)),
             receiver: Arc::clone(&self.link) as Arc<dyn Connector>,
             policy: ReplicationPolicy {
                 initial: self.setup.initial,
@@ -213,6 +213,7 @@ impl World {
             keep_receiver: self.setup.keep_receiver.clone(),
             attempts: limits::ATTEMPTS,
             reconnect_window: limits::RECONNECT_WINDOW,
+            patience: daemon::act::Patience::default(),
             cancel: CancellationToken::new(),
         };
         let work = process.run(async {
@@ -298,6 +299,7 @@ impl World {
             job: names().push,
             filesystems: self.setup.filesystems.clone(),
             send: SendPolicy::default(),
+            bandwidth: Default::default(),
         };
         self.sender = Some(Sender::new(disk, self.events[0].clone(), config));
         true
@@ -320,6 +322,7 @@ impl World {
             placeholders: Some(PlaceholderEncryption::Inherit),
             inherit: Vec::new(),
             set: Vec::new(),
+            bandwidth: Default::default(),
         };
         self.link.serve(process, Sink::new(disk, self.events[1].clone(), config));
     }

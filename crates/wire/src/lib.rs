@@ -9,5 +9,5 @@ pub mod service;
 pub use local::LocalNetwork;
 pub use service::{
     ByteStream, CallError, Connector, DestroyOutcome, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest,
-    RenameAsideRequest, RollBackRequest, SendReply, SendRequest, Service,
+    RenameAsideRequest, RollBackRequest, SameProcess, SendReply, SendRequest, Service,
 };

@@ -26,7 +26,7 @@ impl Default for LocalNetwork {
 
 /// Another job serves the name already.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("another job serves the local listener {name:?} (give each sink its own `listener_name`)")]
+#[error("another job serves the local listener {name:?} (give each sink and source its own `listener_name`)")]
 pub struct NameTaken {
     /// The listener's name.
     pub name: String,
@@ -100,7 +100,7 @@ impl Connector for LocalConnector {
             Duration::ZERO => self.service().await?,
             limit => tokio::time::timeout(limit, self.service()).await.map_err(|_| {
                 CallError::Connection(format!(
-                    "no job serves the local listener {:?} (waited {limit:?}; is there a sink with this `listener_name`?)",
+                    "no job serves the local listener {:?} (waited {limit:?}; is there a sink or source with this `listener_name`?)",
                     self.name
                 ))
             })??,

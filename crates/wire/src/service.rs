@@ -59,6 +59,14 @@ pub trait Endpoint: Send + Sync {
     /// that owns the endpoint: one listing, shared by planning, protection and pruning.
     async fn list(&self) -> Result<View, CallError>;
 
+    /// The same of these filesystems alone, to plan them again by themselves. One that does not exist,
+    /// or that the caller may not see, is left out.
+    async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
+        let mut view = self.list().await?;
+        view.filesystems.retain(|name, _| filesystems.contains(name));
+        Ok(view)
+    }
+
     /// Protects and starts a step.
     async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError>;
 
@@ -212,4 +220,14 @@ pub trait Service: Send + Sync {
 pub trait Connector: Send + Sync {
     /// Connects, within the transport's time limit.
     async fn connect(&self) -> Result<Arc<dyn Endpoint>, CallError>;
+}
+
+/// The way to a side that is in this process: always open.
+pub struct SameProcess(pub Arc<dyn Endpoint>);
+
+#[async_trait]
+impl Connector for SameProcess {
+    async fn connect(&self) -> Result<Arc<dyn Endpoint>, CallError> {
+        Ok(Arc::clone(&self.0))
+    }
 }

@@ -197,6 +197,12 @@ pub enum ErrorKind {
         /// The operating system's words.
         problem: String,
     },
+    /// The words of a command that cannot be cut into several do not fit into what the system
+    /// allows.
+    #[error(
+        "its arguments are longer than the system allows (see `ulimit -s` and the size of the environment of the daemon)"
+    )]
+    ArgumentsTooLong,
     /// The kernel module is not there.
     #[error("the ZFS kernel module is not loaded (see `modprobe zfs`)")]
     NoModule,
@@ -258,6 +264,7 @@ impl ErrorKind {
             | K::EncryptionMismatch(_)
             | K::Unsupported(_)
             | K::NoModule
+            | K::ArgumentsTooLong
             | K::NotStarted { .. } => RetryClass::NeedsPerson,
             K::NotFound
             | K::Exists

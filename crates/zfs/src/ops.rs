@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use model::{DatasetName, VersionName, VersionRef};
+use model::{DatasetName, PropertyName, VersionName, VersionRef};
 use tokio::io::AsyncRead;
 
 use crate::error::Error;
@@ -122,9 +122,9 @@ pub struct ReceiveArgs {
     /// Keep the state of an interrupted receive (`-s`).
     pub resumable: bool,
     /// Properties to set (`-o`), in order.
-    pub set: Vec<(String, String)>,
+    pub set: Vec<(PropertyName, String)>,
     /// Properties not to take from the stream (`-x`), in order.
-    pub inherit: Vec<String>,
+    pub inherit: Vec<PropertyName>,
     /// Give up when no byte moved for so long.
     pub stall_limit: Duration,
 }

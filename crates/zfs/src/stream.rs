@@ -4,8 +4,14 @@
 //! tells. With properties (`-p`, `-b`, `-R`) there is a compound BEGIN record first, followed by a
 //! packed list of properties and an END record, and only then the BEGIN record of a snapshot.
 
+pub(crate) mod package;
+
 use model::{Guid, UnixTime};
 use thiserror::Error;
+
+use crate::endian::Endian;
+
+pub use package::Package;
 
 /// Bytes of every record's fixed part.
 pub(crate) const RECORD: usize = 312;
@@ -74,6 +80,9 @@ pub enum ParseError {
     /// Properties longer than any real stream has.
     #[error("its properties have {0} bytes, more than {MAX_PROPERTIES}")]
     Properties(u64),
+    /// A compound stream whose list of properties cannot be read.
+    #[error("its list of properties is malformed")]
+    Package,
     /// A compound stream without a snapshot in it.
     #[error("it carries no snapshot")]
     Empty,
@@ -87,6 +96,14 @@ pub fn parse_begin(bytes: &[u8]) -> Result<Parsed, ParseError> {
     match locate(bytes)? {
         Located::NeedMore(total) => Ok(Parsed::NeedMore(total)),
         Located::At { at, record, .. } => record.begin(at > 0).map(Parsed::Done),
+    }
+}
+
+/// What the head of a compound stream, which [`parse_begin`] found complete, says about the whole.
+pub fn parse_package(head: &[u8]) -> Result<Package, ParseError> {
+    match locate(head)? {
+        Located::At { at, properties, .. } if at > 0 => package::read(properties).ok_or(ParseError::Package),
+        Located::At { .. } | Located::NeedMore(_) => Ok(Package::default()),
     }
 }
 
@@ -158,28 +175,6 @@ fn locate_inner<'a>(bytes: &'a [u8], outer: &RawRecord<'_>) -> Result<Located<'a
         Ok(Some(record)) if record.kind() == SUBSTREAM => Ok(Located::At { at, record, properties }),
         Ok(None) => Ok(Located::NeedMore(at + RECORD)),
         Ok(Some(_)) | Err(_) => Err(ParseError::Empty),
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Endian {
-    Little,
-    Big,
-}
-
-impl Endian {
-    fn u32(self, bytes: [u8; 4]) -> u32 {
-        match self {
-            Endian::Little => u32::from_le_bytes(bytes),
-            Endian::Big => u32::from_be_bytes(bytes),
-        }
-    }
-
-    fn u64(self, bytes: [u8; 8]) -> u64 {
-        match self {
-            Endian::Little => u64::from_le_bytes(bytes),
-            Endian::Big => u64::from_be_bytes(bytes),
-        }
     }
 }
 

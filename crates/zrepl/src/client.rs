@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use config::Config;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -19,6 +19,15 @@ use tokio::net::UnixStream;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Most bytes of an error's text that are shown.
 const MAX_ERROR: usize = 4096;
+
+/// The daemon's error.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Refused {
+    text: String,
+    /// It does not know what it was asked.
+    unknown: bool,
+}
 
 /// Talks to one daemon.
 pub(crate) struct Client {
@@ -56,6 +65,14 @@ impl Client {
         Ok(())
     }
 
+    /// Asks for something that other daemons may not know; none if this one does not.
+    pub(crate) async fn ask_if_known(&self, path: &str, request: String) -> Result<Option<String>> {
+        match self.ask_text(path, request).await {
+            Err(error) if error.downcast_ref().is_some_and(|refused: &Refused| refused.unknown) => Ok(None),
+            answer => answer.map(Some),
+        }
+    }
+
     /// Asks for something small.
     pub(crate) async fn ask_text(&self, path: &str, request: String) -> Result<String> {
         let mut bytes = Vec::new();
@@ -80,7 +97,10 @@ impl Client {
         let answer = sent.with_context(|| format!("no answer from the daemon on {}", self.socket.display()))?;
         match answer.status() {
             StatusCode::OK => Ok(answer.into_body()),
-            status => bail!("{}", error_text(status, answer.into_body()).await),
+            status => {
+                let text = error_text(status, answer.into_body()).await;
+                Err(Refused { text, unknown: status == StatusCode::NOT_FOUND }.into())
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use model::DatasetName;
 
 /// Snapshots ZFS datasets on a schedule, replicates them, and prunes them by policy.
 #[derive(Debug, Parser)]
@@ -60,6 +61,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   zrepl signal wakeup backup_home     replicate and prune now, or after what runs
+  zrepl signal wakeup backup_home --wait && zpool export usb
+                                      the same, until that has ended; fails unless all of it was done
   zrepl signal reset backup_home      cancel what runs; received data stays and is resumed
   zrepl signal snapshot backup_home   take snapshots now, then replicate and prune; a periodic job
                                       takes the next ones an interval later, a cron job on schedule")]
@@ -68,6 +71,9 @@ Examples:
         operation: Operation,
         /// The job's name
         job: String,
+        /// After `wakeup`: wait for the invocation, say what it did, and fail if it did not do all
+        #[arg(long)]
+        wait: bool,
     },
     /// Show the version of this program and of the daemon
     #[command(after_help = "Example:\n  zrepl version --show client")]
@@ -79,21 +85,29 @@ Examples:
     /// Show what the next invocation of a job would snapshot, send and destroy; changes nothing
     ///
     /// Sends are planned as if the snapshots had been taken, pruning as if the sends had arrived. The
-    /// running daemon is asked if there is one.
+    /// running daemon is asked if there is one. The next round is the one that it waits for, or would
+    /// wait for if it started now.
     #[command(after_help = "\
+Exit code:
+  0  the plan is complete, also if it has conflicts
+  1  a side could not be looked at, or something else could not be planned: what is known is printed,
+     and standard error says what is missing
+
 Examples:
   zrepl plan backup_home
   zrepl plan --format summary
   zrepl plan --format json | jq '.jobs[].total'")]
     Plan(Plan),
-    /// Show which snapshots a job's policy would leave in the course of time; touches no pool
+    /// Show which snapshots a job's policy would leave in the course of time; changes nothing
     ///
-    /// One filesystem is imagined, empty at first, and a daemon that always runs; a push job's
-    /// receiver gets every snapshot at once.
+    /// One filesystem is imagined, and a daemon that always runs; a push job's receiver gets every
+    /// snapshot at once. It is empty at first, and no pool is looked at, unless --from-present is given.
     #[command(after_help = "\
 Examples:
   zrepl simulate backup_home --for 90d
   zrepl simulate backup_home --for 2w --from 2024-05-14 --side receiver
+  zrepl simulate backup_home --for 30d --from-present --filesystem tank/home
+  zrepl simulate by_others --for 30d --every 1h --prefix auto_
   zrepl simulate --for 1y --format json")]
     Simulate(Simulate),
     /// Try what a configuration means
@@ -137,6 +151,19 @@ pub(crate) struct Simulate {
     /// [default: now]
     #[arg(long, value_name = "DATE", value_parser = moment)]
     pub from: Option<Timestamp>,
+    /// Begin with the snapshots that a filesystem of the job has now, on both sides, which looks at
+    /// the pools once
+    #[arg(long, conflicts_with = "from")]
+    pub from_present: bool,
+    /// Which filesystem, if the job has several
+    #[arg(long, value_name = "NAME", requires = "from_present", value_parser = DatasetName::parse)]
+    pub filesystem: Option<DatasetName>,
+    /// How often others take snapshots for a job that takes none by itself (`type: manual`), such as 1h
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub every: Option<Duration>,
+    /// What the names of those snapshots begin with; rules may ask for it
+    #[arg(long, value_name = "TEXT", requires = "every", default_value = "manual_")]
+    pub prefix: String,
     /// Show one side of a job that replicates
     #[arg(long, value_enum)]
     pub side: Option<PruneSide>,

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         Command::Configcheck(check) if check.schema => command::configcheck::schema(),
         Command::Configcheck(check) => command::configcheck::run(config, &check),
         Command::Status { mode } => command::status::run(config, mode),
-        Command::Signal { operation, job } => command::signal::run(config, operation, &job),
+        Command::Signal { operation, job, wait } => command::signal::run(config, operation, &job, wait),
         Command::Version { show } => command::version::run(config, show),
         Command::Plan(plan) => command::plan::run(config, &plan),
         Command::Simulate(simulate) => command::simulate::run(config, &simulate),

@@ -9,7 +9,7 @@
 )]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -241,6 +241,18 @@ fn configcheck_prints_parts() {
 }
 
 #[test]
+fn configcheck_prints_the_schema_whatever_the_configuration_is_like() {
+    let place = Place::new("exit 1");
+    fs::remove_file(place.path("zrepl.yml")).unwrap();
+    let schema = place.run(&["configcheck", "--schema"]);
+    assert_eq!((schema.code, schema.err.as_str()), (Some(0), ""));
+    assert_eq!(schema.out, include_str!("../../../dist/zrepl.schema.json"));
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = place.command(&["configcheck", "--schema"]).stdout(full).output().unwrap();
+    Transcript::of(output).failed_with("cannot write to standard output: No space left on device");
+}
+
+#[test]
 fn configcheck_looks_at_certificates_and_keys_unless_told_not_to() {
     let place = Place::new("exit 1");
     place.configure(
@@ -252,8 +264,15 @@ fn configcheck_looks_at_certificates_and_keys_unless_told_not_to() {
     assert_eq!(missing.err.matches("error: ").count(), 3, "all at once: {missing:?}");
     assert!(place.run(&["configcheck", "--skip-cert-check", "--strict"]).is_silent());
 
-    for (name, label) in [("ca.crt", "CERTIFICATE"), ("in.crt", "CERTIFICATE"), ("in.key", "PRIVATE KEY")] {
-        fs::write(place.path(name), format!("-----BEGIN {label}-----\nAA==\n-----END {label}-----\n")).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = |last_year| {
+        let mut wanted = rcgen::CertificateParams::new(["in".to_owned()]).unwrap();
+        wanted.not_after = rcgen::date_time_ymd(last_year, 1, 1);
+        wanted.self_signed(&key).unwrap().pem()
+    };
+    for (name, text) in [("ca.crt", certificate(2999)), ("in.crt", certificate(2999)), ("in.key", key.serialize_pem())]
+    {
+        fs::write(place.path(name), text).unwrap();
         fs::set_permissions(place.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
     assert!(place.run(&["configcheck", "--strict"]).is_silent());
@@ -261,6 +280,26 @@ fn configcheck_looks_at_certificates_and_keys_unless_told_not_to() {
     let open = place.run(&["configcheck"]);
     assert!(open.code == Some(0) && open.err.starts_with("warning: everybody can read the private key"), "{open:?}");
     place.run(&["configcheck", "--strict"]).failed_with("1 warning, which a strict check does not let pass\n");
+
+    fs::set_permissions(place.path("in.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(place.path("in.crt"), certificate(2001)).unwrap();
+    let expired = place.run(&["configcheck"]);
+    assert!(expired.code == Some(0) && expired.err.contains("in in.crt has expired on 2001-01-01"), "{expired:?}");
+    place.run(&["configcheck", "--strict"]).failed_with("1 warning, which a strict check does not let pass\n");
+}
+
+#[test]
+fn a_daemon_says_what_is_wrong_with_certificates_and_starts() {
+    let place = Place::new("exit 1");
+    place.configure(
+        "  - {name: snap, type: snap, filesystems: {p: true}, pruning: {keep: [{type: regex, regex: '.*'}]}, \
+         snapshotting: {type: periodic, prefix: p, interval: 1h, hooks: [{type: postgres-checkpoint, \
+         dsn: 'host=db sslrootcert=root.crt', filesystems: {p: true}}]}}",
+    );
+    let daemon = place.daemon();
+    daemon.signal(Signal::TERM);
+    let end = daemon.end();
+    assert!(end.code == Some(0) && end.err.starts_with("error: cannot read root.crt: no such file"), "{end:?}");
 }
 
 #[test]
@@ -367,6 +406,56 @@ fn signals_reach_a_job_whose_zfs_hangs_and_a_stop_leaves_no_child() {
 }
 
 #[test]
+fn who_waits_for_a_wake_up_gets_its_outcome() {
+    let place = Place::new(
+        "test -e \"$0.broken\" && exit 1; case $1 in get) printf 'p\\ttype\\tfilesystem\\t-\\np\\tkeystatus\\t-\\t-\\np\\treceive_resume_token\\t-\\t-\\np\\tzrepl:placeholder\\t-\\t-\\n';; esac",
+    );
+    let daemon = place.daemon();
+    let done = place.run(&["signal", "wakeup", "snap", "--wait"]);
+    assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
+    assert!(done.out.starts_with("1 filesystem, 0 steps with 0 B, 0 snapshots destroyed, in "), "{done:?}");
+    fs::write(place.path("bin/zfs.broken"), "").unwrap();
+    let failed = place.run(&["signal", "wakeup", "snap", "--wait"]);
+    assert!(failed.out.starts_with("0 filesystems"), "{failed:?}");
+    assert_eq!((failed.code, failed.err.as_str()), (Some(1), "not all was done: 1 error (see the daemon's log)\n"));
+    place.run(&["signal", "wakeup", "nobody", "--wait"]).failed_with("Job nobody does not exist\n");
+    place.run(&["signal", "wakeup", "_control", "--wait"]).failed_with("already woken up: job _control serves others");
+    place.run(&["signal", "reset", "snap", "--wait"]).failed_with("`--wait` goes with `signal wakeup` only\n");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code, Some(0));
+}
+
+#[test]
+fn who_waits_when_the_daemon_stops_or_does_not_know_how_is_told() {
+    let place = Place::new("exec sleep 1000");
+    let daemon = place.daemon();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| place.run(&["signal", "wakeup", "snap", "--wait"]));
+        wait_for_status(&place, |status| status["Global"]["ZFSCmds"]["Active"].is_array());
+        daemon.signal(Signal::TERM);
+        let told = waits.join().unwrap();
+        assert_eq!(told.code, Some(1));
+        assert!(told.err.starts_with("invocation 1 of job snap is lost sight of: "), "{told:?}");
+    });
+    assert_eq!(daemon.end().code, Some(0));
+
+    // As daemons answer that know nothing of it.
+    let listener = std::os::unix::net::UnixListener::bind(place.socket()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).unwrap();
+            assert!(request[..read].starts_with(b"POST /wakeup "));
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 19\r\n\r\n404 page not found\n").unwrap();
+        });
+        place
+            .run(&["signal", "wakeup", "snap", "--wait"])
+            .failed_with("so job snap was not woken up: leave out `--wait`");
+    });
+}
+
+#[test]
 fn a_round_of_snapshots_is_taken_when_asked_for() {
     let place = Place::new(
         "case $1 in get) printf 'p\\ttype\\tfilesystem\\t-\\np\\tkeystatus\\t-\\t-\\np\\treceive_resume_token\\t-\\t-\\np\\tzrepl:placeholder\\t-\\t-\\n';; snapshot) echo $2 >> \"$0.taken\";; esac",
@@ -405,7 +494,7 @@ fn words_for_what_cannot_be_signalled() {
     let daemon = place.daemon();
     place.run(&["signal", "wakeup", "nobody"]).failed_with("Job nobody does not exist\n");
     place.run(&["signal", "reset", "snap"]).failed_with("already reset\n");
-    place.run(&["signal", "wakeup", "_control"]).failed_with("already woken up\n");
+    place.run(&["signal", "wakeup", "_control"]).failed_with("already woken up: job _control serves others");
     place.run(&["signal", "snapshot", "nobody"]).failed_with("Job nobody does not exist\n");
     place.run(&["signal", "snapshot", "snap"]).failed_with(
         "the snapshots of job snap are taken by others (`snapshotting` is `manual`): use `zfs snapshot`, or configure \
@@ -464,6 +553,7 @@ fn filesystems_are_tested_by_name_and_from_a_listing() {
 /// A `zfs` with a filesystem of three snapshots that writes down what it is asked.
 const THREE_SNAPSHOTS: &str = r#"
 echo "$1" >> "$0.asked"
+test -e "${0%/*}/away" && exit 1
 case "$1" in
     get) printf 'p/a\ttype\tfilesystem\t-\np/a\tkeystatus\t-\t-\n';;
     list) for n in 1 2 3; do printf 'p/a@s%s\t%s\t%s\t171568800%s\t0\n' $n $n $n $n; done;;
@@ -484,7 +574,7 @@ fn a_plan_comes_from_the_daemon_or_without_one_and_changes_nothing() {
     assert!(head.starts_with("job snap (snap), planned at 20"), "{head}");
     assert_eq!(
         table,
-        "  takes no snapshots by itself\n  local keeps: 1. last_n 1\n\n\
+        "  takes no snapshots by itself\n  acts when asked: zrepl signal wakeup snap\n  local keeps: 1. last_n 1\n\n\
          p/a: 2 snapshots destroyed\n\
          \u{20} destroy  local  @s1    no rule keeps it: 1. it is not among the newest\n\
          \u{20} destroy  local  @s2    no rule keeps it: 1. it is not among the newest\n\
@@ -505,6 +595,11 @@ fn a_plan_comes_from_the_daemon_or_without_one_and_changes_nothing() {
         serde_json::json!([{"rule": 1, "why": "it is not among the newest"}])
     );
     place.run(&["plan", "none"]).failed_with("job \"none\" not defined in config\n");
+    fs::write(place.path("bin/away"), "").unwrap();
+    let away = place.run(&["plan", "snap"]);
+    assert_eq!(away.code, Some(1), "{away:?}");
+    assert!(away.out.contains("\n  local: pruning is unknown\n"), "what is known is printed: {away:?}");
+    assert!(away.err.contains("\nthe plan is not complete: job snap: cannot look at the filesystems: "), "{away:?}");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().code, Some(0));
     let asked = fs::read_to_string(place.path("bin/zfs.asked")).unwrap();
@@ -515,7 +610,9 @@ fn a_plan_comes_from_the_daemon_or_without_one_and_changes_nothing() {
 fn a_policy_is_played_without_a_daemon_or_a_pool() {
     let place = Place::new("echo asked >> \"$0.asked\"; exit 1");
     place.run(&["simulate", "snap", "--for", "1d"]).failed_with("job \"snap\" takes no snapshots by itself");
-    place.run(&["simulate", "--for", "1d"]).failed_with("no job takes snapshots by itself");
+    place
+        .run(&["simulate", "--for", "1d"])
+        .failed_with("no job can be simulated: job \"snap\" takes no snapshots by itself");
     place.configure(
         "  - {name: snap, type: snap, filesystems: {'p<': true}, snapshotting: {type: periodic, prefix: z_, interval: 1h}, \
          pruning: {keep: [{type: last_n, count: 3}]}}\n  - {name: push, type: push, \
@@ -546,8 +643,53 @@ fn a_policy_is_played_without_a_daemon_or_a_pool() {
         serde_json::json!([{"rule": 1, "why": "it is not among the newest"}])
     );
     place.run(&["simulate", "snap", "--for", "1d", "--side", "sender"]).failed_with("does not replicate");
-    place.run(&["simulate", "sink", "--for", "1d"]).failed_with("takes no snapshots by itself");
+    place.run(&["simulate", "sink", "--for", "1d"]).failed_with("takes no snapshots: simulate the job that");
     place.run(&["simulate", "none", "--for", "1d"]).failed_with("job \"none\" not defined in config\n");
     place.run(&["simulate", "--for", "9"]).failed_with("it has no unit");
     assert!(!place.path("bin/zfs.asked").exists(), "no pool is looked at");
+}
+
+#[test]
+fn snapshots_of_others_are_played_when_it_is_said_how_often_they_come() {
+    let place = Place::new("exit 1");
+    let manual = |regex: &str| {
+        format!(
+            "  - {{name: snap, type: snap, filesystems: {{'p<': true}}, snapshotting: {{type: manual}}, \
+             pruning: {{keep: [{{type: last_n, count: 3, regex: '{regex}'}}]}}}}"
+        )
+    };
+    place.configure(&manual("^auto_"));
+    let words = ["simulate", "snap", "--for", "12h", "--from", "2024-05-14"];
+    place.run(&words).failed_with("say how often others take them and what they are called, such as --every 1h");
+    let played = place.run(&[&words[..], &["--every", "2h", "--prefix", "auto_"]].concat());
+    assert_eq!((played.code, played.err.as_str()), (Some(0), ""));
+    assert!(played.out.starts_with("job snap: 7 snapshots from "), "{played:?}");
+    assert!(played.out.contains("left on the local side at the end: 3\n  4h  auto_20240514_080000_000"), "{played:?}");
+    place.run(&[&words[..], &["--prefix", "auto_"]].concat()).failed_with("--every");
+}
+
+#[test]
+fn a_policy_is_played_on_from_what_exists_now() {
+    let place = Place::new(THREE_SNAPSHOTS);
+    place.configure(
+        "  - {name: snap, type: snap, filesystems: {'p/a<': true}, \
+         snapshotting: {type: periodic, prefix: z_, interval: 1h}, pruning: {keep: [{type: last_n, count: 5}]}}",
+    );
+    let words = ["simulate", "snap", "--for", "90m", "--from-present"];
+    let json = place.run(&[&words[..], &["--format", "json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    let job = &json["jobs"][0];
+    assert_eq!((&json["version"], &job["filesystem"]), (&1.into(), &"p/a".into()));
+    let names = |sample: &serde_json::Value| {
+        let snapshots = sample["sides"][0]["snapshots"].as_array().unwrap().clone();
+        snapshots.iter().map(|one| one["snapshot"].as_str().unwrap()[..2].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&job["end"]), ["s1", "s2", "s3", "z_", "z_"], "a round at once, another after an hour");
+    let drawn = place.run(&words);
+    assert!(drawn.out.starts_with("job snap, from what p/a has now on: 2 snapshots from"), "{drawn:?}");
+    let elsewhere = [&words[..], &["--filesystem", "p/b"]].concat();
+    place.run(&elsewhere).failed_with("no job in question has a filesystem p/b");
+    place.run(&[&words[..], &["--from", "2024-05-14"]].concat()).failed_with("cannot be used with");
+    let asked = fs::read_to_string(place.path("bin/zfs.asked")).unwrap();
+    assert!(asked.lines().all(|verb| ["get", "list"].contains(&verb)), "{asked}");
 }

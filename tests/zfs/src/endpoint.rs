@@ -26,6 +26,8 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = rig::cases("endpoint", &[CASES]);
     let name = "endpoint::E14_package_of_several_filesystems_is_refused";
     cases.push(Case::real(name, |bench: &Bench| on_real(bench, body!(package))));
+    let name = "endpoint::E14_stream_with_holds_is_refused";
+    cases.push(Case::real(name, |bench: &Bench| on_real(bench, body!(with_holds))));
     cases
 }
 
@@ -173,6 +175,25 @@ async fn package(stage: &Stage<'_>) -> Result<()> {
     let result = rig.receiver.receive(&receive_request(&fs, None, &one), stream).await;
     refused(result, &[fs.as_str(), "is a package of several filesystems"])?;
     stage.is(&rig.received(&fs)?, &["missing"]).await
+}
+
+/// A tag with line breaks would look like rows of other snapshots' holds.
+async fn with_holds(stage: &Stage<'_>) -> Result<()> {
+    let On::Real(bench) = stage.on else { bail!("there is no command line") };
+    let rig = stage.push()?;
+    let fs = stage.fs("sender fs")?;
+    let one = stage.snap(&fs, 1000, "1").await?;
+    bench.bash(&format!(
+        "zfs hold $'a\\tb\\nc' '{fs}@1'; zfs send -h -p '{fs}@1' >stream; zfs send -p '{fs}@1' >plain"
+    ))?;
+    let stream = |file: &str| -> Result<ByteStream> {
+        Ok(Box::pin(std::io::Cursor::new(std::fs::read(bench.folder().join(file))?)))
+    };
+    let result = rig.receiver.receive(&receive_request(&fs, None, &one), stream("stream")?).await;
+    refused(result, &[fs.as_str(), "carries holds"])?;
+    stage.is(&rig.received(&fs)?, &["missing"]).await?;
+    rig.receiver.receive(&receive_request(&fs, None, &one), stream("plain")?).await?;
+    stage.is(&rig.received(&fs)?, &["@1 last"]).await
 }
 
 async fn long_names(stage: &Stage<'_>) -> Result<()> {

@@ -8,12 +8,18 @@ mod backend;
 mod case;
 mod children;
 mod conformance;
+#[path = "../../../crates/daemon/tests/shell/deeds.rs"]
+mod deeds;
 mod differential;
 mod endpoint;
 mod errors;
+mod hooks;
+mod invoked;
+mod jobs;
 mod kill;
 mod lab;
 mod machine;
+mod preview;
 mod pruning;
 mod replication;
 mod retention;
@@ -61,7 +67,10 @@ fn cases() -> Vec<Case> {
         endpoint::cases(),
         pruning::cases(),
         errors::cases(),
+        jobs::cases(),
         retention::cases(),
+        preview::cases(),
+        hooks::cases(),
     ];
     areas.into_iter().flatten().collect()
 }

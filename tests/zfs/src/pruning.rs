@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use model::DatasetName;
 use model::plan::prune::{Decision, KeepRule, PruneSide};
 use model::plan::replication::InitialReplication;
-use model::protection::last_received_tag;
+use model::protection::{ProtectionStrategy, last_received_tag};
 use regex::Regex;
 use zfs::Snapshot;
 
@@ -15,6 +15,7 @@ use crate::replication::faults::Fault;
 use crate::replication::rig::{self, Report, Rig, SINK, Stage, Table};
 
 const CASES: &Table = &[
+    ("E9_without_protection_rules_that_need_no_cursor_work", body!(unprotected)),
     ("E19_holds_of_other_tools_are_left_alone", body!(foreign_holds)),
     ("R19_cursor_snapshot_was_destroyed_on_the_sender", body!(cursor_snapshot_gone)),
     ("R19_cursor_is_missing", body!(cursor_missing)),
@@ -51,6 +52,23 @@ async fn replicated<'a>(stage: &'a Stage<'_>, snapshots: &[&str]) -> Result<(Rig
     let fs = stage.fs_with("sender fs", snapshots).await?;
     rig.ok().await?;
     Ok((rig, fs))
+}
+
+async fn unprotected(stage: &Stage<'_>) -> Result<()> {
+    let rig = stage.push_with(|job| {
+        job.initial = InitialReplication::All;
+        job.protection = rig::protection(ProtectionStrategy::Nothing);
+        job.keep_sender = vec![last_n(1)];
+        job.keep_receiver = vec![last_n(2)];
+    })?;
+    let fs = stage.fs_with("sender fs", &["1", "2", "3"]).await?;
+    rig.ok().await?;
+    stage.is(&fs, &["@3"]).await?;
+    stage.is(&rig.received(&fs)?, &["@2", "@3"]).await?;
+    stage.snap(&fs, 1000, "4").await?;
+    rig.ok().await?;
+    rig.same(&fs).await?;
+    stage.is(&fs, &["@4"]).await
 }
 
 async fn foreign_holds(stage: &Stage<'_>) -> Result<()> {

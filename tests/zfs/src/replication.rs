@@ -5,8 +5,10 @@
 //! scenarios of that id. Names of datasets, snapshots and jobs contain blanks on purpose.
 
 mod conflicts;
+mod encryption;
 pub(crate) mod faults;
 mod initial;
+mod options;
 mod order;
 mod placeholders;
 mod policies;
@@ -28,6 +30,8 @@ pub(crate) fn cases() -> Vec<Case> {
         send_args::CASES,
         conflicts::CASES,
         policies::CASES,
+        encryption::CASES,
+        options::CASES,
         order::CASES,
         processes::CASES,
     ];

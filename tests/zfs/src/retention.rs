@@ -80,6 +80,7 @@ impl<'a> SnapJob<'a> {
             job: JobName::parse("snap job")?,
             filesystems: filter([filesystem.as_str()])?,
             send: SendPolicy::default(),
+            bandwidth: Default::default(),
         };
         let sender = Sender::new(stage.zfs(), events.clone(), config);
         let naming = SnapshotNaming::new("auto_".to_owned(), TimestampFormat::dense());

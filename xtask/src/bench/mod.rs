@@ -1,10 +1,12 @@
 //! `cargo xtask bench`: measurements. Adding one is a module and an entry in [`BENCHMARKS`].
 
+mod daemon;
 mod idle;
 mod machine;
 mod plan;
 mod snapshot;
 mod stand_in;
+mod steps;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -29,11 +31,20 @@ const BENCHMARKS: &[Benchmark] = &[
         about: "how fast the test machine is: boot, processes, snapshots, send and receive",
         run: machine::run,
     },
-    Benchmark { name: "plan", about: "the planners over 10,000 filesystems with 100 versions each", run: plan::run },
+    Benchmark {
+        name: "plan",
+        about: "the planners over 10,000 filesystems with 100 versions each, and over one with 65,000",
+        run: plan::run,
+    },
     Benchmark {
         name: "snapshot",
         about: "a round of snapshots of 5,000 filesystems: time, processes, how far apart they are",
         run: snapshot::run,
+    },
+    Benchmark {
+        name: "steps",
+        about: "1,000 filesystems with 5 increments of 64 KiB to send: time, processes per step",
+        run: steps::run,
     },
 ];
 

@@ -23,7 +23,12 @@ pub(super) struct Scale {
     pub(super) filesystems: usize,
     /// Snapshots of each, on both sides.
     pub(super) snapshots: usize,
+    /// Newer snapshots of each, of 64 KiB, that only the sender has.
+    pub(super) increments: usize,
 }
+
+/// What a send of an increment carries.
+const INCREMENT_BYTES: usize = 64 * 1024;
 
 /// Filesystems that share a parent.
 const GROUP: usize = 1000;
@@ -35,7 +40,8 @@ const SINK: &str = "sink";
 const CLIENT: &str = "c1";
 
 impl StandIn {
-    /// Compiles the stand-in and makes a state in which everything has been replicated.
+    /// Compiles the stand-in and makes a state in which everything but the increments has been
+    /// replicated.
     pub(super) fn new(folder: &Path, scale: Scale) -> Result<Self> {
         let host = Self { folder: folder.to_owned() };
         host.compile()?;
@@ -67,8 +73,9 @@ impl StandIn {
         Ok(text.lines().map(|line| line.splitn(3, '\t').last().unwrap_or(line).replace('\t', " ")).collect())
     }
 
-    /// Writes a configuration with a push job to a local sink and returns its path.
-    pub(super) fn config(&self) -> Result<PathBuf> {
+    /// Writes a configuration with a push job to a local sink, with so many steps at a time, and
+    /// returns its path.
+    pub(super) fn config(&self, steps: usize) -> Result<PathBuf> {
         let path = self.folder.join("zrepl.yml");
         let text = format!(
             r#"jobs:
@@ -77,6 +84,7 @@ impl StandIn {
     connect: {{type: local, listener_name: bench, client_identity: {CLIENT}}}
     filesystems: {{"src/data<": true}}
     snapshotting: {{type: manual}}
+    replication: {{concurrency: {{steps: {steps}}}}}
     pruning:
       keep_sender: [{{type: not_replicated}}, {{type: last_n, count: 100000}}]
       keep_receiver: [{{type: last_n, count: 100000}}]
@@ -119,6 +127,24 @@ global:
     /// The name of the job that takes snapshots.
     pub(super) fn snap_job(&self) -> &'static str {
         SNAP
+    }
+
+    /// Which side a command line of [`StandIn::processes`] is about.
+    pub(super) fn is_about_receiver(command: &str) -> bool {
+        command.split([' ', '/']).any(|word| word == "dst")
+    }
+
+    /// How many snapshots the receiver has.
+    pub(super) fn received(&self) -> Result<usize> {
+        let mut count = 0;
+        for entry in fs::read_dir(self.logs()).context("reading the stand-in's state")? {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("dst!")) {
+                let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+                count += text.lines().filter(|line| line.starts_with("S\t")).count();
+            }
+        }
+        Ok(count)
     }
 
     /// The folder with a file per dataset, whose lines tell of its versions.
@@ -170,7 +196,7 @@ global:
         }
         for index in 0..scale.filesystems {
             let name = format!("src/data/g{:03}/fs{index:05}", index / GROUP);
-            let (sender, receiver) = versions(index, scale.snapshots);
+            let (sender, receiver) = versions(index, scale);
             names.push(state.dataset(&name, &sender)?);
             names.push(state.dataset(&format!("{root}/{name}"), &receiver)?);
         }
@@ -205,20 +231,22 @@ impl State {
     }
 }
 
-/// The lines of one filesystem on the sender and on the receiver, fully replicated.
-fn versions(filesystem: usize, snapshots: usize) -> (String, String) {
+/// The lines of one filesystem on the sender and on the receiver, which lacks the increments.
+fn versions(filesystem: usize, scale: Scale) -> (String, String) {
     let (mut sender, mut receiver) = (String::new(), String::new());
-    let mut last = None;
-    for index in 0..snapshots {
+    for index in 0..scale.snapshots + scale.increments {
         let (guid, created) = (guid(filesystem, index), 1_700_000_000 + 600 * index);
         let (sender_txg, receiver_txg) = (1000 + index * 10, 2000 + index * 10);
-        let _ = writeln!(sender, "S\tbench_{index:05}\t{guid}\t{sender_txg}\t{created}\t0");
+        let bytes = if index < scale.snapshots { 0 } else { INCREMENT_BYTES };
+        let _ = writeln!(sender, "S\tbench_{index:05}\t{guid}\t{sender_txg}\t{created}\t{bytes}");
+        if index >= scale.snapshots {
+            continue;
+        }
         let _ = writeln!(receiver, "S\tbench_{index:05}\t{guid}\t{receiver_txg}\t{created}\t0");
-        last = Some((index, guid, sender_txg, created));
-    }
-    if let Some((index, guid, txg, created)) = last {
-        let _ = writeln!(sender, "B\tzrepl_CURSOR_G_{guid:016x}_J_{PUSH}\t{guid}\t{txg}\t{created}");
-        let _ = writeln!(receiver, "H\tbench_{index:05}\tzrepl_last_received_J_{SINK}\t{created}");
+        if index + 1 == scale.snapshots {
+            let _ = writeln!(sender, "B\tzrepl_CURSOR_G_{guid:016x}_J_{PUSH}\t{guid}\t{sender_txg}\t{created}");
+            let _ = writeln!(receiver, "H\tbench_{index:05}\tzrepl_last_received_J_{SINK}\t{created}");
+        }
     }
     (sender, receiver)
 }

@@ -20,15 +20,19 @@ const GUEST_MEMORY_MIB: u64 = 1536;
 /// Far above what the suite needs; a guest that hangs must end some day.
 const GUEST_TIMEOUT: Duration = Duration::from_secs(40 * 60);
 
+/// Features that tests ask for, without which clippy would not see them.
+const TEST_FEATURES: &[&str] = &["daemon/database-tests"];
+
 /// Runs one stage and counts its tests; an error says in one line what failed.
 pub(super) fn run(stage: Stage, arguments: &Arguments, tests: &mut Tally) -> Result<()> {
     let pattern = arguments.pattern.as_deref();
     match stage {
         Stage::Fmt => silent(&mut cargo(["fmt", "--all", "--check"]), "run `cargo fmt`"),
-        Stage::Clippy => silent(
-            &mut cargo(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-Dwarnings"]),
-            "see its messages above",
-        ),
+        Stage::Clippy => {
+            let features = format!("--features={}", TEST_FEATURES.join(","));
+            let mut command = cargo(["clippy", "--quiet", "--workspace", "--all-targets", &features]);
+            silent(command.args(["--", "-Dwarnings"]), "see its messages above")
+        }
         Stage::Unit => {
             let command = cargo(["test", "--quiet", "--workspace", "--exclude=sim", "--no-fail-fast"]);
             counted(filtered(command, pattern), tests)
@@ -172,5 +176,27 @@ fn in_guests(platform: Kernel, arguments: &Arguments, tests: &mut Tally) -> Resu
     match failed {
         0 => Ok(()),
         _ => bail!("see the failures above"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn clippy_sees_every_test_that_asks_for_a_feature() {
+        let mut asked = Vec::new();
+        for entry in fs::read_dir(cargo::workspace().join("crates")).unwrap() {
+            let folder = entry.unwrap().path();
+            let package = folder.file_name().unwrap().to_string_lossy().into_owned();
+            let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+            let required = manifest.lines().filter_map(|line| line.strip_prefix("required-features = ["));
+            for features in required.filter_map(|list| list.strip_suffix(']')) {
+                asked.extend(features.split(',').map(|one| format!("{package}/{}", one.trim().trim_matches('"'))));
+            }
+        }
+        assert_eq!(asked, TEST_FEATURES);
     }
 }

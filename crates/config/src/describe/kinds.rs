@@ -155,7 +155,13 @@ pub(super) const ALL: &[Kind] = &[
         name: "dsn",
         form: Form::Text(""),
         meaning: "How to reach a database: for PostgreSQL `host=db user=me` or `postgres://me@db/name`, for MySQL and MariaDB \
-         `user:password@tcp(host:port)/name`. With a password in it, nobody else should be able to read the file.",
+         `user:password@tcp(host:port)/name`. With a password in it, nobody else should be able to read the file. \
+         PostgreSQL is reached with TLS unless `sslmode=disable` is set or `host` is the folder of a Unix socket: `require` \
+         (the default) does not check who answers unless `sslrootcert` names a file with certificates of authorities, \
+         `verify-ca` does, `verify-full` checks the name of the host as well; both take the authorities of the system \
+         without `sslrootcert`. `sslcert` and `sslkey` name the files of a client's certificate and key. MySQL and MariaDB \
+         are reached with TLS through TCP with `?tls=true` (checked against the authorities of the system), \
+         `?tls=skip-verify` (not checked) or `?tls=preferred` (not checked, and only if the server can).",
     },
     Kind { wanted: "the path of a file", name: "path", form: Form::Text(""), meaning: "The path of a file or folder." },
 ];

@@ -5,11 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use model::naming::Zone;
-use model::plan::replication::InitialReplication;
-use model::plan::resolve::{WhenDiverged, WhenNothingInCommon, WhenTokenIsDead};
-use model::protection::ProtectionStrategy;
 
-use crate::types::{LogNet, PlaceholderEncryption, SyslogFacility};
+use crate::words::Words;
 
 /// A default as it would be written.
 pub(crate) trait Shown {
@@ -73,62 +70,9 @@ impl Shown for PathBuf {
     }
 }
 
-impl Shown for ProtectionStrategy {
+impl<T: Words> Shown for T {
     fn shown(&self) -> Option<String> {
-        let word = match self {
-            ProtectionStrategy::Resumability => "guarantee_resumability",
-            ProtectionStrategy::Incremental => "guarantee_incremental",
-            ProtectionStrategy::Nothing => "guarantee_nothing",
-        };
-        Some(word.to_owned())
-    }
-}
-
-impl Shown for InitialReplication {
-    fn shown(&self) -> Option<String> {
-        Some(self.to_string())
-    }
-}
-
-impl Shown for WhenDiverged {
-    fn shown(&self) -> Option<String> {
-        Some(self.to_string())
-    }
-}
-
-impl Shown for WhenTokenIsDead {
-    fn shown(&self) -> Option<String> {
-        Some(self.to_string())
-    }
-}
-
-impl Shown for WhenNothingInCommon {
-    fn shown(&self) -> Option<String> {
-        Some(self.to_string())
-    }
-}
-
-impl Shown for PlaceholderEncryption {
-    fn shown(&self) -> Option<String> {
-        let word = match self {
-            PlaceholderEncryption::Unspecified => "unspecified",
-            PlaceholderEncryption::Inherit => "inherit",
-            PlaceholderEncryption::Off => "off",
-        };
-        Some(word.to_owned())
-    }
-}
-
-impl Shown for LogNet {
-    fn shown(&self) -> Option<String> {
-        Some(self.word().to_owned())
-    }
-}
-
-impl Shown for SyslogFacility {
-    fn shown(&self) -> Option<String> {
-        let names = SyslogFacility::NAMES.into_iter();
-        names.filter(|(_, code)| *code == self.code).map(|(name, _)| name.to_owned()).next()
+        self.word().map(str::to_owned)
     }
 }
 

@@ -80,7 +80,8 @@ fn all_types_of_a_section_are_seen() {
     };
     assert_eq!(types("jobs"), ["push 8", "sink 4", "snap 4", "pull 8", "source 5"]);
     assert_eq!(types("jobs.push.connect"), ["local 3", "tcp 2", "tls 6", "ssh+stdinserver 8"]);
-    assert_eq!(types("jobs.snap.pruning.keep"), ["not_replicated 1", "last_n 2", "regex 2", "grid 2"]);
+    assert_eq!(types("jobs.snap.pruning.keep"), ["last_n 2", "regex 2", "grid 2"]);
+    assert_eq!(types("jobs.push.pruning.keep_sender"), ["not_replicated 1", "last_n 2", "regex 2", "grid 2"]);
 }
 
 #[test]
@@ -245,6 +246,7 @@ fn invalid_files_do_not() {
         "jobs_scalar",
         "logging",
         "missing_fields",
+        "not_replicated_in_snap",
         "numbers",
         "several_at_once",
         "transports",

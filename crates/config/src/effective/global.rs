@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use super::text::{Value, list, map, text};
+use super::text::{Value, list, map, path, text, word};
 use super::transports::{listen, tls_files};
 use crate::duration;
-use crate::types::{
-    Global, LogFormat, LogLevel, Monitoring, Outlet, StdoutOutlet, SyslogFacility, SyslogOutlet, TcpOutlet,
-};
+use crate::types::{Global, Monitoring, Outlet, StdoutOutlet, SyslogOutlet, TcpOutlet};
+use crate::words::Words as _;
 
 pub(super) fn global(global: &Global) -> Value {
     let Global { logging, monitoring, control_socket, stdinserver_sockets } = global;
@@ -18,11 +17,6 @@ pub(super) fn global(global: &Global) -> Value {
         ("control", map([("sockpath", path(socket))])),
         ("serve", map([("stdinserver", map([("sockdir", path(stdinserver_sockets))]))])),
     ])
-}
-
-/// Paths were read from text, so that nothing of them is lost.
-pub(super) fn path(path: &Path) -> Value {
-    text(path.display())
 }
 
 fn monitoring(Monitoring { listen: at }: &Monitoring) -> Value {
@@ -41,8 +35,8 @@ fn stdout(outlet: &StdoutOutlet) -> Value {
     let StdoutOutlet { level, format, time, color } = outlet;
     map([
         ("type", text("stdout")),
-        ("level", self::level(*level)),
-        ("format", self::format(*format)),
+        ("level", word(*level)),
+        ("format", word(*format)),
         ("time", Value::Bool(*time)),
         ("color", Value::Bool(*color)),
     ])
@@ -52,44 +46,22 @@ fn syslog(outlet: &SyslogOutlet) -> Value {
     let SyslogOutlet { level, format, facility, retry_interval } = outlet;
     map([
         ("type", text("syslog")),
-        ("level", self::level(*level)),
-        ("format", self::format(*format)),
+        ("level", word(*level)),
+        ("format", word(*format)),
         ("retry_interval", text(duration::sum_of_units(*retry_interval))),
     ])
-    .with("facility", self::facility(*facility))
-}
-
-/// None for those that cannot be configured.
-fn facility(facility: SyslogFacility) -> Option<Value> {
-    SyslogFacility::NAMES.into_iter().find(|(_, code)| *code == facility.code).map(|(name, _)| text(name))
+    .with("facility", facility.word().map(text))
 }
 
 fn tcp(outlet: &TcpOutlet) -> Value {
     let TcpOutlet { level, format, address, net, retry_interval, tls } = outlet;
     map([
         ("type", text("tcp")),
-        ("level", self::level(*level)),
-        ("format", self::format(*format)),
+        ("level", word(*level)),
+        ("format", word(*format)),
         ("address", text(address)),
-        ("net", text(net.word())),
+        ("net", word(*net)),
         ("retry_interval", text(duration::sum_of_units(*retry_interval))),
     ])
     .with("tls", tls.as_ref().map(|files| tls_files(map([]), files)))
-}
-
-fn level(level: LogLevel) -> Value {
-    text(match level {
-        LogLevel::Debug => "debug",
-        LogLevel::Info => "info",
-        LogLevel::Warn => "warn",
-        LogLevel::Error => "error",
-    })
-}
-
-fn format(format: LogFormat) -> Value {
-    text(match format {
-        LogFormat::Human => "human",
-        LogFormat::Logfmt => "logfmt",
-        LogFormat::Json => "json",
-    })
 }

@@ -4,21 +4,20 @@ use std::num::NonZeroUsize;
 
 use model::FilesystemFilter;
 use model::filter::Pattern;
-use model::naming::{SnapshotNaming, Zone};
 use model::plan::prune::KeepRule;
 use model::plan::replication::ReplicationPolicy;
 use model::plan::resolve::ConflictPolicy;
-use model::protection::{ProtectionPolicy, ProtectionStrategy};
+use model::protection::ProtectionPolicy;
 
-use super::global::path;
-use super::text::{Value, list, map, text};
+use super::text::{Value, list, map, path, text, word};
 use super::transports::{connect, serve};
 use super::{Secrets, dsn};
+use crate::describe::Shown as _;
 use crate::duration::{one_unit, sum_of_units};
 use crate::size;
 use crate::types::{
-    BandwidthLimit, Concurrency, Hook, HookKind, Job, PlaceholderEncryption, Pruning, PullJob, PushJob, RecvOptions,
-    SendOptions, SinkJob, SnapJob, Snapshotting, SourceJob,
+    BandwidthLimit, Concurrency, Hook, HookKind, Job, Pruning, PullJob, PushJob, RecvOptions, SendOptions, SinkJob,
+    SnapJob, Snapshotting, SourceJob,
 };
 
 pub(super) fn jobs(jobs: &[Job], secrets: Secrets) -> Value {
@@ -132,14 +131,9 @@ fn send(options: &SendOptions) -> Value {
 
 fn recv(options: &RecvOptions) -> Value {
     let RecvOptions { placeholder_encryption, inherit, override_, bandwidth_limit } = options;
-    let encryption = match placeholder_encryption {
-        PlaceholderEncryption::Unspecified => "unspecified",
-        PlaceholderEncryption::Inherit => "inherit",
-        PlaceholderEncryption::Off => "off",
-    };
-    let overrides = override_.iter().map(|(name, value)| (name.clone(), text(value)));
+    let overrides = override_.iter().map(|(name, value)| (name.to_string(), text(value)));
     map([
-        ("placeholder", map([("encryption", text(encryption))])),
+        ("placeholder", map([("encryption", word(*placeholder_encryption))])),
         ("properties", map([("inherit", list(inherit, text)), ("override", Value::Map(overrides.collect()))])),
         ("bandwidth_limit", self::bandwidth_limit(*bandwidth_limit)),
     ])
@@ -155,17 +149,9 @@ fn replication(policy: ReplicationPolicy, concurrency: Concurrency) -> Value {
     let ProtectionPolicy { initial, incremental } = policy.protection;
     let Concurrency { steps, size_estimates } = concurrency;
     map([
-        ("protection", map([("initial", strategy(initial)), ("incremental", strategy(incremental))])),
+        ("protection", map([("initial", word(initial)), ("incremental", word(incremental))])),
         ("concurrency", map([("steps", count(steps)), ("size_estimates", count(size_estimates))])),
     ])
-}
-
-fn strategy(strategy: ProtectionStrategy) -> Value {
-    text(match strategy {
-        ProtectionStrategy::Resumability => "guarantee_resumability",
-        ProtectionStrategy::Incremental => "guarantee_incremental",
-        ProtectionStrategy::Nothing => "guarantee_nothing",
-    })
 }
 
 fn count(count: NonZeroUsize) -> Value {
@@ -180,10 +166,10 @@ fn conflict_resolution(policy: ReplicationPolicy) -> Value {
     let ReplicationPolicy { initial, conflicts, protection: _ } = policy;
     let ConflictPolicy { diverged, dead_token, no_common } = conflicts;
     map([
-        ("initial_replication", text(initial)),
-        ("diverged", text(diverged)),
-        ("dead_token", text(dead_token)),
-        ("no_common", text(no_common)),
+        ("initial_replication", word(initial)),
+        ("diverged", word(diverged)),
+        ("dead_token", word(dead_token)),
+        ("no_common", word(no_common)),
     ])
 }
 
@@ -200,18 +186,9 @@ fn snapshotting(snapshotting: &Snapshotting, secrets: Secrets) -> Value {
         ("prefix", text(naming.prefix())),
         when,
         ("timestamp_format", text(naming.format().text())),
-        ("timestamp_location", text(location(naming))),
+        ("timestamp_location", text(naming.format().zone().shown().unwrap_or_default())),
         ("hooks", list(hooks, |hook| self::hook(hook, secrets))),
     ])
-}
-
-fn location(naming: &SnapshotNaming) -> &str {
-    match naming.format().zone() {
-        Zone::Utc => "UTC",
-        Zone::Local(_) => "Local",
-        // One of the zone database has a name, as it was found by it.
-        Zone::Named(zone) => zone.iana_name().unwrap_or("UTC"),
-    }
 }
 
 fn hook(hook: &Hook, secrets: Secrets) -> Value {

@@ -2,6 +2,9 @@
 //! 1.2, and as JSON.
 
 use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::words::Words;
 
 /// A value of a configuration.
 #[derive(Debug)]
@@ -17,6 +20,16 @@ pub(super) enum Value {
 /// A text.
 pub(super) fn text(value: impl ToString) -> Value {
     Value::Text(value.to_string())
+}
+
+/// Paths were read from text, so that nothing of them is lost.
+pub(super) fn path(path: &Path) -> Value {
+    text(path.display())
+}
+
+/// A choice; empty for what no word stands for.
+pub(super) fn word(value: impl Words) -> Value {
+    text(value.word().unwrap_or_default())
 }
 
 /// A section.

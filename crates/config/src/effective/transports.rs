@@ -1,7 +1,6 @@
 //! `connect` and `serve` as they take effect.
 
-use super::global::path;
-use super::text::{Value, list, map, text};
+use super::text::{Value, list, map, path, text};
 use crate::duration::sum_of_units;
 use crate::types::{
     Connect, Listen, LocalConnect, LocalServe, Serve, SshConnect, StdinserverServe, TcpConnect, TcpServe, TlsConnect,

@@ -1,92 +1,111 @@
 //! Executes a plan: a few steps at a time, parents before children, the oldest snapshot first.
 //!
-//! A failure ends only its own filesystem, and those that wait for its first full send.
+//! A failure ends only the step that it happened to. Its filesystem waits a little, is listed and
+//! planned again by itself while others go on, and goes on where it was; children that wait for its
+//! first full send wait on. A broken connection lets nothing new start until both sides can be reached
+//! again. Everything here is one task: dropping it ends whatever it waits for.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
-use std::num::NonZeroUsize;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use futures::future::BoxFuture;
-use futures::stream::{self, FuturesUnordered, StreamExt};
+use futures::stream::{FuturesUnordered, StreamExt};
 use model::event::{BlockedOn, Replication, What};
-use model::plan::replication::{Discard, FilesystemAction, FilesystemPlan, Repair, ReplicationPlan, Step};
-use model::plan::resolve::ConflictPolicy;
-use model::protection::ProtectionPolicy;
+use model::plan::replication::{Discard, FilesystemAction, FilesystemPlan, ReplicationPlan, plan_replication};
+use model::plan::resolve::WhenNothingInCommon;
 use model::view::View;
-use model::{DatasetName, Guid, RetryClass, UnixTime, VersionRef};
-use tokio::time::Instant;
-use wire::{CallError, Endpoint, ReceiveRequest, SendRequest};
+use model::{DatasetName, RetryClass, UnixTime, VersionRef};
+use tokio::time::{Instant, sleep};
+use wire::CallError;
 
+use super::back_off::back_off;
+use super::connection::reconnect;
+use super::invocation::Invocation;
 use super::resolve::{Resolver, Resolving};
-use super::step::StepRun;
+use super::sides::Sides;
+use super::step::{ConfirmRun, StepRun};
 use super::tally::Tally;
-use crate::events::Events;
+use super::work::{State, Task, Work};
 use crate::limits::CONFIRMATIONS;
 
-/// What it takes to execute a plan.
+/// A plan being executed.
 pub(super) struct Execution<'a> {
-    pub(super) sender: &'a dyn Endpoint,
-    pub(super) receiver: &'a dyn Endpoint,
-    pub(super) sender_view: &'a View,
-    pub(super) receiver_view: &'a View,
-    pub(super) events: &'a Events,
-    pub(super) tally: &'a Tally,
-    pub(super) protection: ProtectionPolicy,
-    pub(super) conflicts: ConflictPolicy,
-    pub(super) step_concurrency: NonZeroUsize,
-    /// Whether what fails and may work later is tried again.
-    pub(super) last_attempt: bool,
-    pub(super) plan: &'a ReplicationPlan,
+    invocation: &'a Invocation,
+    tally: &'a Tally,
+    sides: Sides,
+    link: Link,
+    work: Vec<Work>,
+    /// Steps that may start, the oldest snapshot first.
+    ready: BinaryHeap<Reverse<(UnixTime, usize)>>,
+    /// Confirmations that may start.
+    confirmations: VecDeque<usize>,
+    /// To be planned again now.
+    due: Vec<usize>,
+    /// To be planned again when both sides can be reached.
+    lost: Vec<usize>,
+    steps_running: usize,
+    confirmations_running: usize,
+    planning: bool,
+    running: FuturesUnordered<BoxFuture<'a, Happened>>,
+    failures: usize,
 }
 
-/// A filesystem that was not brought up to date.
-pub(super) struct Failure {
-    pub(super) filesystem: DatasetName,
-    pub(super) class: RetryClass,
-    /// The peer has to be reached again first.
-    pub(super) connection: bool,
+/// Whether the two sides can be reached.
+enum Link {
+    Up,
+    Reconnecting,
+    /// Not any more in this invocation.
+    Closed(String),
 }
 
-impl Failure {
-    fn new(filesystem: &DatasetName, error: &CallError) -> Self {
-        let connection = matches!(error, CallError::Connection(_));
-        Self { filesystem: filesystem.clone(), class: error.class(), connection }
-    }
+/// What the execution waits for, when it is over.
+enum Happened {
+    Step {
+        index: usize,
+        bytes: u64,
+        result: Result<(), CallError>,
+    },
+    Confirmation {
+        index: usize,
+        result: Result<(), CallError>,
+    },
+    /// A failed filesystem has waited long enough.
+    Due(usize),
+    Listed {
+        indices: Vec<usize>,
+        views: Result<(View, View), CallError>,
+    },
+    Reconnected(Result<Sides, String>),
 }
-
-/// A filesystem with steps to do.
-struct Work<'a> {
-    filesystem: &'a DatasetName,
-    steps: &'a [Step],
-    discard: Option<&'a Discard>,
-    /// What comes before the first step.
-    resolving: Option<Resolving<'a>>,
-    /// When the snapshots that the steps bring were taken.
-    dates: HashMap<Guid, UnixTime>,
-    /// Index of the step that is next or runs.
-    next: usize,
-}
-
-impl Work<'_> {
-    fn date(&self) -> UnixTime {
-        let to = self.steps.get(self.next).map(|step| step.to.guid);
-        to.and_then(|guid| self.dates.get(&guid).copied()).unwrap_or(UnixTime(i64::MIN))
-    }
-}
-
-/// The end of a step: of which work, its bytes, and how it went.
-type Ended = (usize, u64, Result<(), CallError>);
 
 impl<'a> Execution<'a> {
-    /// Executes the plan; all filesystems that failed.
-    pub(super) async fn run(&self) -> Vec<Failure> {
-        let mut failures = self.tell_conflicts();
-        let (steps, confirmations) = tokio::join!(self.run_steps(), self.confirm_all());
-        failures.extend(steps);
-        failures.extend(confirmations);
-        failures
+    pub(super) fn new(
+        invocation: &'a Invocation,
+        tally: &'a Tally,
+        sides: Sides,
+        plan: &Arc<ReplicationPlan>,
+        views: (&View, &View),
+    ) -> Self {
+        let mut execution = Self {
+            invocation,
+            tally,
+            sides,
+            link: Link::Up,
+            work: Vec::new(),
+            ready: BinaryHeap::new(),
+            confirmations: VecDeque::new(),
+            due: Vec::new(),
+            lost: Vec::new(),
+            steps_running: 0,
+            confirmations_running: 0,
+            planning: false,
+            running: FuturesUnordered::new(),
+            failures: 0,
+        };
+        execution.take_over(plan, views);
+        execution
     }
 
     /// Whether executing the plan changes anything.
@@ -97,281 +116,394 @@ impl<'a> Execution<'a> {
         plan.filesystems.iter().any(works)
     }
 
-    fn tell_conflicts(&self) -> Vec<Failure> {
-        let mut failures = Vec::new();
-        for plan in &self.plan.filesystems {
-            let FilesystemAction::Conflict(conflict) = &plan.action else { continue };
-            let filesystem = plan.name.clone();
-            self.tally.failed(&filesystem);
-            self.tell(Replication::Conflicted { filesystem: filesystem.clone(), conflict: conflict.clone() });
-            failures.push(Failure { filesystem, class: RetryClass::NeedsPerson, connection: false });
-        }
-        failures
-    }
-
-    async fn run_steps(&self) -> Vec<Failure> {
-        let mut queue = Queue::new(self);
-        let mut running: FuturesUnordered<BoxFuture<'_, Ended>> = FuturesUnordered::new();
+    /// Does it; how many filesystems are not up to date at its end.
+    pub(super) async fn run(mut self) -> usize {
         loop {
-            while running.len() < self.step_concurrency.get() {
-                let Some(index) = queue.pop() else { break };
-                let Some(start) = queue.work.get(index).and_then(|work| self.start(index, work)) else { continue };
-                running.push(start);
-            }
-            let Some((index, bytes, result)) = running.next().await else { return queue.failures };
-            queue.ended(index, bytes, result);
-        }
-    }
-
-    fn start(&self, index: usize, work: &Work<'a>) -> Option<BoxFuture<'a, Ended>> {
-        let resolving = work.resolving.filter(|_| work.next == 0);
-        let resolver = self.resolver(work.filesystem);
-        if work.steps.is_empty() {
-            let resolving = resolving?;
-            return Some(Box::pin(async move { (index, 0, resolver.resolve_only(&resolving).await) }));
-        }
-        let bytes = Arc::new(AtomicU64::new(0));
-        let run = StepRun {
-            sender: self.sender,
-            receiver: self.receiver,
-            events: self.events,
-            protection: self.protection,
-            filesystem: work.filesystem,
-            index: work.next,
-            step: work.steps.get(work.next)?,
-            bytes: Arc::clone(&bytes),
-            total: Arc::clone(&self.tally.bytes),
-        };
-        if let Some(reason) = work.discard.filter(|_| work.next == 0) {
-            self.tell(Replication::Discarding { filesystem: work.filesystem.clone(), reason: reason.clone() });
-        }
-        self.tell(Replication::StepStarted { filesystem: work.filesystem.clone(), step: work.next });
-        let (events, tally) = (self.events, self.tally);
-        let base = run.step.from.as_ref().map(|from| self.as_received(work.filesystem, from));
-        Some(Box::pin(async move {
-            let started = Instant::now();
-            let result = async {
-                if let Some(resolving) = &resolving {
-                    resolver.resolve(resolving).await?;
-                }
-                resolver.step(&run, base).await
-            };
-            let result = result.await;
-            let bytes = bytes.load(Ordering::Relaxed);
-            if result.is_ok() {
-                tally.step_done();
-                let (filesystem, step, took) = (run.filesystem.clone(), run.index, started.elapsed());
-                events.tell(What::Replication(Replication::StepFinished { filesystem, step, bytes, took }));
-            }
-            (index, bytes, result)
-        }))
-    }
-
-    fn resolver(&self, filesystem: &'a DatasetName) -> Resolver<'a> {
-        Resolver {
-            sender: self.sender,
-            receiver: self.receiver,
-            events: self.events,
-            tally: self.tally,
-            protection: self.protection,
-            conflicts: self.conflicts,
-            filesystem,
-        }
-    }
-
-    async fn confirm_all(&self) -> Vec<Failure> {
-        let mut confirmations = Vec::new();
-        for plan in &self.plan.filesystems {
-            if let FilesystemAction::Confirm { version, repairs } = &plan.action {
-                confirmations.push(self.confirm(&plan.name, version, repairs));
+            self.start_what_may();
+            let Some(happened) = self.running.next().await else { return self.failures };
+            match happened {
+                Happened::Step { index, bytes, result } => self.step_ended(index, bytes, result),
+                Happened::Confirmation { index, result } => self.confirmation_ended(index, result),
+                Happened::Due(index) => self.due.push(index),
+                Happened::Listed { indices, views } => self.listed(indices, views),
+                Happened::Reconnected(sides) => self.reconnected(sides),
             }
         }
-        let results: Vec<Option<Failure>> = stream::iter(confirmations).buffer_unordered(CONFIRMATIONS).collect().await;
-        results.into_iter().flatten().collect()
     }
 
-    async fn confirm(&self, filesystem: &DatasetName, version: &VersionRef, repairs: &[Repair]) -> Option<Failure> {
-        match self.try_confirm(filesystem, version, repairs).await {
-            Ok(()) => {
-                self.tell(Replication::Confirmed { filesystem: filesystem.clone() });
-                None
-            }
-            Err(error) => Some(self.fail(filesystem, 0, 0, &error)),
-        }
-    }
-
-    /// The receiver first: its hold keeps the base that the cursor will stand for.
-    async fn try_confirm(
-        &self,
-        filesystem: &DatasetName,
-        version: &VersionRef,
-        repairs: &[Repair],
-    ) -> Result<(), CallError> {
-        let wants = |these: [Repair; 2]| repairs.iter().any(|repair| these.contains(repair));
-        if wants([Repair::HoldLastReceived, Repair::ReleaseOlderReceived]) {
-            let to = self.as_received(filesystem, version);
-            let request = ReceiveRequest {
-                filesystem: filesystem.clone(),
-                from: Some(to.clone()),
-                to,
-                clear_resume_token: false,
-                protection: self.protection,
-            };
-            self.receiver.confirm_received(&request).await?;
-        }
-        if wants([Repair::MoveCursor, Repair::RemoveStepProtection]) {
-            let request = SendRequest {
-                filesystem: filesystem.clone(),
-                from: Some(version.clone()),
-                to: version.clone(),
-                resume_token: None,
-                protection: self.protection,
-            };
-            self.sender.send_completed(&request).await?;
-        }
-        Ok(())
-    }
-
-    /// A version by the name that it has on the receiver.
-    fn as_received(&self, filesystem: &DatasetName, version: &VersionRef) -> VersionRef {
-        let view = self.receiver_view.filesystems.get(filesystem);
-        let there = view.and_then(|view| view.snapshots().find(|snapshot| snapshot.guid == version.guid));
-        there.map_or_else(|| version.clone(), model::Version::to_ref)
-    }
-
-    fn fail(&self, filesystem: &DatasetName, step: usize, bytes: u64, error: &CallError) -> Failure {
-        let failure = Failure::new(filesystem, error);
-        self.tell_failed(&failure, step, bytes, error.to_string());
-        failure
-    }
-
-    fn tell_failed(&self, failure: &Failure, step: usize, bytes: u64, error: String) {
-        self.tally.failed(&failure.filesystem);
-        let will_retry = failure.class == RetryClass::Transient && !self.last_attempt;
-        let filesystem = failure.filesystem.clone();
-        self.tell(Replication::StepFailed { filesystem, step, bytes, error, will_retry });
-    }
-
-    fn tell(&self, what: Replication) {
-        self.events.tell(What::Replication(what));
-    }
-}
-
-/// What runs next.
-struct Queue<'a, 'e> {
-    execution: &'e Execution<'a>,
-    work: Vec<Work<'a>>,
-    ready: BinaryHeap<Reverse<(UnixTime, usize)>>,
-    /// Work that waits for another's first step.
-    children: HashMap<usize, Vec<usize>>,
-    failures: Vec<Failure>,
-}
-
-impl<'a, 'e> Queue<'a, 'e> {
-    fn new(execution: &'e Execution<'a>) -> Self {
-        let mut queue = Self {
-            execution,
-            work: Vec::new(),
-            ready: BinaryHeap::new(),
-            children: HashMap::new(),
-            failures: Vec::new(),
-        };
+    fn take_over(&mut self, plan: &Arc<ReplicationPlan>, (sender, receiver): (&View, &View)) {
         let mut indices: HashMap<&DatasetName, usize> = HashMap::new();
-        let mut waiting = Vec::new();
-        for plan in &execution.plan.filesystems {
-            let FilesystemAction::Steps { steps, discard, .. } = &plan.action else { continue };
-            let resolving = Resolving::of(&plan.action);
-            let index = queue.work.len();
-            let dates = dates(execution.sender_view, &plan.name, steps);
-            queue.work.push(Work {
-                filesystem: &plan.name,
-                steps,
-                discard: discard.as_ref(),
-                resolving,
-                dates,
-                next: 0,
-            });
-            indices.insert(&plan.name, index);
-            match &plan.after {
-                None => queue.push(index),
-                Some(parent) => waiting.push((index, parent)),
+        for (row, filesystem) in plan.filesystems.iter().enumerate() {
+            if let FilesystemAction::Conflict(conflict) = &filesystem.action {
+                let (filesystem, conflict) = (filesystem.name.clone(), conflict.clone());
+                self.note_failed(&filesystem);
+                self.tell(Replication::Conflicted { filesystem, conflict });
             }
+            let Some(work) = Work::of_row(plan, row, sender, receiver) else { continue };
+            let index = self.work.len();
+            self.work.push(work);
+            indices.insert(&filesystem.name, index);
         }
-        for (index, parent) in waiting {
-            match indices.get(parent) {
+        for filesystem in &plan.filesystems {
+            let Some(index) = indices.get(&filesystem.name).copied() else { continue };
+            let parent = filesystem.after.as_ref().and_then(|parent| indices.get(parent).copied());
+            match parent.and_then(|parent| self.work.get_mut(parent)) {
                 Some(parent) => {
-                    queue.children.entry(*parent).or_default().push(index);
-                    queue.tell_blocked(index, BlockedOn::Parent);
+                    parent.children.push(index);
+                    self.tell_blocked(index, BlockedOn::Parent);
                 }
-                // It failed in an earlier attempt, for good.
-                None => queue.fail_child(index, parent, RetryClass::NeedsPerson, false),
+                None => self.queue(index),
             }
         }
-        queue
     }
 
-    fn push(&mut self, index: usize) {
-        if let Some(work) = self.work.get(index) {
-            self.ready.push(Reverse((work.date(), index)));
-            self.tell_blocked(index, BlockedOn::Queue);
+    fn start_what_may(&mut self) {
+        if !matches!(self.link, Link::Up) {
+            return;
+        }
+        while self.steps_running < self.invocation.step_concurrency.get() {
+            let Some(Reverse((_, index))) = self.ready.pop() else { break };
+            self.start(index);
+        }
+        while self.confirmations_running < CONFIRMATIONS {
+            let Some(index) = self.confirmations.pop_front() else { break };
+            self.start(index);
+        }
+        if !self.planning && !self.due.is_empty() {
+            self.list_due();
         }
     }
 
-    fn pop(&mut self) -> Option<usize> {
-        self.ready.pop().map(|Reverse((_, index))| index)
-    }
-
-    fn ended(&mut self, index: usize, bytes: u64, result: Result<(), CallError>) {
+    fn start(&mut self, index: usize) {
         let Some(work) = self.work.get_mut(index) else { return };
-        match result {
-            Ok(()) => {
-                work.next += 1;
-                if work.next < work.steps.len() {
-                    self.push(index);
-                }
-                for child in self.children.remove(&index).unwrap_or_default() {
-                    self.push(child);
-                }
+        let Some(filesystem) = work.filesystem().cloned() else { return };
+        work.state = State::Running;
+        let (step_index, received_as) = (work.next, work.received_as.clone());
+        let Sides { sender, receiver } = self.sides.clone();
+        let invocation = self.invocation;
+        let protection = invocation.policy.protection;
+        match work.task() {
+            Task::Step { step, discard, resolution } => {
+                let resolver = self.resolver(filesystem.clone());
+                let resolving = resolution.map(|resolution| Resolving { resolution, discards: discard.is_some() });
+                let base = step.from.as_ref().map(|from| {
+                    let same = |received: &VersionRef| received.guid == from.guid;
+                    received_as.filter(same).unwrap_or_else(|| from.clone())
+                });
+                self.tell_discarding(&filesystem, discard);
+                self.tell(Replication::StepStarted { filesystem: filesystem.clone(), step: step_index });
+                self.steps_running += 1;
+                let (events, stall) = (&invocation.events, invocation.patience.stall);
+                let (bytes, total) = (Arc::default(), Arc::clone(&self.tally.bytes));
+                let index_in_plan = step_index;
+                let run = StepRun {
+                    sender,
+                    receiver,
+                    events,
+                    protection,
+                    filesystem,
+                    index: index_in_plan,
+                    step,
+                    bytes,
+                    total,
+                    stall,
+                };
+                self.running.push(Box::pin(run_step(run, index, resolver, resolving, base)));
             }
-            Err(error) => {
-                let failure = self.execution.fail(work.filesystem, work.next, bytes, &error);
-                let parent = work.filesystem;
-                let (class, connection) = (failure.class, failure.connection);
-                self.failures.push(failure);
-                // Empty if its first step is done.
-                for child in self.children.remove(&index).unwrap_or_default() {
-                    self.fail_child(child, parent, class, connection);
-                }
+            Task::Resolve { resolution, discard, common } => {
+                let resolver = self.resolver(filesystem.clone());
+                let resolving = Resolving { resolution, discards: discard.is_some() };
+                self.tell_discarding(&filesystem, discard);
+                self.steps_running += 1;
+                self.running.push(Box::pin(async move {
+                    let result = resolver.resolve_only(&resolving, common).await;
+                    Happened::Step { index, bytes: 0, result }
+                }));
+            }
+            Task::Confirm { version, repairs } => {
+                self.confirmations_running += 1;
+                let received_as = received_as.unwrap_or_else(|| version.clone());
+                let run = ConfirmRun { sender, receiver, protection, filesystem, version, received_as, repairs };
+                self.running.push(Box::pin(async move { Happened::Confirmation { index, result: run.run().await } }));
+            }
+            Task::Nothing => work.state = State::Done,
+        }
+    }
+
+    /// Lets work start when it is its turn.
+    fn queue(&mut self, index: usize) {
+        let Some(work) = self.work.get_mut(index) else { return };
+        let task = work.task();
+        if let (Link::Closed(why), Task::Step { .. } | Task::Resolve { .. } | Task::Confirm { .. }) =
+            (&self.link, &task)
+        {
+            let why = why.clone();
+            return self.give_up(index, why);
+        }
+        work.state = State::Ready;
+        match task {
+            Task::Step { .. } | Task::Resolve { .. } => {
+                self.ready.push(Reverse((work.date(), index)));
+                self.tell_blocked(index, BlockedOn::Queue);
+            }
+            Task::Confirm { .. } => self.confirmations.push_back(index),
+            Task::Nothing => work.state = State::Done,
+        }
+    }
+
+    fn step_ended(&mut self, index: usize, bytes: u64, result: Result<(), CallError>) {
+        self.steps_running -= 1;
+        if let Err(error) = result {
+            return self.failed(index, bytes, &error);
+        }
+        let Some(work) = self.work.get_mut(index) else { return };
+        work.next += 1;
+        work.tries = 0;
+        self.let_children_start(index);
+        self.queue(index);
+    }
+
+    fn confirmation_ended(&mut self, index: usize, result: Result<(), CallError>) {
+        self.confirmations_running -= 1;
+        match result {
+            Err(error) => self.failed(index, 0, &error),
+            Ok(()) => {
+                let Some(work) = self.work.get_mut(index) else { return };
+                work.state = State::Done;
+                let filesystem = work.filesystem().cloned();
+                self.tell_of(filesystem, |filesystem| Replication::Confirmed { filesystem });
             }
         }
     }
 
-    fn fail_child(&mut self, index: usize, parent: &DatasetName, class: RetryClass, connection: bool) {
-        let Some(work) = self.work.get(index) else { return };
-        let filesystem = work.filesystem;
-        let failure = Failure { filesystem: filesystem.clone(), class, connection };
-        let error = format!("parent(s) failed during initial replication: [{parent}]");
-        self.execution.tell_failed(&failure, 0, 0, error);
-        self.failures.push(failure);
-        for child in self.children.remove(&index).unwrap_or_default() {
-            self.fail_child(child, filesystem, class, connection);
+    fn let_children_start(&mut self, index: usize) {
+        let children = self.work.get_mut(index).map(|work| std::mem::take(&mut work.children));
+        for child in children.unwrap_or_default() {
+            self.queue(child);
+        }
+    }
+
+    /// Tries it again later if that may help, and not otherwise.
+    fn failed(&mut self, index: usize, bytes: u64, error: &CallError) {
+        let Some(work) = self.work.get_mut(index) else { return };
+        work.tries += 1;
+        let tries = work.tries;
+        let may_help = error.class() == RetryClass::Transient && tries < self.invocation.attempts.get();
+        let will_retry = may_help && !matches!(self.link, Link::Closed(_));
+        let (step, filesystem) = (work.next, work.filesystem().cloned());
+        if will_retry {
+            work.state = State::Retrying;
+        }
+        self.tell_of(filesystem.clone(), |filesystem| Replication::StepFailed {
+            filesystem,
+            step,
+            bytes,
+            error: error.to_string(),
+            will_retry,
+        });
+        if !will_retry {
+            return self.end_failed(index, filesystem);
+        }
+        if let Some(filesystem) = &filesystem {
+            self.tally.failed(filesystem);
+        }
+        self.tell_blocked(index, BlockedOn::Planning);
+        match error {
+            CallError::Connection(cause) => {
+                self.lost.push(index);
+                self.reconnect(cause);
+            }
+            CallError::Refused { .. } | CallError::TargetModified(_) => {
+                let wait = back_off(tries, self.invocation.events.clock());
+                self.running.push(Box::pin(async move {
+                    sleep(wait).await;
+                    Happened::Due(index)
+                }));
+            }
+        }
+    }
+
+    /// Fails work that did not even run.
+    fn give_up(&mut self, index: usize, error: String) {
+        let Some(work) = self.work.get_mut(index) else { return };
+        let (step, filesystem) = (work.next, work.filesystem().cloned());
+        self.tell_of(filesystem.clone(), |filesystem| Replication::StepFailed {
+            filesystem,
+            step,
+            bytes: 0,
+            error,
+            will_retry: false,
+        });
+        self.end_failed(index, filesystem);
+    }
+
+    fn end_failed(&mut self, index: usize, filesystem: Option<DatasetName>) {
+        let Some(work) = self.work.get_mut(index) else { return };
+        work.state = State::Failed;
+        // Empty if its first step is done.
+        let children = std::mem::take(&mut work.children);
+        let Some(filesystem) = filesystem else { return };
+        self.note_failed(&filesystem);
+        for child in children {
+            self.give_up(child, format!("parent(s) failed during initial replication: [{filesystem}]"));
+        }
+    }
+
+    fn resolver(&self, filesystem: DatasetName) -> Resolver<'a> {
+        Resolver { sides: self.sides.clone(), invocation: self.invocation, tally: self.tally, filesystem }
+    }
+
+    /// All that are due share the listings of both sides.
+    fn list_due(&mut self) {
+        let indices = std::mem::take(&mut self.due);
+        let names: Vec<DatasetName> =
+            indices.iter().filter_map(|index| self.work.get(*index)?.filesystem().cloned()).collect();
+        let Sides { sender, receiver } = self.sides.clone();
+        // What is renamed takes along what is below it, which has to be looked at as well.
+        let whole = self.invocation.policy.conflicts.no_common == WhenNothingInCommon::RenameAside;
+        self.planning = true;
+        self.running.push(Box::pin(async move {
+            let views = match whole {
+                true => tokio::try_join!(sender.list(), receiver.list()),
+                false => tokio::try_join!(sender.list_some(&names), receiver.list_some(&names)),
+            };
+            Happened::Listed { indices, views }
+        }));
+    }
+
+    fn listed(&mut self, indices: Vec<usize>, views: Result<(View, View), CallError>) {
+        self.planning = false;
+        // Some may have been given up meanwhile.
+        let is_awaited = |index: &usize| self.work.get(*index).is_some_and(|work| work.state == State::Retrying);
+        let indices: Vec<usize> = indices.into_iter().filter(is_awaited).collect();
+        let (sender, receiver) = match views {
+            Ok(views) => views,
+            Err(error) => return indices.into_iter().for_each(|index| self.failed(index, 0, &error)),
+        };
+        let plan = plan_replication(&sender, &receiver, &self.invocation.policy);
+        let mut plans: HashMap<DatasetName, FilesystemPlan> =
+            plan.filesystems.into_iter().map(|plan| (plan.name.clone(), plan)).collect();
+        for index in indices {
+            let Some(name) = self.work.get(index).and_then(Work::filesystem).cloned() else { continue };
+            match plans.remove(&name) {
+                Some(plan) => self.planned_again(index, plan, &sender, &receiver),
+                None => self.give_up(index, why_not_planned(&name, &sender)),
+            }
+        }
+    }
+
+    fn planned_again(&mut self, index: usize, plan: FilesystemPlan, sender: &View, receiver: &View) {
+        let Some(work) = self.work.get_mut(index) else { return };
+        let (done, plan) = work.replan(plan, sender, receiver);
+        let filesystem = plan.name.clone();
+        self.tell(Replication::Replanned { plan: Arc::clone(&plan), done });
+        if let FilesystemAction::Conflict(conflict) = &plan.action {
+            let conflict = conflict.clone();
+            self.tell(Replication::Conflicted { filesystem: filesystem.clone(), conflict });
+            return self.end_failed(index, Some(filesystem));
+        }
+        self.tally.tried_again(&filesystem);
+        let is_present = match &plan.action {
+            FilesystemAction::Steps { steps, .. } => done > 0 || steps.first().is_some_and(|step| step.from.is_some()),
+            _ => true,
+        };
+        if is_present {
+            self.let_children_start(index);
+        }
+        self.queue(index);
+    }
+
+    /// One wait for all that lost the connection.
+    fn reconnect(&mut self, cause: &str) {
+        if matches!(self.link, Link::Up) {
+            self.link = Link::Reconnecting;
+            let (invocation, cause) = (self.invocation, cause.to_owned());
+            self.running.push(Box::pin(async move { Happened::Reconnected(reconnect(invocation, cause).await) }));
+        }
+    }
+
+    fn reconnected(&mut self, sides: Result<Sides, String>) {
+        match sides {
+            Ok(sides) => {
+                self.sides = sides;
+                self.link = Link::Up;
+                self.due.append(&mut self.lost);
+            }
+            Err(why) => self.close(why),
+        }
+    }
+
+    /// Whatever is not done fails; what runs may still end well.
+    fn close(&mut self, why: String) {
+        self.link = Link::Closed(why.clone());
+        (self.ready, self.confirmations) = (BinaryHeap::new(), VecDeque::new());
+        (self.due, self.lost) = (Vec::new(), Vec::new());
+        for index in 0..self.work.len() {
+            let state = self.work.get(index).map(|work| work.state);
+            if matches!(state, Some(State::Ready | State::Retrying)) {
+                self.give_up(index, why.clone());
+            }
+        }
+    }
+
+    fn note_failed(&mut self, filesystem: &DatasetName) {
+        self.failures += 1;
+        self.tally.failed(filesystem);
+    }
+
+    fn tell_discarding(&self, filesystem: &DatasetName, discard: Option<Discard>) {
+        if let Some(reason) = discard {
+            self.tell(Replication::Discarding { filesystem: filesystem.clone(), reason });
         }
     }
 
     fn tell_blocked(&self, index: usize, on: BlockedOn) {
-        if let Some(work) = self.work.get(index) {
-            self.execution.tell(Replication::Blocked { filesystem: work.filesystem.clone(), on });
+        let filesystem = self.work.get(index).and_then(Work::filesystem).cloned();
+        self.tell_of(filesystem, |filesystem| Replication::Blocked { filesystem, on });
+    }
+
+    fn tell_of(&self, filesystem: Option<DatasetName>, what: impl FnOnce(DatasetName) -> Replication) {
+        if let Some(filesystem) = filesystem {
+            self.tell(what(filesystem));
         }
+    }
+
+    fn tell(&self, what: Replication) {
+        self.invocation.events.tell(What::Replication(what));
     }
 }
 
-/// When the snapshots that `steps` bring were taken.
-fn dates(sender: &View, filesystem: &DatasetName, steps: &[Step]) -> HashMap<Guid, UnixTime> {
-    let mut dates: HashMap<Guid, UnixTime> = steps.iter().map(|step| (step.to.guid, UnixTime(i64::MIN))).collect();
-    for version in sender.filesystems.get(filesystem).iter().flat_map(|view| view.versions.iter()) {
-        if let Some(date) = dates.get_mut(&version.guid) {
-            *date = version.creation;
-        }
+/// Why a filesystem that had something to do is not in a later plan.
+fn why_not_planned(name: &DatasetName, sender: &View) -> String {
+    match sender.unlisted.iter().find(|(root, _)| name.is_within(root)) {
+        Some((root, why)) => format!("cannot list filesystem {:?} and what is below it: {why}", root.as_str()),
+        None => "the filesystem does not exist any longer".to_owned(),
     }
-    dates
+}
+
+/// Resolves a conflict if there is one, then runs the step. `base` is what the receiver has, by its name
+/// there.
+async fn run_step(
+    run: StepRun<'_>,
+    index: usize,
+    resolver: Resolver<'_>,
+    resolving: Option<Resolving>,
+    base: Option<VersionRef>,
+) -> Happened {
+    let started = Instant::now();
+    let resolved = match &resolving {
+        Some(resolving) => resolver.resolve(resolving).await,
+        None => Ok(()),
+    };
+    let result = match resolved {
+        Ok(()) => resolver.step(&run, base).await,
+        Err(error) => Err(error),
+    };
+    let bytes = run.bytes.load(Ordering::Relaxed);
+    if result.is_ok() {
+        resolver.tally.step_done();
+        let (filesystem, step, took) = (run.filesystem.clone(), run.index, started.elapsed());
+        run.events.tell(What::Replication(Replication::StepFinished { filesystem, step, bytes, took }));
+    }
+    Happened::Step { index, bytes, result }
 }

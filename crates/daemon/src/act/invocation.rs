@@ -12,10 +12,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wire::{CallError, Connector, Endpoint};
 
-use super::attempt::{Attempts, Listed};
+use super::attempt::Attempts;
 use super::pruning::{Prune, local_views, receiver_views, sender_views};
+use super::sides::{Asked, Listed, Sides, SidesFailed};
 use super::tally::Tally;
-
+use super::watch::{Patience, Watched};
 use crate::events::Events;
 
 /// An invocation of a job that replicates.
@@ -24,8 +25,8 @@ pub struct Invocation {
     pub number: u64,
     /// The job's events.
     pub events: Events,
-    /// The side that sends.
-    pub sender: Arc<dyn Endpoint>,
+    /// The way to the side that sends; nothing is assumed of where either side is.
+    pub sender: Arc<dyn Connector>,
     /// The way to the side that receives.
     pub receiver: Arc<dyn Connector>,
     /// What to replicate and what to protect.
@@ -38,9 +39,11 @@ pub struct Invocation {
     pub keep_receiver: Vec<KeepRule>,
     /// Attempts at most; [`crate::limits::ATTEMPTS`] unless somebody says otherwise.
     pub attempts: NonZeroU32,
-    /// How long to wait for a receiver that cannot be reached; [`crate::limits::RECONNECT_WINDOW`]
+    /// How long to wait for a side that cannot be reached; [`crate::limits::RECONNECT_WINDOW`]
     /// unless somebody says otherwise.
     pub reconnect_window: Duration,
+    /// How long to wait for a side that can be reached but says nothing.
+    pub patience: Patience,
     /// Ends the invocation early. What was received of a step stays and is resumed later.
     pub cancel: CancellationToken,
 }
@@ -63,6 +66,10 @@ pub struct LocalInvocation {
 /// when the invocation starts and what it did. Returns only when nothing of it runs any longer.
 pub async fn replicate_and_prune(invocation: Invocation) -> InvocationSummary {
     let tally = Tally::default();
+    let Invocation { patience, .. } = invocation;
+    let sender = Watched::connector("sender", patience, Arc::clone(&invocation.sender));
+    let receiver = Watched::connector("receiver", patience, Arc::clone(&invocation.receiver));
+    let invocation = Invocation { sender, receiver, ..invocation };
     let work = async {
         let listed = Attempts::new(&invocation, &tally).run().await;
         prune_both(&invocation, &tally, listed).await;
@@ -75,6 +82,7 @@ pub async fn replicate_and_prune(invocation: Invocation) -> InvocationSummary {
 pub async fn prune_local(invocation: LocalInvocation) -> InvocationSummary {
     let tally = Tally::default();
     let LocalInvocation { number, events, endpoint, keep, cancel } = &invocation;
+    let endpoint = &Watched::endpoint("sender", Patience::default(), Arc::clone(endpoint));
     let work = async {
         let prune = Prune { side: PruneSide::Local, events, tally: &tally, rules: keep };
         if keep.is_empty() {
@@ -114,21 +122,27 @@ async fn prune_both(invocation: &Invocation, tally: &Tally, listed: Option<Liste
         receiver.run_without_rules();
         return;
     }
-    let (of_sender, of_receiver, endpoint) = match listed {
-        Some(Listed { receiver, sender_view, receiver_view }) => (Ok(sender_view), Ok(receiver_view), Some(receiver)),
+    let (of_sender, of_receiver) = match listed {
+        Some(Listed { sides: Sides { sender, receiver }, sender_view, receiver_view }) => {
+            (Ok((sender, sender_view)), Ok((receiver, receiver_view)))
+        }
         None => list_again(invocation).await,
     };
 
-    let sender_prunes = of_sender.as_ref().map_err(|error| format!("cannot list the sender: {error}"));
-    let sender_prunes = sender_prunes.map(|view| (&*invocation.sender, sender_views(view, of_receiver.as_ref().ok())));
-    let receiver_prunes = match (&of_sender, &of_receiver, &endpoint) {
-        (Ok(of_sender), Ok(of_receiver), Some(endpoint)) => Ok((&**endpoint, receiver_views(of_sender, of_receiver))),
-        (_, Err(error), _) => Err(format!("cannot list the receiver: {error}")),
-        (Err(_), _, _) | (_, _, None) => Err("the sender cannot be listed, which tells what is replicated".to_owned()),
+    let of_sender = of_sender.as_ref().map_err(SidesFailed::to_string);
+    let of_receiver = of_receiver.as_ref().map_err(SidesFailed::to_string);
+    let sender_prunes = of_sender.as_ref().map(|(endpoint, view)| {
+        let there = of_receiver.as_ref().ok().map(|(_, view)| view);
+        (&**endpoint, sender_views(view, there))
+    });
+    let receiver_prunes = match (&of_sender, &of_receiver) {
+        (Ok((_, of_sender)), Ok((endpoint, of_receiver))) => Ok((&**endpoint, receiver_views(of_sender, of_receiver))),
+        (_, Err(error)) => Err(error.clone()),
+        (Err(_), _) => Err("the sender cannot be listed, which tells what is replicated".to_owned()),
     };
     match keep_sender.is_empty() {
         true => sender.run_without_rules(),
-        false => sender.run(sender_prunes).await,
+        false => sender.run(sender_prunes.map_err(String::clone)).await,
     }
     match keep_receiver.is_empty() {
         true => receiver.run_without_rules(),
@@ -136,16 +150,19 @@ async fn prune_both(invocation: &Invocation, tally: &Tally, listed: Option<Liste
     }
 }
 
-type ListedAgain = (Result<View, CallError>, Result<View, CallError>, Option<Arc<dyn Endpoint>>);
+/// A side and what is on it.
+type Side = (Arc<dyn Endpoint>, View);
 
-async fn list_again(invocation: &Invocation) -> ListedAgain {
-    let (sender, receiver) = tokio::join!(invocation.sender.list(), async {
-        let receiver = invocation.receiver.connect().await?;
-        let view = receiver.list().await?;
-        Ok((receiver, view))
-    });
-    match receiver {
-        Ok((receiver, view)) => (sender, Ok(view), Some(receiver)),
-        Err(error) => (sender, Err(error), None),
-    }
+/// Each side by itself: the sender can be pruned without the receiver.
+async fn list_again(invocation: &Invocation) -> (Result<Side, SidesFailed>, Result<Side, SidesFailed>) {
+    tokio::join!(
+        list_one(&*invocation.sender, SidesFailed::of_sender),
+        list_one(&*invocation.receiver, SidesFailed::of_receiver)
+    )
+}
+
+async fn list_one(side: &dyn Connector, failed: impl Fn(Asked, CallError) -> SidesFailed) -> Result<Side, SidesFailed> {
+    let endpoint = side.connect().await.map_err(|error| failed(Asked::Connect, error))?;
+    let view = endpoint.list().await.map_err(|error| failed(Asked::List, error))?;
+    Ok((endpoint, view))
 }

@@ -1,13 +1,16 @@
 //! Destroys what the rules of a job let go.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::diff::{Comparison, compare};
 use model::event::{Pruning, What};
-use model::plan::prune::{CursorView, KeepRule, PrunePlan, PruneSide, PruneView, SkipReason, plan_pruning};
+use model::plan::prune::{
+    CursorView, KeepRule, PrunePlan, PruneSide, PruneView, SkipReason, SnapshotVerdict, plan_pruning, verdicts,
+};
 use model::protection::ProtectionKind;
 use model::view::{FilesystemView, Placeholder, View};
-use model::{Guid, Version};
+use model::{DatasetName, Guid, Version, VersionName};
 use wire::{CallError, DestroyOutcome, DestroyRequest, DestroyResult, Endpoint};
 
 use super::tally::Tally;
@@ -30,7 +33,7 @@ impl Prune<'_> {
             Ok((endpoint, views)) => {
                 let plan = Arc::new(plan_pruning(self.side, &views, self.rules));
                 self.tell(Pruning::Planned { plan: Arc::clone(&plan) });
-                match self.execute(endpoint, &plan).await {
+                match self.execute(endpoint, &plan, &views).await {
                     Ok(()) => self.tell(Pruning::Finished),
                     Err(error) => self.fail(format!("cannot destroy snapshots: {error}")),
                 }
@@ -44,7 +47,7 @@ impl Prune<'_> {
         self.tell(Pruning::Finished);
     }
 
-    async fn execute(&self, endpoint: &dyn Endpoint, plan: &PrunePlan) -> Result<(), CallError> {
+    async fn execute(&self, endpoint: &dyn Endpoint, plan: &PrunePlan, views: &[PruneView]) -> Result<(), CallError> {
         let mut requests = Vec::new();
         for filesystem in &plan.filesystems {
             let snapshots: Vec<_> = filesystem.destroys().map(Version::to_ref).collect();
@@ -54,20 +57,28 @@ impl Prune<'_> {
         }
         if !requests.is_empty() {
             let results = endpoint.destroy_snapshots(&requests).await?;
-            // What goes was let go by all of them.
-            let rules: Arc<str> = plan.rules.join(", ").into();
-            results.into_iter().for_each(|result| self.tell_result(result, &rules));
+            let views: HashMap<&DatasetName, &PruneView> = views.iter().map(|view| (&view.name, view)).collect();
+            for result in results {
+                // Asked for again, since the reasons of all snapshots of a large pool are many megabytes.
+                let view = views.get(&result.filesystem);
+                let verdicts = view.map(|view| verdicts(self.side, view, self.rules)).unwrap_or_default();
+                self.tell_result(result, &verdicts);
+            }
         }
         Ok(())
     }
 
-    fn tell_result(&self, DestroyResult { filesystem, results }: DestroyResult, rules: &Arc<str>) {
+    fn tell_result(&self, DestroyResult { filesystem, results }: DestroyResult, verdicts: &[SnapshotVerdict]) {
+        let by_name: HashMap<&VersionName, &SnapshotVerdict> =
+            verdicts.iter().map(|verdict| (&verdict.version.name, verdict)).collect();
         let (mut destroyed, mut failed) = (Vec::new(), Vec::new());
         for (name, outcome) in results {
             match outcome {
                 DestroyOutcome::Destroyed => {
                     let (filesystem, snapshot) = (filesystem.clone(), name.clone());
-                    self.tell(Pruning::Destroyed { filesystem, snapshot, rules: Arc::clone(rules) });
+                    let rules = by_name.get(&name).map(|verdict| verdict.explain_rejections(self.rules));
+                    let rules = rules.unwrap_or_default().into();
+                    self.tell(Pruning::Destroyed { filesystem, snapshot, rules });
                     destroyed.push(name);
                 }
                 DestroyOutcome::Failed(why) => failed.push((name, why)),

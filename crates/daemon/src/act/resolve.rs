@@ -3,70 +3,52 @@
 use std::sync::Arc;
 
 use model::event::{Replication, What};
-use model::plan::replication::{Base, Discard, FilesystemAction};
-use model::plan::resolve::{ConflictPolicy, Resolution, WhenDiverged};
-use model::protection::ProtectionPolicy;
+use model::plan::resolve::{Resolution, WhenDiverged};
 use model::{DatasetName, RetryClass, VersionRef};
-use wire::{CallError, Endpoint, RenameAsideRequest, RollBackRequest, SendRequest};
+use wire::{CallError, RenameAsideRequest, RollBackRequest, SendRequest};
 
+use super::invocation::Invocation;
+use super::sides::Sides;
 use super::step::StepRun;
 use super::tally::Tally;
-use crate::events::Events;
 
-/// What a plan says about conflicts of one filesystem.
-#[derive(Clone, Copy)]
-pub(super) struct Resolving<'a> {
-    resolution: Option<&'a Resolution>,
-    discard: Option<&'a Discard>,
-    base: &'a Base,
-}
-
-impl<'a> Resolving<'a> {
-    /// That of an action; none if it sends nothing.
-    pub(super) fn of(action: &'a FilesystemAction) -> Option<Self> {
-        match action {
-            FilesystemAction::Steps { base, discard, resolution, .. } => {
-                Some(Self { resolution: resolution.as_ref(), discard: discard.as_ref(), base })
-            }
-            _ => None,
-        }
-    }
+/// What a plan says about a conflict of one filesystem.
+pub(super) struct Resolving {
+    pub(super) resolution: Resolution,
+    /// What an interrupted step left on the receiver goes as well.
+    pub(super) discards: bool,
 }
 
 /// Changes the receiver for one filesystem.
 pub(super) struct Resolver<'a> {
-    pub(super) sender: &'a dyn Endpoint,
-    pub(super) receiver: &'a dyn Endpoint,
-    pub(super) events: &'a Events,
+    pub(super) sides: Sides,
+    pub(super) invocation: &'a Invocation,
     pub(super) tally: &'a Tally,
-    pub(super) protection: ProtectionPolicy,
-    pub(super) conflicts: ConflictPolicy,
-    pub(super) filesystem: &'a DatasetName,
+    pub(super) filesystem: DatasetName,
 }
 
 impl Resolver<'_> {
     /// Does what comes before the first step.
-    pub(super) async fn resolve(&self, how: &Resolving<'_>) -> Result<(), CallError> {
-        match how.resolution {
-            None => Ok(()),
-            Some(resolution @ Resolution::RollBack { to, destroy }) => {
+    pub(super) async fn resolve(&self, how: &Resolving) -> Result<(), CallError> {
+        match &how.resolution {
+            resolution @ Resolution::RollBack { to, destroy } => {
                 let request = RollBackRequest {
                     filesystem: self.filesystem.clone(),
                     to: to.clone(),
                     destroy: destroy.clone(),
-                    discard_partial: how.discard.is_some(),
-                    protection: self.protection,
+                    discard_partial: how.discards,
+                    protection: self.invocation.policy.protection,
                 };
                 self.roll_back(resolution, request).await
             }
-            Some(resolution @ Resolution::RenameAside { newest, below }) => {
+            resolution @ Resolution::RenameAside { newest, below } => {
                 self.tell_resolving(resolution);
                 let request = RenameAsideRequest {
                     filesystem: self.filesystem.clone(),
                     newest: newest.clone(),
                     below: below.clone(),
                 };
-                let aside = self.receiver.rename_aside(&request).await?;
+                let aside = self.sides.receiver.rename_aside(&request).await?;
                 self.tell_resolved(format!("renamed what the receiver had to {:?}", aside.as_str()));
                 Ok(())
             }
@@ -75,17 +57,17 @@ impl Resolver<'_> {
 
     /// Resolves a conflict behind which nothing is to be sent. In the end the sender protects the common
     /// version as after a step that brought it; the receiver does so already.
-    pub(super) async fn resolve_only(&self, how: &Resolving<'_>) -> Result<(), CallError> {
+    pub(super) async fn resolve_only(&self, how: &Resolving, common: Option<VersionRef>) -> Result<(), CallError> {
         self.resolve(how).await?;
-        if let Base::Common(version) = how.base {
+        if let Some(version) = common {
             let request = SendRequest {
                 filesystem: self.filesystem.clone(),
                 from: Some(version.clone()),
-                to: version.clone(),
+                to: version,
                 resume_token: None,
-                protection: self.protection,
+                protection: self.invocation.policy.protection,
             };
-            self.sender.send_completed(&request).await?;
+            self.sides.sender.send_completed(&request).await?;
         }
         self.tell(Replication::Confirmed { filesystem: self.filesystem.clone() });
         Ok(())
@@ -97,7 +79,7 @@ impl Resolver<'_> {
     pub(super) async fn step(&self, run: &StepRun<'_>, base: Option<VersionRef>) -> Result<(), CallError> {
         match (run.run().await, base) {
             (Err(CallError::TargetModified(_)), Some(base))
-                if self.conflicts.diverged == WhenDiverged::RollbackReceiver =>
+                if self.invocation.policy.conflicts.diverged == WhenDiverged::RollbackReceiver =>
             {
                 self.roll_back_changes(base).await?;
                 match run.step.resume_token {
@@ -119,14 +101,14 @@ impl Resolver<'_> {
             to,
             destroy: Vec::new(),
             discard_partial: false,
-            protection: self.protection,
+            protection: self.invocation.policy.protection,
         };
         self.roll_back(&resolution, request).await
     }
 
     async fn roll_back(&self, resolution: &Resolution, request: RollBackRequest) -> Result<(), CallError> {
         self.tell_resolving(resolution);
-        let destroyed = self.receiver.roll_back(&request).await?;
+        let destroyed = self.sides.receiver.roll_back(&request).await?;
         self.tally.destroyed(destroyed.len());
         let reason: Arc<str> = format!("newer than {} ({})", request.to, resolution.policy()).into();
         for snapshot in destroyed {
@@ -147,6 +129,6 @@ impl Resolver<'_> {
     }
 
     fn tell(&self, what: Replication) {
-        self.events.tell(What::Replication(what));
+        self.invocation.events.tell(What::Replication(what));
     }
 }

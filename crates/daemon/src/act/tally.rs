@@ -20,10 +20,12 @@ struct Counts {
     filesystems: usize,
     steps: usize,
     destroyed: usize,
-    /// Filesystems whose last attempt failed.
+    /// Filesystems whose last try failed.
     failed: BTreeSet<DatasetName>,
     /// The last attempt had no plan.
     no_plan: bool,
+    /// An attempt brought everything up to date.
+    replicated: bool,
     pruning_errors: usize,
 }
 
@@ -38,6 +40,11 @@ impl Tally {
 
     pub(super) fn planned(&self, planned: bool) {
         self.change(|counts| counts.no_plan = !planned);
+    }
+
+    /// An attempt ended; whether with every filesystem up to date.
+    pub(super) fn replicated(&self, all: bool) {
+        self.change(|counts| counts.replicated = all);
     }
 
     pub(super) fn step_done(&self) {
@@ -72,6 +79,7 @@ impl Tally {
             steps: counts.steps,
             bytes: self.bytes.load(Ordering::Relaxed),
             destroyed: counts.destroyed,
+            replicated: counts.replicated,
             errors: counts.failed.len() + usize::from(counts.no_plan) + counts.pruning_errors,
             took,
             cancelled,

@@ -1,15 +1,14 @@
 //! Destroys snapshots: ZFS does it by name, so names are compared with guids immediately before.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use futures::stream::{self, StreamExt};
 use model::{DatasetName, Guid, HoldTag, VersionKind, VersionName, VersionRef};
-use wire::{CallError, DestroyOutcome, DestroyRequest};
-use zfs::{ErrorKind, Scope, Snapshot};
+use wire::{DestroyOutcome, DestroyRequest};
+use zfs::{Dataset, ErrorKind, Scope, Snapshot};
 
-use super::refused;
 use super::view::Side;
-use crate::limits::{DESTROYS, SINGLE_LOOKS};
+use crate::limits::{DESTROY_LOOKS, DESTROYS};
 
 /// The outcomes for one filesystem, in the request's order.
 type Outcomes = Vec<(VersionName, DestroyOutcome)>;
@@ -20,20 +19,48 @@ struct Found {
     held: bool,
 }
 
-type Snapshots = HashMap<VersionName, Found>;
+/// What was found of a filesystem.
+enum Look {
+    Snapshots(HashMap<VersionName, Found>),
+    /// It is gone, and its snapshots with it.
+    Gone,
+    /// Nothing is known.
+    Failed(String),
+}
+
+/// What is known of some filesystems immediately before their snapshots are destroyed.
+type Looks = BTreeMap<DatasetName, Look>;
+
+/// The tags on held snapshots; the words of ZFS if they are not known.
+type Tags = Result<HashMap<Snapshot, Vec<HoldTag>>, String>;
 
 impl Side {
     /// Destroys snapshots of several filesystems, named as on this side's pools; one list of outcomes
-    /// per request.
-    pub(super) async fn destroy(&self, requests: &[DestroyRequest]) -> Result<Vec<Outcomes>, CallError> {
-        let found = self.look_at(requests.iter().map(|request| &request.filesystem).collect()).await?;
-        let holds = self.holds_on(requests, &found).await?;
+    /// per request. What cannot be done for one filesystem concerns no other.
+    pub(super) async fn destroy(&self, requests: &[DestroyRequest]) -> Vec<Outcomes> {
+        let mut outcomes = Vec::with_capacity(requests.len());
+        for of_pool in requests.chunk_by(|a, b| a.filesystem.pool() == b.filesystem.pool()) {
+            // A pool that does not answer is waited for once.
+            let mut dead = None;
+            for some in of_pool.chunks(DESTROY_LOOKS) {
+                let looks = match &dead {
+                    None => self.look_at(some, &mut dead).await,
+                    Some(error) => all_failed(some, error),
+                };
+                outcomes.extend(self.destroy_looked_at(some, &looks).await);
+            }
+        }
+        outcomes
+    }
+
+    async fn destroy_looked_at(&self, requests: &[DestroyRequest], looks: &Looks) -> Vec<Outcomes> {
+        let tags = self.tags_on(requests, looks).await;
         let mut destroys = Vec::new();
         for DestroyRequest { filesystem, snapshots } in requests {
-            let verdicts = snapshots.iter().map(|version| verdict(filesystem, version, &found, &holds)).collect();
+            let verdicts = snapshots.iter().map(|version| verdict(filesystem, version, looks, &tags)).collect();
             destroys.push(self.destroy_in(filesystem, snapshots, verdicts));
         }
-        Ok(stream::iter(destroys).buffered(DESTROYS).collect().await)
+        stream::iter(destroys).buffered(DESTROYS).collect().await
     }
 
     async fn destroy_in(&self, dataset: &DatasetName, wanted: &[VersionRef], verdicts: Vec<Verdict>) -> Outcomes {
@@ -59,55 +86,101 @@ impl Side {
         outcomes.collect()
     }
 
-    /// The snapshots of these datasets as they are now, in few processes.
-    async fn look_at(&self, names: BTreeSet<&DatasetName>) -> Result<BTreeMap<DatasetName, Snapshots>, CallError> {
-        let datasets = if names.len() <= SINGLE_LOOKS {
-            let mut datasets = Vec::new();
-            for name in names {
-                match self.zfs.dataset(name).await {
-                    Ok(dataset) => datasets.push(dataset),
-                    Err(error) if error.is_not_found() => {}
-                    Err(error) => return Err(refused(&error)),
+    /// The snapshots of these filesystems of one pool as they are now, in two processes. `dead` is why
+    /// the pool does not answer, if it does not.
+    async fn look_at(&self, requests: &[DestroyRequest], dead: &mut Option<String>) -> Looks {
+        let names: Vec<DatasetName> = requests.iter().map(|request| request.filesystem.clone()).collect();
+        match self.zfs.list(&Scope::Only(names)).await {
+            Ok(listing) => {
+                let found = listing.datasets.iter().map(|dataset| (dataset.name.clone(), snapshots_of(dataset)));
+                let mut looks: Looks = found.collect();
+                if !listing.missing.is_empty() {
+                    let gone = self.pool_of(&listing.missing).await;
+                    looks.extend(listing.missing.into_iter().map(|name| (name, gone.look())));
                 }
+                looks
             }
-            datasets
-        } else {
-            let roots = names.iter().filter(|name| !name.ancestors().any(|above| names.contains(&above)));
-            let scope = Scope::Trees(roots.map(|name| (*name).clone()).collect());
-            let mut datasets = self.zfs.list(&scope).await.map_err(|error| refused(&error))?.datasets;
-            datasets.retain(|dataset| names.contains(&dataset.name));
-            datasets
-        };
-        let found = datasets.into_iter().map(|dataset| {
-            let snapshots = dataset.versions.iter().filter(|version| version.is_snapshot());
-            let found = |version: &model::Version| Found { guid: version.guid, held: version.userrefs > 0 };
-            (dataset.name, snapshots.map(|version| (version.name.clone(), found(version))).collect())
-        });
-        Ok(found.collect())
+            Err(error) => {
+                let text = error.kind.to_string();
+                match error.kind {
+                    ErrorKind::Deadline(_) | ErrorKind::PoolSuspended { .. } => *dead = Some(text.clone()),
+                    _ if requests.len() > 1 => return self.look_one_by_one(requests).await,
+                    _ => {}
+                }
+                all_failed(requests, &text)
+            }
+        }
+    }
+
+    /// What cannot be listed is one of them, as a rule.
+    async fn look_one_by_one(&self, requests: &[DestroyRequest]) -> Looks {
+        let mut looks = Looks::new();
+        for DestroyRequest { filesystem, .. } in requests {
+            let look = match self.zfs.dataset(filesystem).await {
+                Ok(dataset) => snapshots_of(&dataset),
+                Err(error) if error.is_not_found() => self.pool_of(std::slice::from_ref(filesystem)).await.look(),
+                Err(error) => Look::Failed(error.kind.to_string()),
+            };
+            looks.insert(filesystem.clone(), look);
+        }
+        looks
+    }
+
+    /// Whether the pool of datasets that do not exist does: the snapshots of an exported one are all
+    /// still there.
+    async fn pool_of(&self, missing: &[DatasetName]) -> Absence {
+        let pool = missing.first().and_then(|name| DatasetName::parse(name.pool()).ok());
+        match pool {
+            Some(pool) if self.zfs.dataset(&pool).await.is_ok() => Absence::Destroyed,
+            Some(pool) => Absence::PoolMissing(pool.to_string()),
+            None => Absence::PoolMissing(String::new()),
+        }
     }
 
     /// The tags on those of the wanted snapshots that are held.
-    async fn holds_on(
-        &self,
-        requests: &[DestroyRequest],
-        found: &BTreeMap<DatasetName, Snapshots>,
-    ) -> Result<HashMap<Snapshot, Vec<HoldTag>>, CallError> {
-        let is_held = |dataset: &DatasetName, name: &VersionName| {
-            found.get(dataset).and_then(|snapshots| snapshots.get(name)).is_some_and(|found| found.held)
+    async fn tags_on(&self, requests: &[DestroyRequest], looks: &Looks) -> Tags {
+        let is_held = |dataset: &DatasetName, name: &VersionName| match looks.get(dataset) {
+            Some(Look::Snapshots(snapshots)) => snapshots.get(name).is_some_and(|found| found.held),
+            _ => false,
         };
         let mut held = Vec::new();
         for DestroyRequest { filesystem, snapshots } in requests {
             let names = snapshots.iter().map(|version| &version.name).filter(|name| is_held(filesystem, name));
             held.extend(names.map(|name| Snapshot { dataset: filesystem.clone(), name: name.clone() }));
         }
-        let mut tags: HashMap<Snapshot, Vec<HoldTag>> = HashMap::new();
+        let mut tags: HashMap<Snapshot, Vec<HoldTag>> = held.iter().map(|held| (held.clone(), Vec::new())).collect();
         if !held.is_empty() {
-            for hold in self.zfs.holds(&held).await.map_err(|error| refused(&error))? {
-                tags.entry(Snapshot { dataset: hold.dataset, name: hold.snapshot }).or_default().push(hold.tag);
+            for hold in self.zfs.holds(&held).await.map_err(|error| error.kind.to_string())? {
+                tags.entry(hold.snapshot()).or_default().push(hold.tag);
             }
         }
         Ok(tags)
     }
+}
+
+/// Why a dataset does not exist.
+enum Absence {
+    Destroyed,
+    PoolMissing(String),
+}
+
+impl Absence {
+    fn look(&self) -> Look {
+        match self {
+            Absence::Destroyed => Look::Gone,
+            Absence::PoolMissing(pool) => Look::Failed(ErrorKind::PoolMissing { pool: pool.clone() }.to_string()),
+        }
+    }
+}
+
+fn all_failed(requests: &[DestroyRequest], error: &str) -> Looks {
+    requests.iter().map(|request| (request.filesystem.clone(), Look::Failed(error.to_owned()))).collect()
+}
+
+fn snapshots_of(dataset: &Dataset) -> Look {
+    let snapshots = dataset.versions.iter().filter(|version| version.is_snapshot());
+    let found = |version: &model::Version| Found { guid: version.guid, held: version.userrefs > 0 };
+    Look::Snapshots(snapshots.map(|version| (version.name.clone(), found(version))).collect())
 }
 
 /// Whether a snapshot may be destroyed.
@@ -116,35 +189,35 @@ enum Verdict {
     Settled(DestroyOutcome),
 }
 
-fn verdict(
-    dataset: &DatasetName,
-    wanted: &VersionRef,
-    found: &BTreeMap<DatasetName, Snapshots>,
-    holds: &HashMap<Snapshot, Vec<HoldTag>>,
-) -> Verdict {
+fn verdict(dataset: &DatasetName, wanted: &VersionRef, looks: &Looks, tags: &Tags) -> Verdict {
+    let failed = |why: String| Verdict::Settled(DestroyOutcome::Failed(why));
     if wanted.kind != VersionKind::Snapshot {
-        return Verdict::Settled(DestroyOutcome::Failed("it is not a snapshot".to_owned()));
+        return failed("it is not a snapshot".to_owned());
     }
-    // Not the same as destroyed: the snapshots of a pool that was exported meanwhile are all still there.
-    let Some(snapshots) = found.get(dataset) else {
-        let gone = "the filesystem does not exist any longer (is the pool imported?)";
-        return Verdict::Settled(DestroyOutcome::Failed(gone.to_owned()));
+    let snapshots = match looks.get(dataset) {
+        Some(Look::Snapshots(snapshots)) => snapshots,
+        Some(Look::Gone) => return Verdict::Settled(DestroyOutcome::Destroyed),
+        Some(Look::Failed(why)) => return failed(format!("its filesystem cannot be looked at: {why}")),
+        None => return failed("nothing is known of its filesystem".to_owned()),
     };
     let Some(found) = snapshots.get(&wanted.name) else {
         return Verdict::Settled(DestroyOutcome::Destroyed);
     };
     if found.guid != wanted.guid {
-        return Verdict::Settled(DestroyOutcome::Failed(format!(
-            "another snapshot has its name by now (guid {}, not {})",
-            found.guid, wanted.guid
-        )));
+        let Found { guid, .. } = found;
+        return failed(format!("another snapshot has its name by now (guid {guid}, not {})", wanted.guid));
     }
-    match holds.get(&Snapshot { dataset: dataset.clone(), name: wanted.name.clone() }) {
-        Some(tags) => {
+    if !found.held {
+        return Verdict::Go;
+    }
+    match tags.as_ref().map(|tags| tags.get(&Snapshot { dataset: dataset.clone(), name: wanted.name.clone() })) {
+        Ok(Some(tags)) if !tags.is_empty() => {
             let tags: Vec<String> = tags.iter().map(|tag| format!("{:?}", tag.as_str())).collect();
             Verdict::Settled(DestroyOutcome::Kept(format!("it is held by {}", tags.join(", "))))
         }
-        None => Verdict::Go,
+        // ZFS knows whether it is still held; tags that have no name here are left out of listings.
+        Ok(_) => Verdict::Go,
+        Err(why) => failed(format!("it is held, and by whom cannot be looked up: {why}")),
     }
 }
 

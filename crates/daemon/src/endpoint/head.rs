@@ -3,16 +3,13 @@
 use tokio::io::{AsyncRead, AsyncReadExt};
 use wire::{ByteStream, CallError, ReceiveRequest};
 use zfs::BeginRecord;
-use zfs::stream::{Parsed, feature, parse_begin};
+use zfs::stream::{Package, Parsed, feature, parse_begin, parse_package};
 
 use super::transient;
 use crate::limits::STALL;
 
 /// Read at a time; most heads are smaller.
 const CHUNK: usize = 4096;
-
-/// In the properties of a compound stream that is not a package of several filesystems (`-R`).
-const NOT_RECURSIVE: &[u8] = b"not_recursive";
 
 /// The head of a stream with what was read of the stream to see it.
 pub(super) struct Head {
@@ -51,10 +48,15 @@ impl Head {
     /// Whether the stream is what was asked for; checked before anything changes on disk.
     pub(super) fn check(&self, request: &ReceiveRequest) -> Result<(), CallError> {
         let (begin, filesystem) = (&self.begin, request.filesystem.as_str());
-        if begin.compound && !self.bytes.windows(NOT_RECURSIVE.len()).any(|bytes| bytes == NOT_RECURSIVE) {
-            return Err(CallError::permanent(format!(
-                "the stream for filesystem {filesystem:?} is a package of several filesystems (`zfs send -R`), which is not accepted"
-            )));
+        let refuse = |what: &str| CallError::permanent(format!("the stream for filesystem {filesystem:?} {what}"));
+        match parse_package(&self.bytes) {
+            Ok(Package { recursive: false, holds: false }) => {}
+            Ok(Package { recursive: true, .. }) => {
+                return Err(refuse("is a package of several filesystems (`zfs send -R`), which is not accepted"));
+            }
+            // Their tags are a peer's text, and would count as this side's protections.
+            Ok(Package { .. }) => return Err(refuse("carries holds (`zfs send -h`), which is not accepted")),
+            Err(error) => return Err(refuse(&format!("cannot be received: {error}"))),
         }
         if begin.to != request.to.guid {
             return Err(CallError::permanent(format!(

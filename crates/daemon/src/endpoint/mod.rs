@@ -3,14 +3,17 @@
 //! An endpoint acts on one pool's side. It believes nothing of what a caller says about it: access,
 //! policy and guids are checked here. It decides nothing about what should be replicated or pruned.
 
+mod batch;
 mod destroy;
 mod head;
 mod locks;
 mod protect;
 mod receiver;
+mod replace;
 mod resolve;
 mod sender;
 mod sink;
+mod source;
 mod streams;
 mod table;
 mod view;
@@ -18,12 +21,10 @@ mod view;
 pub use receiver::{Receiver, ReceiverConfig};
 pub use sender::{SendPolicy, Sender, SenderConfig};
 pub use sink::Sink;
+pub use source::Source;
 
 use model::RetryClass;
 use wire::CallError;
-
-/// The property that marks placeholders.
-const PLACEHOLDER: &str = "zrepl:placeholder";
 
 /// A failed ZFS operation as the answer to a call.
 fn refused(error: &zfs::Error) -> CallError {

@@ -8,6 +8,7 @@ use model::{CreateTxg, DatasetName, HoldTag, VersionKind, VersionName, VersionRe
 use wire::CallError;
 use zfs::Snapshot;
 
+use super::batch::Change;
 use super::refused;
 use super::view::{Seen, Side};
 use crate::limits::CLEANUPS;
@@ -42,7 +43,7 @@ impl Side {
         kind: ProtectionKind,
     ) -> Result<Vec<Protection>, CallError> {
         let Some((tag, full)) = self.tagged(dataset, snapshots, kind)? else { return Ok(Vec::new()) };
-        let results = self.zfs.hold(&tag, &full).await;
+        let results = self.batches.run(Change::Hold, &*self.zfs, &tag, &full).await;
         let mut failed = None;
         let mut made = Vec::new();
         for (version, result) in snapshots.iter().zip(results) {
@@ -117,7 +118,12 @@ impl Side {
             .iter()
             .map(|(dataset, hold)| Snapshot { dataset: (*dataset).clone(), name: hold.version.name.clone() })
             .collect();
-        let results = self.zfs.release(&tag, &snapshots).await;
+        // A step's are of one filesystem. A cleanup's may be of all, which already share a process.
+        let one = snapshots.iter().all(|snapshot| Some(&snapshot.dataset) == snapshots.first().map(|s| &s.dataset));
+        let results = match one {
+            true => self.batches.run(Change::Release, &*self.zfs, &tag, &snapshots).await,
+            false => self.zfs.release(&tag, &snapshots).await,
+        };
         let mut released = 0;
         for ((dataset, hold), result) in holds.into_iter().zip(results) {
             released += usize::from(result.is_ok());

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use model::event::What;
 use model::plan::protection::after_receive;
 use model::view::{Placeholder, View};
-use model::{ClientIdentity, DatasetName, JobName, NameError, VersionKind, VersionName};
+use model::{ClientIdentity, DatasetName, JobName, NameError, PropertyName, VersionKind, VersionName};
 use wire::{
     ByteStream, CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, RenameAsideRequest,
     RollBackRequest, SendReply, SendRequest,
@@ -18,10 +18,12 @@ use zfs::{ErrorKind, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, Scope, Z
 use super::head::Head;
 use super::locks::Locks;
 use super::protect::Made;
+use super::replace::Claim;
 use super::resolve::{receive_refused, refuse_aside};
 use super::table::{Facts, Known};
 use super::view::{PartialState, Scanned, Seen, Side};
-use super::{PLACEHOLDER, needs_person, refused, transient};
+use super::{needs_person, refused, transient};
+use crate::bandwidth::Bandwidth;
 use crate::events::Events;
 use crate::limits::STALL;
 
@@ -38,9 +40,11 @@ pub struct ReceiverConfig {
     /// client's own.
     pub placeholders: Option<PlaceholderEncryption>,
     /// Properties not to take from streams.
-    pub inherit: Vec<String>,
+    pub inherit: Vec<PropertyName>,
     /// Properties to set on what is received.
-    pub set: Vec<(String, String)>,
+    pub set: Vec<(PropertyName, String)>,
+    /// How fast all streams together, those of all clients of a sink.
+    pub bandwidth: Bandwidth,
 }
 
 /// The receiving half of a replication.
@@ -55,9 +59,10 @@ pub struct Receiver {
 
 /// How a stream will be received.
 struct Plan {
-    target: ReceiveTarget,
-    /// The target is a placeholder until then.
-    replaces_placeholder: bool,
+    /// What is at the target is replaced, and why it may be.
+    replaces: Option<Claim>,
+    /// The mark at the target becomes `off`.
+    unmarks: bool,
     /// What an interrupted receive left goes first.
     discard: bool,
 }
@@ -84,7 +89,7 @@ impl Receiver {
 
     async fn scan(&self) -> Result<(DatasetName, Vec<Seen>), CallError> {
         let root = self.client_root().map_err(CallError::permanent)?;
-        let Scanned { mut seen, missing, warnings } =
+        let Scanned { mut seen, missing, unlisted: _, warnings } =
             self.side.scan(&Scope::Trees(vec![root.clone()]), |_| true).await?;
         if !missing.is_empty() {
             self.check_root().await?;
@@ -185,14 +190,13 @@ impl Receiver {
     /// What the stream may do to what is at the target.
     fn plan(&self, target: &DatasetName, request: &ReceiveRequest, facts: Option<&Facts>) -> Result<Plan, CallError> {
         let Some(facts) = facts else {
-            return Ok(Plan { target: ReceiveTarget::Continue, replaces_placeholder: false, discard: false });
+            return Ok(Plan { replaces: None, unmarks: false, discard: false });
         };
         let discard = request.clear_resume_token && facts.partial;
-        let marked = facts.placeholder != Placeholder::Unset;
         if request.from.is_some() {
             // A mark that was left on data would make an older daemon roll it back.
-            let replaces_placeholder = facts.placeholder == Placeholder::On;
-            return Ok(Plan { target: ReceiveTarget::Continue, replaces_placeholder, discard });
+            let unmarks = facts.placeholder == Placeholder::On;
+            return Ok(Plan { replaces: None, unmarks, discard });
         }
         if facts.has_snapshots {
             return Err(needs_person(format!(
@@ -200,12 +204,17 @@ impl Receiver {
                 target.as_str()
             )));
         }
-        // Marked in either way and without snapshots, it was made by this program and never completed.
-        // A resumed full stream may meet an existing dataset, and since 2.2 OpenZFS wants to be told.
         let resumes = facts.partial && !request.clear_resume_token;
-        let replace = marked || resumes;
-        let target = if replace { ReceiveTarget::Replace } else { ReceiveTarget::Continue };
-        Ok(Plan { target, replaces_placeholder: marked, discard })
+        let replaces = Claim::on(facts, resumes);
+        Ok(Plan { replaces, unmarks: replaces.is_some_and(Claim::is_marked), discard })
+    }
+
+    /// Looks once more at what will be replaced, and tells it.
+    async fn check_replaced(&self, target: &DatasetName, claim: Claim) -> Result<(), CallError> {
+        let contents = self.side.zfs.contents(target).await.map_err(|error| refused(&error))?;
+        claim.check(target, &contents)?;
+        self.side.events.tell(What::Note { subsystem: "endpoint", message: claim.describe(target) });
+        Ok(())
     }
 
     async fn receive_stream(
@@ -216,19 +225,22 @@ impl Receiver {
         stream: ByteStream,
     ) -> Result<(), CallError> {
         let mut set = self.config.set.clone();
-        if plan.replaces_placeholder {
+        if plan.unmarks {
             // In the receive itself, so that the mark changes together with the data or not at all.
-            set.push((PLACEHOLDER.to_owned(), "off".to_owned()));
+            set.push((PropertyName::PLACEHOLDER, "off".to_owned()));
         }
         let args = ReceiveArgs {
             dataset: target.clone(),
             snapshot: request.to.name.clone(),
-            target: plan.target,
+            target: if plan.replaces.is_some() { ReceiveTarget::Replace } else { ReceiveTarget::Continue },
             resumable: self.can_resume(target).await?,
             set,
             inherit: self.config.inherit.clone(),
             stall_limit: STALL,
         };
+        if let Some(claim) = plan.replaces {
+            self.check_replaced(target, claim).await?;
+        }
         self.side.table.forget(target);
         if plan.discard {
             match self.side.zfs.abort_receive(target).await {
@@ -236,7 +248,7 @@ impl Receiver {
                 _ => {}
             }
         }
-        self.side.zfs.receive(&args, stream).await.map_err(|error| receive_refused(&error))
+        self.side.zfs.receive(&args, self.config.bandwidth.limit(stream)).await.map_err(|error| receive_refused(&error))
     }
 
     /// Receives a stream whose head fits the request.
@@ -252,7 +264,7 @@ impl Receiver {
             self.make_ancestors(&request.filesystem, target).await?;
         }
         self.receive_stream(target, request, &plan, stream).await?;
-        let received = Facts::received(facts, plan.replaces_placeholder);
+        let received = Facts::received(facts, plan.unmarks);
         self.protect(target, request, received).await
     }
 
@@ -286,6 +298,17 @@ impl Receiver {
 impl Endpoint for Receiver {
     async fn list(&self) -> Result<View, CallError> {
         let (root, seen) = self.scan().await?;
+        let views = seen.into_iter().filter_map(|seen| {
+            let name = seen.dataset.name.strip_root(&root)?;
+            Some((name, seen.into_view(PartialState::Decoded)))
+        });
+        Ok(View::new(views.collect()))
+    }
+
+    async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
+        let root = self.client_root().map_err(CallError::permanent)?;
+        let targets = filesystems.iter().map(|filesystem| self.map(filesystem));
+        let seen = self.side.scan_some(&targets.collect::<Result<Vec<_>, _>>()?).await?;
         let views = seen.into_iter().filter_map(|seen| {
             let name = seen.dataset.name.strip_root(&root)?;
             Some((name, seen.into_view(PartialState::Decoded)))
@@ -331,7 +354,7 @@ impl Endpoint for Receiver {
         for DestroyRequest { filesystem, snapshots } in requests {
             mapped.push(DestroyRequest { filesystem: self.map(filesystem)?, snapshots: snapshots.clone() });
         }
-        let outcomes = self.side.destroy(&mapped).await?;
+        let outcomes = self.side.destroy(&mapped).await;
         Ok(std::iter::zip(requests, outcomes)
             .map(|(request, results)| DestroyResult { filesystem: request.filesystem.clone(), results })
             .collect())
@@ -355,7 +378,18 @@ impl Endpoint for Receiver {
     }
 
     async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        let (_, seen) = self.scan().await?;
+        let (_, mut seen) = self.scan().await?;
+        seen.iter_mut().for_each(spare_base_of_partial);
         Ok(self.side.clean_stale(&seen).await)
+    }
+}
+
+/// Leaves out the hold on the version that an interrupted receive continues from, of whatever age, and
+/// all holds if it cannot be told which one that is.
+fn spare_base_of_partial(seen: &mut Seen) {
+    let Some(token) = &seen.dataset.resume_token else { return };
+    match zfs::token::decode(token) {
+        Ok(contents) => seen.protections.retain(|hold| Some(hold.version.guid) != contents.from),
+        Err(_) => seen.protections.clear(),
     }
 }

@@ -1,6 +1,7 @@
 //! The sending half: lists what the filter selects, protects a step, streams it, and moves the cursor
 //! when it has arrived.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,6 +20,7 @@ use super::streams::Sending;
 use super::table::Facts;
 use super::view::{PartialState, Scanned, Seen, Side};
 use super::{needs_person, refused};
+use crate::bandwidth::Bandwidth;
 use crate::events::Events;
 use crate::limits::STALL;
 
@@ -31,6 +33,8 @@ pub struct SenderConfig {
     pub filesystems: FilesystemFilter,
     /// How.
     pub send: SendPolicy,
+    /// How fast all streams together.
+    pub bandwidth: Bandwidth,
 }
 
 /// How a sender sends.
@@ -54,24 +58,27 @@ pub struct Sender {
     side: Side,
     filesystems: FilesystemFilter,
     send: SendPolicy,
+    bandwidth: Bandwidth,
 }
 
 impl Sender {
     /// A sender on this machine's pools.
     pub fn new(zfs: Arc<dyn Zfs>, events: Events, config: SenderConfig) -> Arc<Self> {
-        Arc::new(Self { side: Side::new(zfs, &events, config.job), filesystems: config.filesystems, send: config.send })
+        let SenderConfig { job, filesystems, send, bandwidth } = config;
+        Arc::new(Self { side: Side::new(zfs, &events, job), filesystems, send, bandwidth })
     }
 
-    async fn scan(&self) -> Result<Vec<Seen>, CallError> {
+    /// What the filter selects, and what could not be listed.
+    async fn scan(&self) -> Result<(Vec<Seen>, BTreeMap<DatasetName, String>), CallError> {
         let scope = match self.filesystems.roots() {
             None => Scope::Everything,
-            Some(roots) if roots.is_empty() => return Ok(Vec::new()),
+            Some(roots) if roots.is_empty() => return Ok(Default::default()),
             Some(roots) => Scope::Trees(roots),
         };
-        let Scanned { seen, missing, mut warnings } =
+        let Scanned { seen, missing, unlisted, mut warnings } =
             self.side.scan(&scope, |name| self.filesystems.selects(name)).await?;
         let quoted: Vec<String> = missing.iter().map(|name| format!("{:?}", name.as_str())).collect();
-        if seen.is_empty() && !missing.is_empty() {
+        if seen.is_empty() && !missing.is_empty() && unlisted.is_empty() {
             let missing = quoted.join(", ");
             return Err(needs_person(format!("no filesystem of the job exists: {missing} (is the pool imported?)")));
         }
@@ -79,7 +86,7 @@ impl Sender {
             |name: String| format!("filesystem {name} in the job's filter does not exist (is the pool imported?)");
         warnings.extend(quoted.into_iter().map(warn));
         self.side.warn_once(warnings);
-        Ok(seen)
+        Ok((seen, unlisted))
     }
 
     fn check_access(&self, filesystem: &DatasetName) -> Result<(), CallError> {
@@ -279,7 +286,7 @@ impl Sender {
         Ok(SendReply {
             used_resume_token,
             expected: stream.expected.shared(),
-            stream: Box::pin(Sending::new(stream.bytes, STALL, guard)),
+            stream: self.bandwidth.limit(Box::pin(Sending::new(stream.bytes, STALL, guard))),
         })
     }
 }
@@ -287,7 +294,15 @@ impl Sender {
 #[async_trait]
 impl Endpoint for Sender {
     async fn list(&self) -> Result<View, CallError> {
-        let seen = self.scan().await?;
+        let (seen, unlisted) = self.scan().await?;
+        let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
+        Ok(View { sends_encrypted: Some(self.send.encrypted), unlisted, ..View::new(views.collect()) })
+    }
+
+    async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
+        let mut names = filesystems.to_vec();
+        names.retain(|name| self.filesystems.selects(name));
+        let seen = self.side.scan_some(&names).await?;
         let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
         Ok(View { sends_encrypted: Some(self.send.encrypted), ..View::new(views.collect()) })
     }
@@ -327,14 +342,14 @@ impl Endpoint for Sender {
 
     async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
         requests.iter().try_for_each(|request| self.check_access(&request.filesystem))?;
-        let outcomes = self.side.destroy(requests).await?;
+        let outcomes = self.side.destroy(requests).await;
         Ok(std::iter::zip(requests, outcomes)
             .map(|(request, results)| DestroyResult { filesystem: request.filesystem.clone(), results })
             .collect())
     }
 
     async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        let seen = self.scan().await?;
+        let (seen, _) = self.scan().await?;
         Ok(self.side.clean_stale(&seen).await)
     }
 }

@@ -24,6 +24,16 @@ impl Sink {
     pub fn new(zfs: Arc<dyn Zfs>, events: Events, config: ReceiverConfig) -> Arc<Self> {
         Arc::new(Self { zfs, events, config, receivers: Mutex::default() })
     }
+
+    /// Releases what no receive of any client can need any longer; how many. One listing, however many
+    /// clients there are. Receives may go on meanwhile: only holds older than another one are released.
+    ///
+    /// # Errors
+    /// The listing failed.
+    pub async fn clean_stale_protections(&self) -> Result<usize, CallError> {
+        let config = ReceiverConfig { client: None, ..self.config.clone() };
+        Receiver::new(Arc::clone(&self.zfs), self.events.clone(), config).clean_stale_protections().await
+    }
 }
 
 impl Service for Sink {

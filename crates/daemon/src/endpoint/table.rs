@@ -11,6 +11,8 @@ use model::protection::Protection;
 use model::view::{Encryption, Placeholder};
 use zfs::Dataset;
 
+use crate::limits::TABLE_EXTRAS;
+
 /// What is known of one dataset. Versions are left out: they are large, and a request names its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -82,9 +84,18 @@ pub(super) struct Table(Mutex<Inner>);
 struct Inner {
     /// Counts changes, which dates entries.
     changes: u64,
-    /// Whether a listing has filled the table; only then does absence mean anything.
-    listed: bool,
+    /// What a listing has filled the table with; absence means something only where it looked.
+    listed: Option<Listed>,
+    /// Counts how often everything was forgotten.
+    emptied: u64,
     entries: HashMap<DatasetName, Entry>,
+}
+
+/// The last listing.
+struct Listed {
+    entries: usize,
+    /// Trees that could not be listed.
+    unlisted: Vec<DatasetName>,
 }
 
 struct Entry {
@@ -93,32 +104,46 @@ struct Entry {
 }
 
 /// When a listing was started.
-pub(super) struct ListingStarted(u64);
+pub(super) struct ListingStarted {
+    changes: u64,
+    emptied: u64,
+}
 
 impl Table {
     /// To be called before a listing is asked for.
     pub(super) fn listing_started(&self) -> ListingStarted {
-        ListingStarted(self.inner().changes)
+        let inner = self.inner();
+        ListingStarted { changes: inner.changes, emptied: inner.emptied }
     }
 
-    /// Takes over a listing; what changed since it was started stays.
-    pub(super) fn replace(&self, started: &ListingStarted, facts: impl IntoIterator<Item = (DatasetName, Facts)>) {
+    /// Takes over a listing; what changed since it was started stays. `unlisted` are trees of which it
+    /// says nothing.
+    pub(super) fn replace(
+        &self,
+        started: &ListingStarted,
+        facts: impl IntoIterator<Item = (DatasetName, Facts)>,
+        unlisted: Vec<DatasetName>,
+    ) {
         let mut inner = self.inner();
-        let changed = started.0;
+        if inner.emptied != started.emptied {
+            // What changed meanwhile is not known any longer.
+            return;
+        }
+        let changed = started.changes;
         inner.entries.retain(|_, entry| entry.changed > changed);
         for (name, facts) in facts {
             inner.entries.entry(name).or_insert(Entry { changed, known: Known::Exists(facts) });
         }
-        inner.listed = true;
+        inner.listed = Some(Listed { entries: inner.entries.len(), unlisted });
     }
 
     /// What is known.
     pub(super) fn look(&self, name: &DatasetName) -> Known {
         let inner = self.inner();
-        match inner.entries.get(name) {
-            Some(entry) => entry.known.clone(),
-            None if inner.listed => Known::Missing,
-            None => Known::Unknown,
+        match (inner.entries.get(name), &inner.listed) {
+            (Some(entry), _) => entry.known.clone(),
+            (None, Some(listed)) if !listed.unlisted.iter().any(|root| name.is_within(root)) => Known::Missing,
+            (None, _) => Known::Unknown,
         }
     }
 
@@ -128,6 +153,12 @@ impl Table {
         inner.changes += 1;
         let changed = inner.changes;
         inner.entries.insert(name.clone(), Entry { changed, known });
+        let listed = inner.listed.as_ref().map_or(0, |listed| listed.entries);
+        if inner.entries.len() > listed + TABLE_EXTRAS {
+            inner.emptied += 1;
+            inner.listed = None;
+            inner.entries = HashMap::new();
+        }
     }
 
     /// Changes what is noted of a dataset that exists.
@@ -169,13 +200,29 @@ mod tests {
         assert_eq!(table.look(&name("p")), Known::Unknown);
         let started = table.listing_started();
         table.note(&name("p/new"), Known::Exists(facts(true)));
-        table.replace(&started, [(name("p"), facts(false)), (name("p/new"), facts(false))]);
+        table.replace(&started, [(name("p"), facts(false)), (name("p/new"), facts(false))], vec![]);
         assert_eq!(table.look(&name("p")), Known::Exists(facts(false)));
         assert_eq!(table.look(&name("p/new")), Known::Exists(facts(true)));
         assert_eq!(table.look(&name("p/none")), Known::Missing);
         table.forget(&name("p"));
         assert_eq!(table.look(&name("p")), Known::Unknown);
-        table.replace(&table.listing_started(), []);
+        table.replace(&table.listing_started(), [], vec![name("q")]);
         assert_eq!(table.look(&name("p/new")), Known::Missing);
+        assert_eq!(table.look(&name("q/x")), Known::Unknown, "nobody looked there");
+    }
+
+    #[test]
+    fn names_of_a_peer_do_not_make_it_grow() {
+        let name = |number: usize| DatasetName::parse(&format!("p/{number}")).unwrap();
+        let table = Table::default();
+        let started = table.listing_started();
+        for number in 0..5 * TABLE_EXTRAS {
+            table.note(&name(number), Known::Missing);
+            table.forget(&name(number));
+        }
+        assert!(table.inner().entries.len() <= TABLE_EXTRAS);
+        assert_eq!(table.look(&name(0)), Known::Unknown);
+        table.replace(&started, [(name(0), facts(false))], vec![]);
+        assert_eq!(table.look(&name(0)), Known::Unknown, "what changed during the listing was forgotten");
     }
 }

@@ -1,8 +1,9 @@
 //! One side of a pool as an endpoint sees it: ZFS, the table, and what both halves do alike.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::join_all;
 use model::aside::is_aside;
 use model::event::What;
 use model::protection::{Protection, bookmark_protection, hold_protection};
@@ -11,6 +12,7 @@ use model::{DatasetName, JobName, RetryClass};
 use wire::CallError;
 use zfs::{Dataset, ErrorKind, Hold, Listing, Scope, Snapshot, Zfs};
 
+use super::batch::Batches;
 use super::locks::{Guard, Locks};
 use super::table::{Facts, Known, Table};
 use super::transient;
@@ -23,6 +25,7 @@ pub(super) struct Side {
     pub(super) events: Events,
     pub(super) job: JobName,
     pub(super) table: Table,
+    pub(super) batches: Batches,
     locks: Locks<DatasetName>,
     /// What the last listing had to warn of, so that it is told once and not at every listing.
     warned: Mutex<Vec<String>>,
@@ -33,6 +36,8 @@ pub(super) struct Scanned {
     pub(super) seen: Vec<Seen>,
     /// Roots that do not exist.
     pub(super) missing: Vec<DatasetName>,
+    /// Roots that could not be listed, and why.
+    pub(super) unlisted: BTreeMap<DatasetName, String>,
     /// What was left out, for [`Side::warn_once`].
     pub(super) warnings: Vec<String>,
 }
@@ -50,6 +55,7 @@ impl Side {
             events: events.of_job(&job),
             job,
             table: Table::default(),
+            batches: Batches::default(),
             locks: Locks::default(),
             warned: Mutex::default(),
         }
@@ -63,14 +69,63 @@ impl Side {
         wanted: impl Fn(&DatasetName) -> bool,
     ) -> Result<Scanned, CallError> {
         let started = self.table.listing_started();
-        let Listing { mut datasets, missing, skipped } = self.zfs.list(scope).await.map_err(|error| refused(&error))?;
+        let (Listing { mut datasets, missing, skipped }, unlisted) = self.list_pools(scope).await?;
         // What was moved out of the way is neither received into, nor sent, nor pruned.
         datasets.retain(|dataset| wanted(&dataset.name) && !is_aside(&dataset.name));
         let seen = self.with_protections(datasets).await?;
         let facts = seen.iter().map(|seen| (seen.dataset.name.clone(), seen.facts()));
-        self.table.replace(&started, facts);
+        self.table.replace(&started, facts, unlisted.keys().cloned().collect());
         let warnings = skipped.into_iter().map(|what| format!("left out of the listing: {what}")).collect();
-        Ok(Scanned { seen, missing, warnings })
+        Ok(Scanned { seen, missing, unlisted, warnings })
+    }
+
+    /// Lists a scope, each pool by itself if the whole cannot be listed: a pool that is broken is not in
+    /// the way of the others. Fails if nothing can be listed.
+    async fn list_pools(&self, scope: &Scope) -> Result<(Listing, BTreeMap<DatasetName, String>), CallError> {
+        let error = match self.zfs.list(scope).await {
+            Ok(listing) => return Ok((listing, BTreeMap::new())),
+            Err(error) => error,
+        };
+        let Scope::Trees(roots) = scope else { return Err(refused(&error)) };
+        let mut pools: BTreeMap<&str, Vec<DatasetName>> = BTreeMap::new();
+        for root in roots {
+            pools.entry(root.pool()).or_default().push(root.clone());
+        }
+        if pools.len() < 2 {
+            return Err(refused(&error));
+        }
+        let list = |roots: Vec<DatasetName>| async {
+            let result = self.zfs.list(&Scope::Trees(roots.clone())).await;
+            (roots, result)
+        };
+        let (mut whole, mut unlisted) = (Listing::default(), BTreeMap::new());
+        let mut any = false;
+        for (roots, result) in join_all(pools.into_values().map(list)).await {
+            match result {
+                Ok(listing) => {
+                    any = true;
+                    whole.datasets.extend(listing.datasets);
+                    whole.missing.extend(listing.missing);
+                    whole.skipped.extend(listing.skipped);
+                }
+                Err(error) => unlisted.extend(roots.into_iter().map(|root| (root, error.kind.to_string()))),
+            }
+        }
+        whole.datasets.sort_by(|a, b| a.name.cmp(&b.name));
+        if any { Ok((whole, unlisted)) } else { Err(refused(&error)) }
+    }
+
+    /// The same for these datasets without their descendants, in few processes. What is not there is
+    /// left out.
+    pub(super) async fn scan_some(&self, names: &[DatasetName]) -> Result<Vec<Seen>, CallError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let datasets = self.zfs.list(&Scope::Only(names.to_vec())).await.map_err(|error| refused(&error))?.datasets;
+        names.iter().for_each(|name| self.table.note(name, Known::Missing));
+        let seen = self.with_protections(datasets).await?;
+        seen.iter().for_each(|seen| self.table.note(&seen.dataset.name, Known::Exists(seen.facts())));
+        Ok(seen)
     }
 
     /// What is known of a dataset; looks at it if nothing is. None if it does not exist.

@@ -5,6 +5,8 @@
 //! undone whatever happens: after another hook's fatal failure, after a failed snapshot, and after the
 //! run was dropped by a reset or a stop. Knows nothing of ZFS: the snapshot is a future.
 
+#[cfg(feature = "hooks-db")]
+mod authorities;
 mod command;
 #[cfg(feature = "hooks-db")]
 mod mysql;
@@ -25,6 +27,7 @@ use tokio::time::Instant;
 
 use crate::events::Events;
 use crate::limits::HOOK_LOG_BYTES;
+use crate::preview::HookPreview;
 use crate::tasks::Tasks;
 use command::Command;
 pub use plan::{Edge, Status};
@@ -149,6 +152,12 @@ impl HookRunner {
     /// Whether any hook runs around the snapshots of a filesystem.
     pub fn matches(&self, filesystem: &DatasetName) -> bool {
         self.hooks.iter().any(|hook| hook.filesystems.selects(filesystem))
+    }
+
+    /// The hooks that run around the snapshot of a filesystem, in their order.
+    pub(crate) fn around(&self, filesystem: &DatasetName) -> Vec<HookPreview> {
+        let selected = self.hooks.iter().filter(|hook| hook.filesystems.selects(filesystem));
+        selected.map(|hook| HookPreview { name: hook.name.clone(), fatal: hook.fatal }).collect()
     }
 
     /// The hooks that run around none of these filesystems' snapshots, by number (from 1) and name.

@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use config::types::{MysqlAddress, MysqlDsn};
+use config::types::{MysqlAddress, MysqlDsn, MysqlTls};
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, OptsBuilder};
+use mysql_async::{Conn, DriverError, Error as DriverFailed, Opts, OptsBuilder, SslOpts};
 use thiserror::Error;
 use tokio::time::timeout;
+
+use super::authorities::{self, NoAuthorities};
 
 /// The statement that locks.
 pub(super) const LOCK: &str = "FLUSH TABLES WITH READ LOCK";
@@ -18,6 +20,15 @@ pub(super) const UNLOCK: &str = "UNLOCK TABLES";
 /// Why tables were not locked, or did not stay so.
 #[derive(Debug, Error)]
 pub(super) enum MysqlError {
+    /// The server's certificate is to be checked, and there is nothing to check it with.
+    #[error(transparent)]
+    NoAuthorities(#[from] NoAuthorities),
+    /// The data source name asks for TLS, and the server has none.
+    #[error(
+        "the server does not offer TLS, which `tls` asks for: give it a certificate (`ssl_cert` and `ssl_key` in its \
+         configuration), or set `tls=preferred` in `dsn` if nobody can listen in"
+    )]
+    Unencrypted,
     /// The server is not reached or does not let in.
     #[error("cannot connect: {0}")]
     Connect(mysql_async::Error),
@@ -49,7 +60,7 @@ pub(super) struct Locked {
 /// See [`MysqlError`].
 pub(super) async fn lock(dsn: &MysqlDsn, limit: Duration) -> Result<Locked, MysqlError> {
     let locked = timeout(limit, async {
-        let mut session = Conn::new(options(dsn)).await.map_err(MysqlError::Connect)?;
+        let mut session = connect(dsn).await?;
         // While it waits for its lock, the statement holds up all who write. A server that does not
         // notice that the client has given up must not go on with that.
         let seconds = limit.as_secs().saturating_add(1);
@@ -77,13 +88,39 @@ impl Locked {
     }
 }
 
-fn options(dsn: &MysqlDsn) -> Opts {
-    let MysqlDsn { user, password, address, database } = dsn;
+async fn connect(dsn: &MysqlDsn) -> Result<Conn, MysqlError> {
+    let tls = match dsn.tls {
+        MysqlTls::Off => None,
+        // What the driver would check against is of no matter then.
+        MysqlTls::Preferred | MysqlTls::SkipVerify => Some(SslOpts::default().with_danger_accept_invalid_certs(true)),
+        MysqlTls::Verify => {
+            let trusted = authorities::of_system().await?.into_iter().map(|der| der.to_vec().into()).collect();
+            Some(SslOpts::default().with_disable_built_in_roots(true).with_root_certs(trusted))
+        }
+    };
+    let connected = match Conn::new(options(dsn, tls)).await {
+        Err(error) if is_unencrypted(&error) && dsn.tls == MysqlTls::Preferred => Conn::new(options(dsn, None)).await,
+        connected => connected,
+    };
+    connected.map_err(|error| match is_unencrypted(&error) {
+        true => MysqlError::Unencrypted,
+        false => MysqlError::Connect(error),
+    })
+}
+
+fn is_unencrypted(error: &DriverFailed) -> bool {
+    matches!(error, DriverFailed::Driver(DriverError::NoClientSslFlagFromServer))
+}
+
+fn options(dsn: &MysqlDsn, tls: Option<SslOpts>) -> Opts {
+    let MysqlDsn { user, password, address, database, tls: _ } = dsn;
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let options = OptsBuilder::default().user(some(user)).pass(some(password)).db_name(some(database));
     match address {
         // Without `prefer_socket` the driver would go on with the socket that the server names.
-        MysqlAddress::Tcp(host, port) => options.ip_or_hostname(host).tcp_port(*port).prefer_socket(false),
+        MysqlAddress::Tcp(host, port) => {
+            options.ip_or_hostname(host).tcp_port(*port).prefer_socket(false).ssl_opts(tls)
+        }
         MysqlAddress::Unix(path) => options.socket(Some(path.display().to_string())).prefer_socket(true),
     }
     .into()

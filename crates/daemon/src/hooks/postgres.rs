@@ -1,11 +1,17 @@
 //! `CHECKPOINT` on a PostgreSQL server, so that a snapshot of its data needs little recovery.
 
+mod tls;
+
 use std::time::Duration;
 
 use config::types::{PostgresDsn, PostgresSsl};
 use thiserror::Error;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::{MakeTlsConnect, TlsStream};
+use tokio_postgres::{Client, Config, NoTls, Socket};
+
+use self::tls::{Tls, TlsError};
 
 /// The statement, which is also what the log calls it.
 pub(super) const CHECKPOINT: &str = "CHECKPOINT";
@@ -13,12 +19,15 @@ pub(super) const CHECKPOINT: &str = "CHECKPOINT";
 /// Why there was no checkpoint.
 #[derive(Debug, Error)]
 pub(super) enum PostgresError {
-    /// The data source asks for TLS.
+    /// TLS cannot be set up as the data source name has it.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The data source name asks for TLS, and the server has none.
     #[error(
-        "the connection must be encrypted, which this version of zrepl cannot do: connect through the server's Unix \
-         socket and set `sslmode=disable` in `dsn` (it is `require` if not set)"
+        "the server does not offer TLS, which `sslmode` asks for (it is `require` if not set): set `ssl = on` in the \
+         server's configuration, or `sslmode=disable` in `dsn` if nobody can listen in"
     )]
-    Encryption,
+    Unencrypted,
     /// The server is not reached or does not let in.
     #[error("cannot connect: {0}")]
     Connect(String),
@@ -35,19 +44,34 @@ pub(super) enum PostgresError {
 /// # Errors
 /// See [`PostgresError`].
 pub(super) async fn checkpoint(dsn: &PostgresDsn, limit: Duration) -> Result<(), PostgresError> {
-    if dsn.ssl != PostgresSsl::Disable {
-        return Err(PostgresError::Encryption);
-    }
-    timeout(limit, talk(dsn)).await.unwrap_or(Err(PostgresError::TimedOut(limit)))
+    timeout(limit, connect(dsn)).await.unwrap_or(Err(PostgresError::TimedOut(limit)))
 }
 
-async fn talk(dsn: &PostgresDsn) -> Result<(), PostgresError> {
-    let connect = |error| PostgresError::Connect(words(&error));
-    let (client, connection) = options(dsn).connect(NoTls).await.map_err(connect)?;
+async fn connect(dsn: &PostgresDsn) -> Result<(), PostgresError> {
+    match dsn.ssl {
+        PostgresSsl::Disable => talk(dsn, NoTls).await,
+        PostgresSsl::Require | PostgresSsl::VerifyCa | PostgresSsl::VerifyFull => talk(dsn, Tls::new(dsn).await?).await,
+    }
+}
+
+async fn talk<T>(dsn: &PostgresDsn, tls: T) -> Result<(), PostgresError>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: TlsStream,
+{
+    let (client, connection) = options(dsn).connect(tls).await.map_err(|error| unreached(&error))?;
     // Both in one future: dropped, it closes the connection. It ends once the client is gone.
     let (result, closed) = tokio::join!(execute(client), connection);
     result?;
     closed.map_err(|error| PostgresError::Refused(words(&error)))
+}
+
+/// The driver has no variant for a server without TLS, only words.
+fn unreached(error: &tokio_postgres::Error) -> PostgresError {
+    match std::error::Error::source(error).map(ToString::to_string).as_deref() {
+        Some("server does not support TLS") => PostgresError::Unencrypted,
+        _ => PostgresError::Connect(words(error)),
+    }
 }
 
 async fn execute(client: Client) -> Result<(), PostgresError> {
@@ -55,9 +79,13 @@ async fn execute(client: Client) -> Result<(), PostgresError> {
 }
 
 fn options(dsn: &PostgresDsn) -> Config {
-    let PostgresDsn { host, port, user, password, database, ssl: _ } = dsn;
+    let PostgresDsn { host, port, user, password, database, ssl, root_cert: _, client_cert: _, client_key: _ } = dsn;
     let mut options = Config::new();
     options.host(host).port(*port).application_name("zrepl");
+    options.ssl_mode(match ssl {
+        PostgresSsl::Disable => SslMode::Disable,
+        PostgresSsl::Require | PostgresSsl::VerifyCa | PostgresSsl::VerifyFull => SslMode::Require,
+    });
     if !user.is_empty() {
         options.user(user);
     }

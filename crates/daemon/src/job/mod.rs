@@ -2,22 +2,30 @@
 
 mod cron;
 mod periodic;
+pub(crate) mod pull;
 pub(crate) mod push;
+mod serve;
 pub(crate) mod sink;
 pub(crate) mod snap;
 mod snapshotter;
+pub(crate) mod source;
 
 use std::future::Future;
 use std::sync::Arc;
 
-use config::types::{Job, Snapshotting};
-use model::event::{InvocationSummary, What};
-use model::{FilesystemFilter, JobName};
+use config::types::{Job, LocalConnect, PlaceholderEncryption, RecvOptions, SendOptions, Snapshotting};
+use futures::FutureExt as _;
+use futures::future::FusedFuture as _;
+use model::event::{InvocationSummary, ProtectionOutcome, What};
+use model::{DatasetName, FilesystemFilter, JobName};
 use tokio::sync::mpsc;
+use wire::{CallError, Connector, Endpoint};
 use zfs::Zfs;
 
-use crate::daemon::{Shared, failed_invocation};
+use crate::bandwidth::Bandwidth;
+use crate::daemon::{Shared, World, failed_invocation};
 use crate::dispatch::{Slot, SnapshotRequests, Snapshots, Start};
+use crate::endpoint::{ReceiverConfig, SendPolicy};
 use crate::events::Events;
 use crate::hooks::HookRunner;
 use crate::tasks::catch;
@@ -30,8 +38,18 @@ pub(crate) fn start(job: Job, shared: &Shared) -> Slot {
         Job::Push(job) => push::start(job, shared),
         Job::Sink(job) => sink::start(job, shared),
         Job::Snap(job) => snap::start(job, shared),
-        Job::Pull(_) | Job::Source(_) => Slot::passive(),
+        Job::Pull(job) => pull::start(job, shared),
+        Job::Source(job) => source::start(job, shared),
     }
+}
+
+/// Tells that a job's start left protections where a crash had left them. They are looked at again at the
+/// next start, and those of a filesystem when it is replicated.
+fn tell_not_cleaned(context: &Context, error: &CallError) {
+    context.events.tell(What::Protection {
+        object: format!("stale protections of job {}", context.name),
+        outcome: ProtectionOutcome::Failed(error.to_string()),
+    });
 }
 
 /// A job and what it needs of the daemon.
@@ -64,7 +82,7 @@ impl Context {
             Snapshotting::Cron { naming, cron, hooks } => (naming, hooks, Rhythm::At(cron)),
             Snapshotting::Periodic { naming, interval, hooks } => (naming, hooks, Rhythm::Every(interval)),
         };
-        let hooks = HookRunner::new(hooks, self.events.clone()).with_tasks(self.shared.tasks.clone());
+        let hooks = HookRunner::new(hooks, self.events.clone()).with_tasks(self.shared.undoing.clone());
         let requests = SnapshotRequests::default();
         let rounds = Rounds { context: self.clone(), naming, filesystems, hooks, requests: requests.clone() };
         self.spawn("snapshotter", snapshotter::run(rounds, rhythm));
@@ -72,7 +90,7 @@ impl Context {
     }
 
     /// Runs an invocation whenever the dispatcher says so, until the daemon stops. `prepare` comes
-    /// once before the first.
+    /// once before the first, which a reset ends without waiting for that.
     fn spawn_invocations<Prepare, Invoke, Invocation>(&self, prepare: Prepare, mut invoke: Invoke) -> Slot
     where
         Prepare: Future<Output = ()> + Send + 'static,
@@ -84,25 +102,87 @@ impl Context {
         self.spawn("invocations", async move {
             context.events.tell(What::JobStarted);
             let stop = context.shared.jobs.clone();
-            if let Some(Err(panic)) = stop.run_until_cancelled(catch(prepare)).await {
-                let message = format!("the preparation of the job panicked: {panic}; the job goes on without it");
-                context.events.tell(What::Error { subsystem: "job", message });
-            }
-            while let Some(Some(start)) = stop.run_until_cancelled(inbox.recv()).await {
-                let number = start.number;
-                if let Err(panic) = catch(invoke(start)).await {
-                    context.tell_panic(number, &panic);
+            let mut prepare = std::pin::pin!(context.prepare(prepare).fuse());
+            loop {
+                let start = tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = &mut prepare, if !prepare.is_terminated() => continue,
+                    start = inbox.recv() => start,
+                };
+                let Some(start) = start else { break };
+                if !prepare.is_terminated() {
+                    start.cancel.run_until_cancelled(&mut prepare).await;
                 }
-                context.shared.dispatch.invocation_finished(&context.name).await;
+                let number = start.number;
+                let summary = match catch(invoke(start)).await {
+                    Ok(summary) => summary,
+                    Err(panic) => context.tell_panic(number, &panic),
+                };
+                context.shared.dispatch.invocation_finished(&context.name, summary).await;
             }
             context.events.tell(What::JobStopped);
         });
         Slot::active(starts)
     }
 
-    fn tell_panic(&self, number: u64, panic: &str) {
+    async fn prepare(&self, prepare: impl Future<Output = ()> + Send) {
+        if let Err(panic) = catch(prepare).await {
+            let message = format!("the preparation of the job panicked: {panic}; the job goes on without it");
+            self.events.tell(What::Error { subsystem: "job", message });
+        }
+    }
+
+    fn tell_panic(&self, number: u64, panic: &str) -> InvocationSummary {
         let message = format!("invocation {number} panicked: {panic}; the job waits for its next wake-up");
         self.events.tell(What::Error { subsystem: "job", message });
-        self.events.tell(What::InvocationFinished { number, summary: failed_invocation() });
+        let summary = failed_invocation();
+        self.events.tell(What::InvocationFinished { number, summary: summary.clone() });
+        summary
+    }
+}
+
+/// Removes what a crash left behind. A failure only leaves it where it is.
+async fn clean_stale_protections(context: Context, endpoint: Arc<dyn Endpoint>) {
+    if let Err(error) = endpoint.clean_stale_protections().await {
+        tell_not_cleaned(&context, &error);
+    }
+}
+
+/// A job's way to its other side.
+pub(crate) fn connector(job: &JobName, connect: &LocalConnect, world: &World) -> Arc<dyn Connector> {
+    let connector =
+        world.network.connector(&connect.listener_name, connect.client_identity.clone(), connect.dial_timeout);
+    (world.connector)(job, Arc::new(connector))
+}
+
+/// What the `send` section of a job says.
+fn send_policy(send: &SendOptions) -> SendPolicy {
+    SendPolicy {
+        encrypted: send.encrypted,
+        flags: zfs::SendFlags {
+            raw: send.raw,
+            properties: send.send_properties,
+            backup_properties: send.backup_properties,
+            large_blocks: send.large_blocks,
+            compressed: send.compressed,
+            embedded: send.embedded_data,
+        },
+    }
+}
+
+/// What the `recv` section of a job says, without a client.
+fn receiver_config(job: &JobName, root: &DatasetName, recv: &RecvOptions) -> ReceiverConfig {
+    ReceiverConfig {
+        job: job.clone(),
+        root: root.clone(),
+        client: None,
+        placeholders: match recv.placeholder_encryption {
+            PlaceholderEncryption::Unspecified => None,
+            PlaceholderEncryption::Inherit => Some(zfs::PlaceholderEncryption::Inherit),
+            PlaceholderEncryption::Off => Some(zfs::PlaceholderEncryption::Off),
+        },
+        inherit: recv.inherit.clone(),
+        set: recv.override_.clone(),
+        bandwidth: Bandwidth::limited(&recv.bandwidth_limit),
     }
 }

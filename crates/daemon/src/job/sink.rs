@@ -2,49 +2,30 @@
 
 use std::sync::Arc;
 
-use config::types::{PlaceholderEncryption, Serve, SinkJob};
-use model::event::What;
+use config::types::{Serve, SinkJob};
+use wire::Service;
 
-use super::Context;
+use super::{Context, serve, tell_not_cleaned};
 use crate::daemon::Shared;
 use crate::dispatch::Slot;
 use crate::endpoint::{ReceiverConfig, Sink};
 
 pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
-    let Serve::Local(serve) = &job.serve else { return Slot::passive() };
+    let Serve::Local(local) = &job.serve else { return Slot::passive() };
     let context = Context::new(&job.name, shared);
     let service = Sink::new(Arc::clone(&context.zfs), context.events.clone(), receiver_config(&job));
-    // Served before the first push job looks for it.
-    let listener = shared.world.network.listen(&serve.listener_name, service);
-    context.clone().spawn("listener", async move {
-        context.events.tell(What::JobStarted);
-        match listener {
-            Ok(listener) => {
-                context.shared.jobs.cancelled().await;
-                drop(listener);
-            }
-            Err(taken) => {
-                let message = format!("cannot listen: {taken}");
-                context.events.tell(What::Error { subsystem: "job", message });
-            }
+    serve::local(&context, local, Arc::clone(&service) as Arc<dyn Service>);
+    let task = context.clone();
+    context.spawn("cleaning", async move {
+        let cleaned = task.shared.jobs.run_until_cancelled(service.clean_stale_protections()).await;
+        if let Some(Err(error)) = cleaned {
+            tell_not_cleaned(&task, &error);
         }
-        context.events.tell(What::JobStopped);
     });
     Slot::passive()
 }
 
 /// What the job's receivers are made of.
 pub(crate) fn receiver_config(job: &SinkJob) -> ReceiverConfig {
-    ReceiverConfig {
-        job: job.name.clone(),
-        root: job.root_fs.clone(),
-        client: None,
-        placeholders: match job.recv.placeholder_encryption {
-            PlaceholderEncryption::Unspecified => None,
-            PlaceholderEncryption::Inherit => Some(zfs::PlaceholderEncryption::Inherit),
-            PlaceholderEncryption::Off => Some(zfs::PlaceholderEncryption::Off),
-        },
-        inherit: job.recv.inherit.clone(),
-        set: job.recv.override_.clone(),
-    }
+    super::receiver_config(&job.name, &job.root_fs, &job.recv)
 }

@@ -7,6 +7,7 @@ use wire::Endpoint;
 
 use super::Context;
 use crate::act::{LocalInvocation, prune_local};
+use crate::bandwidth::Bandwidth;
 use crate::daemon::Shared;
 use crate::dispatch::{Slot, Start};
 use crate::endpoint::{SendPolicy, Sender, SenderConfig};
@@ -28,5 +29,10 @@ pub(super) fn start(job: SnapJob, shared: &Shared) -> Slot {
 
 /// Nothing is ever sent.
 pub(crate) fn sender_config(job: &SnapJob) -> SenderConfig {
-    SenderConfig { job: job.name.clone(), filesystems: job.filesystems.clone(), send: SendPolicy::default() }
+    SenderConfig {
+        job: job.name.clone(),
+        filesystems: job.filesystems.clone(),
+        send: SendPolicy::default(),
+        bandwidth: Bandwidth::unlimited(),
+    }
 }

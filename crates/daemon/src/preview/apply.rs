@@ -1,5 +1,6 @@
 //! Plans applied to views in memory: what listings would show if everything planned had succeeded.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -85,7 +86,8 @@ impl Sides<'_> {
         let (Some(sender), Some(last)) = (self.sender.filesystems.get_mut(name), steps.last()) else { return Ok(()) };
         let receiver = self.receiver.filesystems.entry(name.clone()).or_insert_with(|| nothing_yet(sender));
         let from_nothing = steps.first().is_some_and(|step| step.from.is_none());
-        receive(receiver, from_nothing, steps.iter().filter_map(|step| find(&sender.versions, &step.to)));
+        let snapshots: HashMap<Guid, &Version> = sender.snapshots().map(|version| (version.guid, version)).collect();
+        receive(receiver, from_nothing, steps.iter().filter_map(|step| snapshots.get(&step.to.guid).copied()));
         let strategy = self.policy.for_step(last.from.as_ref());
         let before = protect_before_send(self.job, last.from.as_ref(), &last.to, strategy, &sender.protections)?;
         change(sender, &before, ProtectionKind::StepHold);

@@ -1,23 +1,26 @@
 //! From what both sides look like to what a person is shown: pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
-use config::types::{PushJob, SnapJob, Snapshotting};
+use config::types::{Pruning, PullJob, PushJob, SnapJob, Snapshotting};
 use jiff::Timestamp;
 use model::naming::SnapshotNaming;
 use model::plan::prune::{Decision, KeepRule, PruneSide, PruneView, SnapshotVerdict, verdicts};
-use model::plan::replication::{FilesystemAction, Step, plan_replication};
+use model::plan::replication::{FilesystemAction, ReplicationPolicy, Step, plan_replication};
 use model::plan::resolve::Resolution;
 use model::plan::snapshot::{SnapshotPlan, plan_snapshots};
 use model::view::View;
-use model::{DatasetName, FilesystemFilter, VersionRef};
+use model::{DatasetName, FilesystemFilter, Guid, JobName, VersionRef};
 
 use super::apply::{self, Sides};
 use super::report::{
-    FilesystemPreview, JobPreview, PruningPreview, Rejected, ReplicationPreview, ResolutionPreview, Side, SidePreview,
-    Size, SnapshotPreview, StepPreview, Summary, Verdict,
+    FilesystemPreview, JobPreview, NextRound, PruningPreview, Rejected, ReplicationPreview, ResolutionPreview, Side,
+    SidePreview, Size, SnapshotPreview, StepPreview, Summary, Verdict,
 };
+use super::timing::{next_fetch, next_round};
 use crate::act::{local_views, receiver_views, sender_views};
+use crate::hooks::HookRunner;
 
 /// A planned send whose size ZFS can tell.
 pub(super) struct Sizeable {
@@ -30,48 +33,91 @@ pub(super) struct Sizeable {
     pub(super) step: usize,
 }
 
-/// What a push job would do. The error of a side says why it cannot be looked at.
-pub(super) fn push(
-    job: &PushJob,
+/// What is planned of a job that replicates.
+pub(super) struct Replicating<'a> {
+    name: &'a JobName,
+    kind: &'static str,
+    /// How often it fetches by itself what others took snapshots of.
+    interval: Option<Duration>,
+    /// None if others take the snapshots.
+    snapshots: Option<(&'a Snapshotting, &'a FilesystemFilter)>,
+    policy: &'a ReplicationPolicy,
+    pruning: &'a Pruning,
+}
+
+impl<'a> From<&'a PushJob> for Replicating<'a> {
+    fn from(job: &'a PushJob) -> Self {
+        Replicating {
+            name: &job.name,
+            kind: "push",
+            interval: None,
+            snapshots: Some((&job.snapshotting, &job.filesystems)),
+            policy: &job.replication,
+            pruning: &job.pruning,
+        }
+    }
+}
+
+impl<'a> From<&'a PullJob> for Replicating<'a> {
+    fn from(job: &'a PullJob) -> Self {
+        Replicating {
+            name: &job.name,
+            kind: "pull",
+            interval: job.interval,
+            snapshots: None,
+            policy: &job.replication,
+            pruning: &job.pruning,
+        }
+    }
+}
+
+/// What a job that replicates would do. The error of a side says why it cannot be looked at.
+pub(super) fn replicating(
+    job: &Replicating<'_>,
     now: Timestamp,
+    hooks: &HookRunner,
     sender: Result<View, String>,
     receiver: Result<View, String>,
 ) -> (JobPreview, Vec<Sizeable>) {
-    let mut draft = Draft::new(job.name.as_str(), "push", now);
-    let mut sizeable = Vec::new();
-    let sides = match (sender, receiver) {
-        (Ok(mut sender), receiver) => {
-            let listed = sender.clone();
-            draft.snapshots(now, &job.snapshotting, &job.filesystems, &mut sender);
-            receiver.and_then(|mut receiver| {
-                sizeable = draft.replication(job, &listed, &mut sender, &mut receiver)?;
-                Ok((sender, receiver))
-            })
-        }
-        (Err(sender), Ok(_)) => Err(sender),
-        (Err(sender), Err(receiver)) => Err(format!("{sender}; {receiver}")),
+    let next = match job.snapshots {
+        Some((snapshotting, _)) => next_round(now, snapshotting, sender.as_ref()),
+        None => next_fetch(now, job.interval),
     };
-    if let Err(problem) = &sides {
-        draft.job.problems.push(problem.clone());
-    }
-    let views = sides.as_ref().map(|(sender, receiver)| sender_views(sender, Some(receiver)));
-    draft.pruning(Side::Sender, &job.pruning.keep_sender, views);
-    let views = sides.as_ref().map(|(sender, receiver)| receiver_views(sender, receiver));
+    let mut draft = Draft::new(job.name.as_str(), job.kind, now, next);
+    draft.job.problems.extend(sender.as_ref().err().into_iter().chain(receiver.as_ref().err()).cloned());
+    let mut sizeable = Vec::new();
+    let mut receiver = receiver;
+    let sender = sender.and_then(|mut sender| {
+        let listed = sender.clone();
+        if let Some((snapshotting, filesystems)) = job.snapshots {
+            draft.snapshots(now, snapshotting, filesystems, hooks, &mut sender);
+        }
+        // A receiver that cannot be looked at keeps the sender from being sent, not from being pruned.
+        if let Ok(receiver) = &mut receiver {
+            let planned = draft.replication(job, &listed, &mut sender, receiver);
+            sizeable = planned.inspect_err(|problem| draft.job.problems.push(problem.clone()))?;
+        }
+        Ok(sender)
+    });
+    let views = sender.as_ref().map(|sender| sender_views(sender, receiver.as_ref().ok()));
+    draft.pruning(Side::Sender, &job.pruning.keep_sender, views.map_err(Clone::clone));
+    let views = match (&sender, &receiver) {
+        (Ok(sender), Ok(receiver)) => Ok(receiver_views(sender, receiver)),
+        (_, Err(problem)) | (Err(problem), _) => Err(problem.clone()),
+    };
     draft.pruning(Side::Receiver, &job.pruning.keep_receiver, views);
     (draft.finish(), sizeable)
 }
 
 /// What a snap job would do. The error says why its filesystems cannot be looked at.
-pub(super) fn snap(job: &SnapJob, now: Timestamp, view: Result<View, String>) -> JobPreview {
-    let mut draft = Draft::new(job.name.as_str(), "snap", now);
+pub(super) fn snap(job: &SnapJob, now: Timestamp, hooks: &HookRunner, view: Result<View, String>) -> JobPreview {
+    let mut draft = Draft::new(job.name.as_str(), "snap", now, next_round(now, &job.snapshotting, view.as_ref()));
+    draft.job.problems.extend(view.as_ref().err().cloned());
     let view = view.map(|mut view| {
-        draft.snapshots(now, &job.snapshotting, &job.filesystems, &mut view);
+        draft.snapshots(now, &job.snapshotting, &job.filesystems, hooks, &mut view);
         view
     });
-    if let Err(problem) = &view {
-        draft.job.problems.push(problem.clone());
-    }
-    draft.pruning(Side::Local, &job.keep, view.as_ref().map(local_views));
+    draft.pruning(Side::Local, &job.keep, view.as_ref().map(local_views).map_err(Clone::clone));
     draft.finish()
 }
 
@@ -82,11 +128,12 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(job: &str, kind: &str, now: Timestamp) -> Self {
+    fn new(job: &str, kind: &str, now: Timestamp, next: NextRound) -> Self {
         let job = JobPreview {
             job: job.to_owned(),
             kind: kind.to_owned(),
             at: now.to_string(),
+            next,
             snapshot: None,
             problems: Vec::new(),
             warnings: Vec::new(),
@@ -114,7 +161,14 @@ impl Draft {
     }
 
     /// Plans the snapshots and takes them in the view.
-    fn snapshots(&mut self, now: Timestamp, how: &Snapshotting, filter: &FilesystemFilter, view: &mut View) {
+    fn snapshots(
+        &mut self,
+        now: Timestamp,
+        how: &Snapshotting,
+        filter: &FilesystemFilter,
+        hooks: &HookRunner,
+        view: &mut View,
+    ) {
         let Some(naming) = naming(how) else { return };
         let datasets = view.filesystems.iter().map(|(name, filesystem)| (name, &*filesystem.versions));
         let SnapshotPlan { name, filesystems, impossible } = match plan_snapshots(now, naming, filter, datasets) {
@@ -125,10 +179,16 @@ impl Draft {
             Err(error) => return self.job.problems.push(format!("no snapshots can be taken: {error}")),
         };
         self.job.snapshot = Some(name.to_string());
+        let unmatched = hooks.unmatched(&filesystems);
+        if !unmatched.is_empty() {
+            self.job.warnings.push(format!("hook matches no filesystem that is snapshotted: {}", unmatched.join(", ")));
+        }
         let possible = filesystems.into_iter().map(|filesystem| (filesystem, None));
         let impossible = impossible.into_iter().map(|(filesystem, why)| (filesystem, Some(why.to_string())));
         for (filesystem, impossible) in possible.chain(impossible) {
-            let snapshot = SnapshotPreview { name: name.to_string(), impossible };
+            // Nothing runs around a snapshot that is not tried.
+            let hooks = if impossible.is_none() { hooks.around(&filesystem) } else { Vec::new() };
+            let snapshot = SnapshotPreview { name: name.to_string(), impossible, hooks };
             self.filesystem(&filesystem).snapshot = Some(snapshot);
         }
     }
@@ -137,19 +197,19 @@ impl Draft {
     /// are only planned.
     fn replication(
         &mut self,
-        job: &PushJob,
+        job: &Replicating<'_>,
         listed: &View,
         sender: &mut View,
         receiver: &mut View,
     ) -> Result<Vec<Sizeable>, String> {
-        let plan = plan_replication(sender, receiver, &job.replication);
+        let plan = plan_replication(sender, receiver, job.policy);
         let mut sizeable = Vec::new();
         for filesystem in &plan.filesystems {
             let name = &filesystem.name;
-            let there = |version: &VersionRef| {
-                let versions = listed.filesystems.get(name).map(|filesystem| filesystem.versions.iter());
-                versions.into_iter().flatten().any(|one| one.guid == version.guid)
-            };
+            // A set: one filesystem may have tens of thousands of steps and versions.
+            let versions = listed.filesystems.get(name).into_iter().flat_map(|filesystem| filesystem.versions.iter());
+            let guids: HashSet<Guid> = versions.map(|version| version.guid).collect();
+            let there = |version: &VersionRef| guids.contains(&version.guid);
             let partial = receiver.filesystems.get(name).and_then(|filesystem| filesystem.partial.as_ref());
             let received =
                 partial.and_then(|partial| partial.contents.as_ref().ok()).map_or(0, |has| has.bytes_received);
@@ -165,13 +225,14 @@ impl Draft {
             }
             self.filesystem(name).replication = Some(replication(name, &filesystem.action, there));
         }
-        let mut sides = Sides { job: &job.name, policy: job.replication.protection, sender, receiver };
+        let mut sides = Sides { job: job.name, policy: job.policy.protection, sender, receiver };
         sides.replicate(&plan).map_err(|error| format!("no step can be protected: {error}"))?;
         Ok(sizeable)
     }
 
-    fn pruning(&mut self, side: Side, rules: &[KeepRule], views: Result<Vec<PruneView>, &String>) {
-        let unknown = views.as_ref().err().map(ToString::to_string);
+    fn pruning(&mut self, side: Side, rules: &[KeepRule], views: Result<Vec<PruneView>, String>) {
+        // Without rules nothing has to be looked at.
+        let unknown = views.as_ref().err().filter(|_| !rules.is_empty()).cloned();
         let words = rules.iter().map(ToString::to_string).collect();
         self.job.sides.push(SidePreview { side, rules: words, unknown });
         let Ok(views) = views else { return };

@@ -6,31 +6,39 @@
 
 mod apply;
 mod assemble;
+mod present;
 mod report;
+mod timing;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use config::Config;
-use config::types::{Connect, Job, LocalConnect, PushJob, Serve, SnapJob};
+use config::types::{
+    Concurrency, Connect, Job, LocalConnect, LocalServe, PullJob, PushJob, Serve, SnapJob, Snapshotting, SourceJob,
+};
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
+use model::JobName;
 use model::event::{Event, What};
 use model::view::View;
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 use wire::local::Listener;
 use wire::{CallError, Endpoint};
 use zfs::{SendArgs, SendFlags, SendSource, Zfs};
 
 use crate::daemon::World;
-use crate::endpoint::{Sender, Sink};
+use crate::endpoint::{Receiver, Sender, Sink, Source};
 use crate::events::{Events, Reader};
-use crate::job::{push, sink, snap};
+use crate::hooks::HookRunner;
+use crate::job::{connector, pull, push, sink, snap, source};
 use crate::limits::{PREVIEW_ESTIMATES, PREVIEW_ESTIMATING, PREVIEW_LOOK};
 use assemble::Sizeable;
 
+pub use present::{Present, present};
 pub use report::{
-    FilesystemPreview, JobPreview, Preview, PruningPreview, Rejected, ReplicationPreview, ResolutionPreview, Side,
-    SidePreview, Size, SnapshotPreview, StepPreview, Summary, VERSION, Verdict,
+    FilesystemPreview, HookPreview, JobPreview, NextRound, Preview, PruningPreview, Rejected, ReplicationPreview,
+    ResolutionPreview, Side, SidePreview, Size, SnapshotPreview, StepPreview, Summary, VERSION, Verdict,
 };
 
 /// What to preview.
@@ -51,31 +59,38 @@ pub enum WishError {
     /// A sink waits for its clients.
     #[error("job {0:?} only receives what its clients send: look at the plans of the jobs that send to it")]
     Passive(String),
-    /// A kind of job that this version reads and does not run.
-    #[error("job {0:?} cannot be planned: this version runs `push`, `sink` and `snap` jobs only")]
-    NotYet(String),
+    /// A source waits for its clients.
+    #[error("job {0:?} only sends what its clients ask for: look at the plans of the jobs that pull from it")]
+    Source(String),
     /// Its other side is reached by a transport that this version reads and does not run.
-    #[error("job {0:?} cannot be planned: this version reaches sinks of the same configuration only")]
+    #[error("job {0:?} cannot be planned: this version reaches jobs of the same configuration only")]
     Remote(String),
 }
 
-/// Serves the sinks of a configuration in a world without a daemon, until the result is dropped.
+/// Serves the sinks and sources of a configuration in a world without a daemon, until the result is
+/// dropped.
 ///
 /// # Errors
 /// Two of them have the same `listener_name`.
-pub fn serve_sinks(config: &Config, world: &World) -> Result<Vec<Listener>, wire::local::NameTaken> {
-    let sinks = config.jobs.iter().filter_map(|job| match job {
-        Job::Sink(job) => Some(job),
-        _ => None,
-    });
+pub fn serve_all(config: &Config, world: &World) -> Result<Vec<Listener>, wire::local::NameTaken> {
+    let events = |job: &JobName| Events::new(world.clock.clone(), world.readers.clone()).of_job(job);
     // Other listeners are for daemons only.
-    let serve = |job: &config::types::SinkJob| {
-        let Serve::Local(serve) = &job.serve else { return None };
-        let events = Events::new(world.clock.clone(), world.readers.clone()).of_job(&job.name);
-        let service = Sink::new(Arc::clone(&world.zfs), events, sink::receiver_config(job));
-        Some(world.network.listen(&serve.listener_name, service))
+    let serve = |job: &Job| match job {
+        Job::Sink(job) => {
+            let Serve::Local(serve) = &job.serve else { return None };
+            let service = Sink::new(Arc::clone(&world.zfs), events(&job.name), sink::receiver_config(job));
+            Some(world.network.listen(&serve.listener_name, service))
+        }
+        Job::Source(job) => {
+            let Serve::Local(serve) = &job.serve else { return None };
+            let sender = Sender::new(Arc::clone(&world.zfs), events(&job.name), source::sender_config(job));
+            // Nothing is ever sent.
+            let service = Source::new(sender, events(&job.name), CancellationToken::new());
+            Some(world.network.listen(&serve.listener_name, service))
+        }
+        _ => None,
     };
-    sinks.filter_map(serve).collect()
+    config.jobs.iter().filter_map(serve).collect()
 }
 
 /// What the next invocations would do, with the listings of now.
@@ -95,7 +110,14 @@ pub async fn preview(jobs: &[Job], world: &World, wish: &Wish) -> Result<Preview
                 previews.push(preview_push(job, connect, world, now, wish.estimate).await);
             }
             Job::Snap(job) => previews.push(preview_snap(job, world, now).await),
-            Job::Sink(_) | Job::Source(_) | Job::Pull(_) => {}
+            Job::Pull(job) => {
+                let Connect::Local(connect) = &job.connect else {
+                    return Err(WishError::Remote(job.name.to_string()));
+                };
+                let source = source_of(connect, jobs).filter(|_| wish.estimate);
+                previews.push(preview_pull(job, connect, world, now, source).await);
+            }
+            Job::Sink(_) | Job::Source(_) => {}
         }
     }
     Ok(Preview { version: VERSION, jobs: previews })
@@ -106,7 +128,7 @@ fn wanted<'a>(jobs: &'a [Job], name: Option<&str>) -> Result<Vec<&'a Job>, WishE
     match jobs.iter().find(|job| job.name().as_str() == name) {
         None => Err(WishError::UnknownJob(name.to_owned())),
         Some(Job::Sink(_)) => Err(WishError::Passive(name.to_owned())),
-        Some(Job::Source(_) | Job::Pull(_)) => Err(WishError::NotYet(name.to_owned())),
+        Some(Job::Source(_)) => Err(WishError::Source(name.to_owned())),
         Some(job) => Ok(vec![job]),
     }
 }
@@ -119,27 +141,94 @@ async fn preview_push(
     estimate: bool,
 ) -> JobPreview {
     let warnings = Arc::new(Warnings::default());
-    let sender = Sender::new(Arc::clone(&world.zfs), warnings.events(world), push::sender_config(job));
-    let receiver = async { push::receiver(&job.name, connect, world).connect().await?.list().await };
-    let (sender, receiver) = tokio::join!(look("the sender", sender.list()), look("the receiver", receiver));
-    let (mut preview, sizeable) = assemble::push(job, now, sender, receiver);
+    let (sender, receiver) = look_at_both(job, connect, world, &warnings).await;
+    let hooks = hooks(&job.snapshotting, warnings.events(world));
+    let (mut preview, sizeable) = assemble::replicating(&job.into(), now, &hooks, sender, receiver);
     if estimate {
         let flags = push::sender_config(job).send.effective_flags();
-        let at_once = job.concurrency.size_estimates.get();
-        for (one, size) in estimate_all(&*world.zfs, sizeable, flags, at_once).await {
-            set_size(&mut preview, &one, size);
-        }
-        preview.count();
+        set_sizes(&mut preview, world, sizeable, flags, job.concurrency).await;
     }
-    preview.warnings = warnings.taken();
+    preview.warnings.splice(0..0, warnings.taken());
     preview
+}
+
+/// The source that serves a name.
+fn source_of<'a>(connect: &LocalConnect, jobs: &'a [Job]) -> Option<&'a SourceJob> {
+    jobs.iter().find_map(|job| match job {
+        Job::Source(source) => {
+            let served = |serve: &LocalServe| serve.listener_name == connect.listener_name;
+            matches!(&source.serve, Serve::Local(serve) if served(serve)).then_some(source)
+        }
+        _ => None,
+    })
+}
+
+/// Asks for sizes if the source is given.
+async fn preview_pull(
+    job: &PullJob,
+    connect: &LocalConnect,
+    world: &World,
+    now: Timestamp,
+    source: Option<&SourceJob>,
+) -> JobPreview {
+    let warnings = Arc::new(Warnings::default());
+    let receiver = Receiver::new(Arc::clone(&world.zfs), warnings.events(world), pull::receiver_config(job));
+    let sender = async { connector(&job.name, connect, world).connect().await?.list().await };
+    let (sender, receiver) = tokio::join!(look("the sender", sender), look("the receiver", receiver.list()));
+    let none = HookRunner::new(Vec::new(), warnings.events(world));
+    let (mut preview, sizeable) = assemble::replicating(&job.into(), now, &none, sender, receiver);
+    if let Some(source) = source {
+        let flags = source::sender_config(source).send.effective_flags();
+        set_sizes(&mut preview, world, sizeable, flags, job.concurrency).await;
+    }
+    preview.warnings.splice(0..0, warnings.taken());
+    preview
+}
+
+async fn set_sizes(
+    preview: &mut JobPreview,
+    world: &World,
+    sizeable: Vec<Sizeable>,
+    flags: SendFlags,
+    concurrency: Concurrency,
+) {
+    for (one, size) in estimate_all(&*world.zfs, sizeable, flags, concurrency.size_estimates.get()).await {
+        set_size(preview, &one, size);
+    }
+    preview.count();
+}
+
+async fn look_at_both(
+    job: &PushJob,
+    connect: &LocalConnect,
+    world: &World,
+    warnings: &Arc<Warnings>,
+) -> (Result<View, String>, Result<View, String>) {
+    let sender = Sender::new(Arc::clone(&world.zfs), warnings.events(world), push::sender_config(job));
+    let receiver = async { connector(&job.name, connect, world).connect().await?.list().await };
+    tokio::join!(look("the sender", sender.list()), look("the receiver", receiver))
+}
+
+async fn look_at_one(job: &SnapJob, world: &World, warnings: &Arc<Warnings>) -> Result<View, String> {
+    let endpoint = Sender::new(Arc::clone(&world.zfs), warnings.events(world), snap::sender_config(job));
+    look("the filesystems", endpoint.list()).await
 }
 
 async fn preview_snap(job: &SnapJob, world: &World, now: Timestamp) -> JobPreview {
     let warnings = Arc::new(Warnings::default());
-    let endpoint = Sender::new(Arc::clone(&world.zfs), warnings.events(world), snap::sender_config(job));
-    let view = look("the filesystems", endpoint.list()).await;
-    JobPreview { warnings: warnings.taken(), ..assemble::snap(job, now, view) }
+    let view = look_at_one(job, world, &warnings).await;
+    let mut preview = assemble::snap(job, now, &hooks(&job.snapshotting, warnings.events(world)), view);
+    preview.warnings.splice(0..0, warnings.taken());
+    preview
+}
+
+/// What would run around snapshots; nothing of it is run.
+fn hooks(snapshotting: &Snapshotting, events: Events) -> HookRunner {
+    let hooks = match snapshotting {
+        Snapshotting::Periodic { hooks, .. } | Snapshotting::Cron { hooks, .. } => hooks.clone(),
+        Snapshotting::Manual => Vec::new(),
+    };
+    HookRunner::new(hooks, events)
 }
 
 async fn look(what: &str, list: impl Future<Output = Result<View, CallError>>) -> Result<View, String> {

@@ -25,6 +25,9 @@ pub struct JobPreview {
     pub kind: String,
     /// When it was planned (RFC 3339), and when the planned snapshots would have been taken.
     pub at: String,
+    /// When the job takes snapshots by itself; an invocation follows them.
+    #[serde(default)]
+    pub next: NextRound,
     /// What the snapshots would be called; none if the job takes none by itself.
     pub snapshot: Option<String>,
     /// Why (a part of) the job could not be planned.
@@ -37,6 +40,31 @@ pub struct JobPreview {
     pub filesystems: Vec<FilesystemPreview>,
     /// All filesystems together.
     pub total: Summary,
+}
+
+/// When a job acts by itself: takes a round of snapshots, or, if it pulls, fetches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "when", rename_all = "snake_case")]
+pub enum NextRound {
+    /// Never by itself: others take them, and ask for invocations.
+    OnRequest,
+    /// At a time (RFC 3339): what the daemon waits for, or would if it started now.
+    At {
+        /// The time.
+        at: String,
+    },
+    /// It cannot be said.
+    Unknown {
+        /// Why.
+        why: String,
+    },
+}
+
+/// What a plan says that was made by a program that does not know.
+impl Default for NextRound {
+    fn default() -> Self {
+        NextRound::Unknown { why: "whoever planned does not say".to_owned() }
+    }
 }
 
 /// A side that is pruned.
@@ -85,6 +113,18 @@ pub struct SnapshotPreview {
     pub name: String,
     /// Why it cannot be taken.
     pub impossible: Option<String>,
+    /// What runs around it, in the order of the edges before it.
+    #[serde(default)]
+    pub hooks: Vec<HookPreview>,
+}
+
+/// A hook that would run around a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookPreview {
+    /// How people know it: the program, or the server.
+    pub name: String,
+    /// Its failure before the snapshot prevents it.
+    pub fatal: bool,
 }
 
 /// What replication would do for a filesystem.

@@ -4,5 +4,6 @@ pub mod log;
 mod status;
 mod version;
 
+pub(crate) use status::Summary;
 pub use status::{Status, StatusFold};
 pub use version::Version;

@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use config::Config;
 use config::types::Job;
 use jiff::Timestamp;
-use model::event::{Event, InvocationSummary, What};
+use model::event::{Event, InvocationSummary, ProtectionOutcome, What};
 use model::plan::prune::PruneSide;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -76,6 +76,17 @@ impl StatusFold {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Status { jobs, global: Global::new(running, tuning) }
     }
+
+    /// What the snapshotter of a job waits for; none if it does not wait, or the job has none.
+    pub(crate) fn next_round(&self, job: &str) -> Option<Timestamp> {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        match jobs.get(job)? {
+            JobState::Push(active) | JobState::Pull(active) => active.snapshotting.as_ref()?.next_round(),
+            JobState::Snap(snap) => snap.snapshotting.next_round(),
+            JobState::Source(snapper) => snapper.next_round(),
+            JobState::Internal | JobState::Sink(_) => None,
+        }
+    }
 }
 
 impl Reader for StatusFold {
@@ -92,20 +103,43 @@ impl Reader for StatusFold {
 #[derive(Debug, Clone)]
 enum JobState {
     Internal,
-    Sink,
-    Push(Box<Push>),
+    Sink(Option<FailedProtections>),
+    Source(Box<Snapper>),
+    Push(Box<Active>),
+    Pull(Box<Active>),
     Snap(Box<Snap>),
 }
 
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Push {
+struct Active {
     replication: Option<Report>,
     pruning_sender: Option<Pruner>,
     pruning_receiver: Option<Pruner>,
-    snapshotting: Snapper,
+    /// None for a job that takes no snapshots.
+    snapshotting: Option<Snapper>,
     /// Not in zrepl's report.
     invocation: Option<Invocation>,
+    /// Not in zrepl's report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protections: Option<FailedProtections>,
+}
+
+/// Holds and bookmarks that could not be made or removed since the daemon started. One that stays where
+/// it is not needed keeps its snapshot from being pruned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct FailedProtections {
+    failed: u64,
+    last_error: String,
+}
+
+impl FailedProtections {
+    fn count(found: &mut Option<Self>, what: &What) {
+        let What::Protection { object, outcome: ProtectionOutcome::Failed(why) } = what else { return };
+        let failed = found.as_ref().map_or(0, |before| before.failed) + 1;
+        *found = Some(Self { failed, last_error: format!("{object}: {why}") });
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -129,9 +163,10 @@ struct Invocation {
     summary: Option<Summary>,
 }
 
+/// What an invocation did.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Summary {
+pub(crate) struct Summary {
     filesystems: usize,
     steps: usize,
     bytes: u64,
@@ -143,7 +178,8 @@ struct Summary {
 
 impl From<&InvocationSummary> for Summary {
     fn from(summary: &InvocationSummary) -> Summary {
-        let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled } = *summary;
+        let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled, replicated: _ } =
+            *summary;
         Summary { filesystems, steps, bytes, destroyed, errors, seconds: took.as_secs_f64(), cancelled }
     }
 }
@@ -162,32 +198,52 @@ impl Invocation {
 impl JobState {
     fn new(job: &Job) -> JobState {
         match job {
-            Job::Sink(_) | Job::Source(_) | Job::Pull(_) => JobState::Sink,
-            Job::Push(job) => JobState::Push(Box::new(Push::new(Snapper::new(&job.snapshotting)))),
+            Job::Sink(_) => JobState::Sink(None),
+            Job::Source(job) => JobState::Source(Box::new(Snapper::new(&job.snapshotting))),
+            Job::Push(job) => JobState::Push(Box::new(Active::new(Some(Snapper::new(&job.snapshotting))))),
+            Job::Pull(_) => JobState::Pull(Box::new(Active::new(None))),
             Job::Snap(job) => JobState::Snap(Box::new(Snap::new(Snapper::new(&job.snapshotting)))),
         }
     }
 
     fn apply(&mut self, event: &Event) {
         match self {
-            JobState::Push(push) => push.apply(event),
+            JobState::Push(active) | JobState::Pull(active) => active.apply(event),
+            JobState::Source(snapper) => {
+                if let What::Snapshotting(what) = &event.what {
+                    snapper.apply(event.at, what);
+                }
+            }
             JobState::Snap(snap) => snap.apply(event),
-            JobState::Internal | JobState::Sink => {}
+            JobState::Sink(protections) => FailedProtections::count(protections, &event.what),
+            JobState::Internal => {}
         }
     }
 }
 
-impl Push {
-    fn new(snapshotting: Snapper) -> Push {
-        Push { replication: None, pruning_sender: None, pruning_receiver: None, snapshotting, invocation: None }
+impl Active {
+    fn new(snapshotting: Option<Snapper>) -> Active {
+        Active {
+            replication: None,
+            pruning_sender: None,
+            pruning_receiver: None,
+            snapshotting,
+            invocation: None,
+            protections: None,
+        }
     }
 
     fn apply(&mut self, event: &Event) {
+        FailedProtections::count(&mut self.protections, &event.what);
         match &event.what {
-            What::Snapshotting(what) => self.snapshotting.apply(event.at, what),
+            What::Snapshotting(what) => {
+                self.snapshotting.iter_mut().for_each(|snapper| snapper.apply(event.at, what));
+            }
             What::InvocationStarted { number } => {
                 // The reports of the last one go before those of this one come: they are large.
-                *self = Push::new(std::mem::replace(&mut self.snapshotting, Snapper::Manual));
+                let protections = self.protections.take();
+                *self = Active::new(self.snapshotting.take());
+                self.protections = protections;
                 self.invocation =
                     Some(Invocation { number: *number, start_at: Some(event.at), finish_at: None, summary: None });
             }
@@ -247,14 +303,22 @@ impl Serialize for JobState {
             map.end()
         }
         #[derive(Serialize)]
-        struct Sink {
+        struct Passive<'a> {
             #[serde(rename = "Snapper")]
-            snapper: Option<Snapper>,
+            snapper: Option<&'a Snapper>,
+            #[serde(rename = "Protections", skip_serializing_if = "Option::is_none")]
+            protections: Option<&'a FailedProtections>,
         }
         match self {
             JobState::Push(push) => entry(serializer, "push", push),
             JobState::Snap(snap) => entry(serializer, "snap", snap),
-            JobState::Sink => entry(serializer, "sink", &Sink { snapper: None }),
+            JobState::Pull(pull) => entry(serializer, "pull", pull),
+            JobState::Sink(protections) => {
+                entry(serializer, "sink", &Passive { snapper: None, protections: protections.as_ref() })
+            }
+            JobState::Source(snapper) => {
+                entry(serializer, "source", &Passive { snapper: Some(snapper), protections: None })
+            }
             JobState::Internal => entry(serializer, "internal", &None::<()>),
         }
     }

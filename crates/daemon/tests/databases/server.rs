@@ -1,7 +1,10 @@
-//! Database servers that live as long as a test, in a folder of their own and on Unix sockets only.
+//! Database servers that live as long as a test, in a folder of their own: on Unix sockets, and on the
+//! loopback interface for what goes through TCP only.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -21,46 +24,109 @@ const NOBODY: u32 = 65534;
 /// A server on a loaded machine is ready within seconds.
 const START: Duration = Duration::from_secs(120);
 
+const POSTGRES_READY: &str = "ready to accept connections";
+const MARIADB_READY: &str = "ready for connections";
+
 /// A server; dropping it ends it.
 pub(crate) struct Server {
     process: Child,
     /// Its data and its sockets.
     pub folder: TempDir,
+    /// Where it listens at the loopback interface, if it does.
+    pub port: u16,
+}
+
+/// How often a server may find that somebody has taken the port that was free a moment before.
+const ATTEMPTS: usize = 5;
+
+/// What TLS needs of a server.
+pub(crate) struct Identity {
+    /// Its certificate, in PEM form.
+    pub certificate: String,
+    /// The key.
+    pub key: String,
+    /// Who vouches for clients.
+    pub authority: String,
 }
 
 impl Server {
     pub(crate) fn postgres() -> Server {
         let folder = folder();
-        let programs = postgres_programs();
-        let data = folder.path().join("data");
-        run(
-            program(&programs.join("initdb"))
-                .args(["-U", "tester", "-A", "trust", "-N", "--no-locale", "-D"])
-                .arg(&data),
-            "",
-        );
-        let mut server = program(&programs.join("postgres"));
-        let sockets = format!("unix_socket_directories={}", folder.path().display());
-        server.arg("-D").arg(&data).args(["-c", "listen_addresses=", "-c", &sockets]);
-        Server::start(server, "ready to accept connections", folder)
+        initdb(&folder);
+        let server = postgres(&folder, &["-c", "listen_addresses="]);
+        Server::start(server, POSTGRES_READY, folder, 0).unwrap_or_else(|(log, _)| panic!("{log}"))
+    }
+
+    /// One that is reached through TCP, and whom `accounts` says who may connect how: lines of its
+    /// `pg_hba.conf`.
+    pub(crate) fn postgres_at_port(identity: Option<&Identity>, accounts: &str) -> Server {
+        let mut folder = folder();
+        initdb(&folder);
+        fs::write(folder.path().join("data/pg_hba.conf"), accounts).unwrap();
+        let mut settings = vec!["-c".to_owned(), "listen_addresses=127.0.0.1".to_owned()];
+        if let Some(identity) = identity {
+            let files = [("ssl_cert_file", CERTIFICATE), ("ssl_key_file", KEY), ("ssl_ca_file", AUTHORITY)];
+            identity.write(folder.path());
+            settings.extend(["-c".to_owned(), "ssl=on".to_owned()]);
+            for (setting, file) in files {
+                settings.extend(["-c".to_owned(), format!("{setting}={}", folder.path().join(file).display())]);
+            }
+        }
+        for _ in 0..ATTEMPTS {
+            let port = free_port();
+            let mut server = postgres(&folder, &settings);
+            server.args(["-c", &format!("port={port}")]);
+            match Server::start(server, POSTGRES_READY, folder, port) {
+                Ok(server) => return server,
+                Err((log, kept)) if log.contains("could not bind") => folder = kept,
+                Err((log, _)) => panic!("{log}"),
+            }
+        }
+        panic!("no port is free for long enough");
     }
 
     pub(crate) fn mariadb() -> Server {
         let folder = folder();
-        let data = folder.path().join("data");
-        fs::create_dir(&data).unwrap();
-        give_away(&data);
-        run(mariadbd(&data).arg("--bootstrap"), &bootstrap());
-        let mut server = mariadbd(&data);
-        server.arg(format!("--socket={}", folder.path().join("socket").display()));
-        server.arg(format!("--pid-file={}", folder.path().join("pid").display()));
-        Server::start(server, "ready for connections", folder)
+        bootstrap(&folder);
+        let mut server = mariadb(&folder);
+        server.arg("--skip-networking");
+        Server::start(server, MARIADB_READY, folder, 0).unwrap_or_else(|(log, _)| panic!("{log}"))
     }
 
-    fn start(mut server: Command, ready: &'static str, folder: TempDir) -> Server {
+    /// One that is reached through TCP.
+    pub(crate) fn mariadb_at_port(identity: Option<&Identity>) -> Server {
+        let mut folder = folder();
+        bootstrap(&folder);
+        if let Some(identity) = identity {
+            identity.write(folder.path());
+        }
+        for _ in 0..ATTEMPTS {
+            let port = free_port();
+            let mut server = mariadb(&folder);
+            server.args(["--bind-address=127.0.0.1", &format!("--port={port}")]);
+            if identity.is_some() {
+                for (setting, file) in [("ssl-cert", CERTIFICATE), ("ssl-key", KEY)] {
+                    server.arg(format!("--{setting}={}", folder.path().join(file).display()));
+                }
+            }
+            match Server::start(server, MARIADB_READY, folder, port) {
+                Ok(server) => return server,
+                Err((log, kept)) if log.contains("Bind on TCP/IP port") => folder = kept,
+                Err((log, _)) => panic!("{log}"),
+            }
+        }
+        panic!("no port is free for long enough");
+    }
+
+    /// Gives back the folder, and what the server has said, if it did not start.
+    fn start(
+        mut server: Command,
+        ready: &'static str,
+        folder: TempDir,
+        port: u16,
+    ) -> Result<Server, (String, TempDir)> {
         let mut process = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(process.stderr.take().unwrap());
-        let server = Server { process, folder };
         let (say, said) = mpsc::channel();
         // Reads to the end, so that the server never waits for room in the pipe.
         std::thread::spawn(move || {
@@ -68,12 +134,15 @@ impl Server {
                 let _ = say.send(String::from_utf8_lossy(&line).into_owned());
             }
         });
-        let mut log = Vec::new();
+        let mut log = vec!["the server did not start:".to_owned()];
         loop {
             match said.recv_timeout(START) {
-                Ok(line) if line.contains(ready) => return server,
+                Ok(line) if line.contains(ready) => return Ok(Server { process, folder, port }),
                 Ok(line) => log.push(line),
-                Err(_) => panic!("the server did not start:\n{}", log.join("\n")),
+                Err(_) => {
+                    end(&mut process);
+                    return Err((log.join("\n"), folder));
+                }
             }
         }
     }
@@ -85,11 +154,36 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // SIGQUIT has PostgreSQL end its children too, which SIGKILL would leave; MariaDB has none.
-        let _ = rustix::process::kill_process(Pid::from_child(&self.process), Signal::CONT);
-        let _ = rustix::process::kill_process(Pid::from_child(&self.process), Signal::QUIT);
-        let _ = self.process.wait();
+        end(&mut self.process);
     }
+}
+
+fn end(process: &mut Child) {
+    // SIGQUIT has PostgreSQL end its children too, which SIGKILL would leave; MariaDB has none.
+    let _ = rustix::process::kill_process(Pid::from_child(process), Signal::CONT);
+    let _ = rustix::process::kill_process(Pid::from_child(process), Signal::QUIT);
+    let _ = process.wait();
+}
+
+const CERTIFICATE: &str = "server.crt";
+const KEY: &str = "server.key";
+const AUTHORITY: &str = "authority.crt";
+
+impl Identity {
+    /// Into files that the server accepts: nobody else may read its key.
+    fn write(&self, folder: &Path) {
+        for (name, text) in [(CERTIFICATE, &self.certificate), (KEY, &self.key), (AUTHORITY, &self.authority)] {
+            let path = folder.join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            give_away(&path);
+        }
+    }
+}
+
+/// A port that nobody listens at, as the servers cannot be told to take any.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn root() -> PathBuf {
@@ -126,9 +220,36 @@ fn postgres_programs() -> PathBuf {
     versions.map(|entry| entry.unwrap().path().join("bin")).max().unwrap()
 }
 
+fn initdb(folder: &TempDir) {
+    let mut initdb = program(&postgres_programs().join("initdb"));
+    initdb.args(["-U", "tester", "-A", "trust", "-N", "--no-locale", "-D"]).arg(folder.path().join("data"));
+    run(&mut initdb, "");
+}
+
+fn postgres(folder: &TempDir, settings: &[impl AsRef<OsStr>]) -> Command {
+    let mut server = program(&postgres_programs().join("postgres"));
+    let sockets = format!("unix_socket_directories={}", folder.path().display());
+    server.arg("-D").arg(folder.path().join("data")).args(["-c", &sockets]).args(settings);
+    server
+}
+
+fn bootstrap(folder: &TempDir) {
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    give_away(&data);
+    run(mariadbd(&data).args(["--bootstrap", "--skip-networking"]), &system_tables());
+}
+
+fn mariadb(folder: &TempDir) -> Command {
+    let mut server = mariadbd(&folder.path().join("data"));
+    server.arg(format!("--socket={}", folder.path().join("socket").display()));
+    server.arg(format!("--pid-file={}", folder.path().join("pid").display()));
+    server
+}
+
 fn mariadbd(data: &Path) -> Command {
     let mut command = program(&root().join("sbin/mariadbd"));
-    command.args(["--no-defaults", "--skip-networking"]);
+    command.arg("--no-defaults");
     command.arg(format!("--basedir={}", root().display()));
     command.arg(format!("--lc-messages-dir={}", root().join("share/mysql").display()));
     command.arg(format!("--datadir={}", data.display()));
@@ -136,7 +257,7 @@ fn mariadbd(data: &Path) -> Command {
 }
 
 /// The system tables, an account with a password, and a database; one statement per line.
-fn bootstrap() -> String {
+fn system_tables() -> String {
     let mut text = "create database mysql;\nuse mysql;\nset @auth_root_socket=null;\nset @skip_auth_anonymous=1;\n\
                     set @current_hostname='localhost';\n"
         .to_owned();

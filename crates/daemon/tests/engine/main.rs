@@ -2,10 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+mod again;
 mod crashes;
+mod cuts;
 mod endpoints;
+mod hangs;
+mod order;
 mod placeholders;
+mod polled;
 mod pruning;
 mod replication;
+mod resets;
 mod retries;
 mod world;

@@ -10,7 +10,7 @@ use wire::{DestroyOutcome, DestroyRequest, Endpoint};
 use zfs::fake::{Action, Moment, Verb};
 use zfs::{ErrorKind, Snapshot, Zfs};
 
-use crate::world::{Settings, World, last_n, name, short};
+use crate::world::{Settings, World, filter, last_n, name, short};
 
 async fn five_snapshots(settings: Settings) -> World {
     let world = World::new(settings);
@@ -148,7 +148,7 @@ async fn an_endpoint_keeps_what_is_held_and_says_by_whom() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_filesystems_are_looked_at_in_one_listing_before_destroying() {
+async fn many_filesystems_are_looked_at_in_few_listings_before_destroying() {
     let world = World::new(both(1, 1));
     let filesystems: Vec<String> = (0..50).map(|number| format!("src/f{number}")).collect();
     let filesystems: Vec<&str> = filesystems.iter().map(String::as_str).collect();
@@ -158,7 +158,7 @@ async fn many_filesystems_are_looked_at_in_one_listing_before_destroying() {
     let summary = world.run_well().await;
     assert_eq!(summary.destroyed, 100);
     let lists = world.daemons.source_zfs.faults().processes();
-    assert_eq!(lists["list"], 3 * 2, "for planning, before pruning, before destroying");
+    assert_eq!(lists["list"], 4 * 2, "for planning, before pruning, twice before destroying");
     assert_eq!(lists["destroy"], 50 + 50, "an older cursor and a snapshot per filesystem");
 }
 
@@ -213,20 +213,13 @@ async fn a_receiver_that_is_away_does_not_keep_the_sender_from_being_pruned() {
 #[tokio::test(start_paused = true)]
 async fn a_look_that_fails_before_destroying_is_one_error_and_destroys_nothing() {
     let world = five_snapshots(both(1, 3)).await;
-    // The looks at the sender: for planning, before pruning, and at the one filesystem to prune.
+    // The looks at the sender: for planning, before pruning, and at what is to be pruned.
     let faults = world.daemons.source_zfs.faults();
-    faults.at_verb(Verb::Dataset, 0, Moment::Before, Action::Fail(ErrorKind::PermissionDenied));
+    faults.at_verb(Verb::List, 2, Moment::Before, Action::Fail(ErrorKind::PermissionDenied));
     let summary = world.run().await;
     assert_eq!((summary.errors, summary.destroyed), (1, 2), "the receiver is pruned all the same");
-    let finished: Vec<PruneSide> = world
-        .events()
-        .into_iter()
-        .filter_map(|what| match what {
-            What::Pruning { side, what: Pruning::Finished } => Some(side),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(finished, [PruneSide::Receiver]);
+    let failures = world.failures();
+    assert!(failures.len() == 1 && failures[0].contains("cannot be looked at: permission denied"), "{failures:?}");
     assert_eq!(world.source_versions("src/a").await.len(), 6);
 }
 
@@ -264,15 +257,88 @@ async fn snapshots_of_a_pool_that_went_away_are_not_reported_as_destroyed() {
     let requests = [request("src/a"), request("src/b")];
     world.source.set_pool_state("src", zfs::fake::PoolState::Exported).unwrap();
     for asked in [&requests[..], &requests[..1]] {
-        let Ok(results) = world.daemons.sender.destroy_snapshots(asked).await else { continue };
+        let results = world.daemons.sender.destroy_snapshots(asked).await.unwrap();
         for result in results {
             let (_, outcome) = &result.results[0];
-            assert!(
-                matches!(outcome, DestroyOutcome::Failed(why) if why.contains("is the pool imported")),
-                "{result:?}"
-            );
+            assert!(matches!(outcome, DestroyOutcome::Failed(why) if why.contains("is not imported")), "{result:?}");
         }
     }
     world.source.set_pool_state("src", zfs::fake::PoolState::Online).unwrap();
     assert_eq!(world.source_versions("src/a").await.len(), 5);
+}
+
+/// Requests for the snapshot `1` of each of these.
+fn requests(world: &World, filesystems: &[String]) -> Vec<DestroyRequest> {
+    let request = |filesystem: &String| {
+        let guid = world.source.snapshot_guid(&name(filesystem), &short("1")).unwrap();
+        let version = VersionRef { kind: VersionKind::Snapshot, name: short("1"), guid };
+        DestroyRequest { filesystem: name(filesystem), snapshots: vec![version] }
+    };
+    filesystems.iter().map(request).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_filesystem_that_cannot_be_looked_at_or_is_gone_concerns_no_other() {
+    let world = World::new(Settings::default());
+    let filesystems: Vec<String> = (0..40).map(|number| format!("src/f{number:02}")).collect();
+    let names: Vec<&str> = filesystems.iter().map(String::as_str).collect();
+    world.create(&names);
+    world.snapshot("1", &names).await;
+    let requests = requests(&world, &filesystems);
+    let zfs = world.source.zfs();
+    zfs.destroy_snapshots(&name("src/f05"), &[short("1")]).await[0].clone().unwrap();
+    zfs.destroy_dataset(&name("src/f05")).await.unwrap();
+    // The first listing fails, and then the look at one of its filesystems.
+    let faults = world.daemons.source_zfs.faults();
+    let odd = || ErrorKind::Output { command: "zfs get".to_owned(), problem: "odd".to_owned() };
+    faults.at_verb(Verb::List, 0, Moment::Before, Action::Fail(odd()));
+    faults.at_verb(Verb::Dataset, 7, Moment::Before, Action::Fail(odd()));
+    let results = world.daemons.sender.destroy_snapshots(&requests).await.unwrap();
+    let failed: Vec<String> = results
+        .iter()
+        .filter(|result| result.results[0].1 != DestroyOutcome::Destroyed)
+        .map(|result| result.filesystem.to_string())
+        .collect();
+    assert_eq!(failed, ["src/f06"], "one more look was at the pool of what is gone");
+    let left: Vec<String> = zfs
+        .list(&zfs::Scope::Everything)
+        .await
+        .unwrap()
+        .datasets
+        .iter()
+        .filter(|d| !d.versions.is_empty())
+        .map(|d| d.name.to_string())
+        .collect();
+    assert_eq!(left, ["src/f06"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_cannot_be_listed_is_not_in_the_way_of_the_others() {
+    let settings = Settings { filesystems: filter(&["broken<", "src<", "!src", "!broken"]), attempts: 1, ..both(1, 1) };
+    let world = World::new(settings);
+    world.source.create_pool(&name("broken")).unwrap();
+    world.create(&["src/a", "broken/b"]);
+    world.snapshot("1", &["src/a"]).await;
+    world.snapshot("1", &["broken/b"]).await;
+    world.run_well().await;
+    for number in ["2", "3"] {
+        world.snapshot(number, &["src/a"]).await;
+        world.snapshot(number, &["broken/b"]).await;
+    }
+    let before = world.source_versions("broken/b").await;
+    let faults = world.daemons.source_zfs.faults();
+    faults.hook(|point| match point.object.starts_with("broken") {
+        true => Action::Fail(ErrorKind::PoolSuspended { pool: "broken".to_owned() }),
+        false => Action::Proceed,
+    });
+    let summary = world.run().await;
+    assert_eq!((summary.errors, summary.steps), (1, 2));
+    let failures = world.failures();
+    assert!(failures.iter().all(|failure| failure.contains(r#"cannot list filesystem "broken""#)), "{failures:?}");
+    world.assert_replicated("src/a").await;
+    assert_eq!(world.source_versions("broken/b").await, before);
+    assert_eq!(world.target_versions("broken/b").await, ["@1 zrepl_last_received_J_sink"]);
+    faults.clear();
+    world.run_well().await;
+    world.assert_replicated("broken/b").await;
 }

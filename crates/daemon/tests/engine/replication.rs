@@ -79,6 +79,34 @@ async fn a_step_needs_few_processes_beyond_those_of_the_listings() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_steps_at_a_time_share_processes() {
+    const FILESYSTEMS: u64 = 60;
+    let world = World::new(Settings { concurrency: 60, ..Settings::default() });
+    let names: Vec<String> = (0..FILESYSTEMS).map(|number| format!("src/f{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.create(&names);
+    world.snapshot("1", &names).await;
+    world.run_well().await;
+    world.snapshot("2", &names).await;
+    let slow = |point: &zfs::fake::Point| match (point.verb, point.moment) {
+        (Verb::Hold | Verb::Release, zfs::fake::Moment::Before) => {
+            zfs::fake::Action::Delay(std::time::Duration::from_millis(20))
+        }
+        _ => zfs::fake::Action::Proceed,
+    };
+    let counts = |zfs: &zfs::fake::FakeZfs| zfs.faults().processes().values().sum::<u64>();
+    let (source, target) = (&world.daemons.source_zfs, &world.daemons.target_zfs);
+    source.faults().hook(slow);
+    target.faults().hook(slow);
+    let before = (counts(source), counts(target));
+    world.run_well().await;
+    let (sender, receiver) = (counts(source) - before.0, counts(target) - before.1);
+    // Send, cursor, and the old cursor are a process each; receive is one. All else is shared.
+    assert!(sender < FILESYSTEMS * 7 / 2 + 10, "{sender} processes on the sender");
+    assert!(receiver < FILESYSTEMS * 3 / 2 + 10, "{receiver} processes on the receiver");
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_cut_what_arrived_is_not_sent_again() {
     for cut in [200_000, 500_000, 900_000] {
         let world = World::new(Settings { attempts: 1, ..Settings::default() });

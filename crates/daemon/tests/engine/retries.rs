@@ -1,13 +1,16 @@
 //! What is tried again, what is not, and what a failure stops.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use daemon::act::{Invocation, replicate_and_prune};
 use model::event::{Replication, What};
-use wire::{CallError, Connector, Endpoint};
+use model::view::View;
+use wire::{
+    ByteStream, CallError, Connector, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest,
+};
 use zfs::ErrorKind;
 use zfs::fake::{Action, Moment, StreamFault, Verb};
 
@@ -212,10 +215,16 @@ async fn a_silent_stream_is_given_up_and_resumed() {
 }
 
 /// A connector whose peer is away for the first calls.
-struct Away {
+pub(crate) struct Away {
     direct: Direct,
     calls: AtomicU32,
     away: u32,
+}
+
+impl Away {
+    pub(crate) fn new(direct: Direct, away: u32) -> Self {
+        Self { direct, calls: AtomicU32::new(0), away }
+    }
 }
 
 #[async_trait]
@@ -233,19 +242,22 @@ async fn an_unreachable_receiver_is_waited_for_within_a_window() {
     let run = |away| async move {
         let world = three_snapshots(2).await;
         let direct = Direct(world.daemons.sink.clone());
-        let receiver = Arc::new(Away { direct, calls: AtomicU32::new(0), away });
+        let receiver = Arc::new(Away::new(direct, away));
         let started = tokio::time::Instant::now();
         let summary = replicate_and_prune(Invocation { receiver, ..world.invocation() }).await;
         (summary, started.elapsed(), world.failures())
     };
     let (summary, _, failures) = run(5).await;
     assert_eq!((summary.errors, summary.steps), (0, 3), "{failures:?}");
-    assert_eq!(failures, ["plan: cannot reach the receiver: connection refused"]);
+    assert_eq!(failures, ["plan: receiver is not reachable: connection refused"]);
     let (summary, waited, failures) = run(u32::MAX).await;
     assert_eq!((summary.errors, summary.steps), (1, 0));
     assert!(waited >= daemon::limits::RECONNECT_WINDOW && waited < daemon::limits::RECONNECT_WINDOW * 2);
     assert_eq!(failures.len(), 2, "{failures:?}");
-    assert!(failures[1].contains("could not be reached"), "{failures:?}");
+    assert!(
+        failures[1].ends_with("of trying to connect: receiver is not reachable: connection refused"),
+        "{failures:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -280,4 +292,73 @@ async fn a_full_pool_fails_once_and_what_arrived_is_kept() {
     assert!(rest.bytes < 800_000, "{rest:?}");
     assert!(world.target.content_hash(&name(&received("src/a"))).is_ok());
     world.assert_replicated("src/a").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_still_runs_when_the_peer_is_given_up_may_end_well() {
+    let world = World::new(Settings { concurrency: 2, ..Settings::default() });
+    world.create(&["src/a", "src/b", "src/b/c"]);
+    world.snapshot("1", &["src/a", "src/b", "src/b/c"]).await;
+    // The first connection is the only one that ever works: a step over it takes longer than the window,
+    // the other one loses it.
+    let delay = Action::Delay(daemon::limits::RECONNECT_WINDOW * 2);
+    world.daemons.source_zfs.faults().at_verb(Verb::Send, 0, Moment::Before, delay);
+    let receiver = Arc::new(OnlyOnce { sink: world.daemons.sink.clone(), connected: AtomicBool::new(false) });
+    let summary = replicate_and_prune(Invocation { receiver, ..world.invocation() }).await;
+    assert_eq!((summary.steps, summary.errors, summary.replicated), (1, 2, false), "{:#?}", world.failures());
+    world.assert_replicated("src/a").await;
+    world.run_well().await;
+    world.assert_replicated("src/b/c").await;
+}
+
+/// Connects once, to a receiver that cannot be reached for one of the filesystems.
+struct OnlyOnce {
+    sink: Arc<daemon::endpoint::Sink>,
+    connected: AtomicBool,
+}
+
+#[async_trait]
+impl Connector for OnlyOnce {
+    async fn connect(&self) -> Result<Arc<dyn Endpoint>, CallError> {
+        match self.connected.swap(true, Ordering::Relaxed) {
+            true => Err(CallError::Connection("connection refused".to_owned())),
+            false => Ok(Arc::new(LosesB(Direct(self.sink.clone()).connect().await?))),
+        }
+    }
+}
+
+struct LosesB(Arc<dyn Endpoint>);
+
+#[async_trait]
+impl Endpoint for LosesB {
+    async fn list(&self) -> Result<View, CallError> {
+        self.0.list().await
+    }
+
+    async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {
+        self.0.send(request).await
+    }
+
+    async fn receive(&self, request: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError> {
+        match request.filesystem.as_str() {
+            "src/b" => Err(CallError::Connection("connection reset by peer".to_owned())),
+            _ => self.0.receive(request, stream).await,
+        }
+    }
+
+    async fn send_completed(&self, request: &SendRequest) -> Result<(), CallError> {
+        self.0.send_completed(request).await
+    }
+
+    async fn confirm_received(&self, request: &ReceiveRequest) -> Result<(), CallError> {
+        self.0.confirm_received(request).await
+    }
+
+    async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
+        self.0.destroy_snapshots(requests).await
+    }
+
+    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
+        self.0.clean_stale_protections().await
+    }
 }

@@ -20,7 +20,7 @@ use model::plan::resolve::ConflictPolicy;
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
 use model::{ClientIdentity, DatasetName, FilesystemFilter, JobName, UnixTime, VersionName};
 use tokio_util::sync::CancellationToken;
-use wire::{CallError, Connector, Endpoint, Service};
+use wire::{CallError, Connector, Endpoint, SameProcess, Service};
 use zfs::fake::{FakeHost, FakeZfs};
 use zfs::{PlaceholderEncryption, Snapshot, Zfs};
 
@@ -166,7 +166,7 @@ impl World {
         Invocation {
             number: 1,
             events: self.daemons.events.clone(),
-            sender: self.daemons.sender.clone(),
+            sender: Arc::new(SameProcess(self.daemons.sender.clone())),
             receiver: Arc::new(Direct(self.daemons.sink.clone())),
             policy: ReplicationPolicy {
                 initial: settings.initial,
@@ -178,6 +178,7 @@ impl World {
             keep_receiver: settings.keep_receiver.clone(),
             attempts: NonZeroU32::new(settings.attempts).unwrap(),
             reconnect_window: limits::RECONNECT_WINDOW,
+            patience: daemon::act::Patience::default(),
             cancel: CancellationToken::new(),
         }
     }
@@ -195,15 +196,37 @@ impl World {
         summary
     }
 
+    /// The same for who looks at the events afterwards; something may go wrong on the way.
+    pub(crate) async fn run_well_keeping_events(&self) -> InvocationSummary {
+        let summary = self.run().await;
+        assert_eq!((summary.errors, summary.replicated), (0, true), "{:#?}", self.failures());
+        summary
+    }
+
     /// The events since the last call.
     pub(crate) fn events(&self) -> Vec<What> {
         std::mem::take(&mut *self.recorder.0.lock().unwrap()).into_iter().map(|event| event.what).collect()
+    }
+
+    /// What happened to replication since events were taken last.
+    pub(crate) fn replication_events(&self) -> Vec<Replication> {
+        let only = |what| match what {
+            What::Replication(what) => Some(what),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(only).collect()
+    }
+
+    /// Whether no child of either daemon is left.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.daemons.source_zfs.running().is_empty() && self.daemons.target_zfs.running().is_empty()
     }
 
     /// What failed since events were taken last, as a person reads it.
     pub(crate) fn failures(&self) -> Vec<String> {
         let failure = |what| match what {
             What::Error { message, .. } => Some(message),
+            What::Replication(Replication::ReconnectFailed { error }) => Some(error),
             What::Replication(Replication::PlanFailed { error }) => Some(format!("plan: {error}")),
             What::Replication(Replication::StepFailed { filesystem, error, .. }) => {
                 Some(format!("{filesystem}: {error}"))
@@ -287,7 +310,12 @@ impl Daemons {
         let sender = Sender::new(
             Arc::new(source_zfs.clone()),
             events.clone(),
-            SenderConfig { job: job("push"), filesystems: settings.filesystems.clone(), send: settings.send },
+            SenderConfig {
+                job: job("push"),
+                filesystems: settings.filesystems.clone(),
+                send: settings.send,
+                bandwidth: Default::default(),
+            },
         );
         let sink = Sink::new(
             Arc::new(target_zfs.clone()),
@@ -299,6 +327,7 @@ impl Daemons {
                 placeholders: settings.placeholders,
                 inherit: Vec::new(),
                 set: Vec::new(),
+                bandwidth: Default::default(),
             },
         );
         Self { source_zfs, target_zfs, sender, sink, events }

@@ -96,9 +96,18 @@ async fn signals_are_carried_out_or_refused_in_zrepl_s_words() {
     served.lab.diary.wait_for("finished 2", 1).await;
     for (body, text) in [
         (r#"{"Name":"x y","Op":"wakeup"}"#, "Job x y does not exist"),
-        (r#"{"Name":"sink","Op":"wakeup"}"#, "already woken up"),
-        (r#"{"Name":"_control","Op":"wakeup"}"#, "already woken up"),
-        (r#"{"Name":"sink","Op":"reset"}"#, "already reset"),
+        (
+            r#"{"Name":"sink","Op":"wakeup"}"#,
+            "already woken up: job sink serves others and does nothing by itself (signal the job that replicates)",
+        ),
+        (
+            r#"{"Name":"_control","Op":"wakeup"}"#,
+            "already woken up: job _control serves others and does nothing by itself (signal the job that replicates)",
+        ),
+        (
+            r#"{"Name":"sink","Op":"reset"}"#,
+            "already reset: job sink serves others and does nothing by itself (signal the job that replicates)",
+        ),
         (r#"{"Name":"push","Op":"foo"}"#, "operation \"foo\" is invalid"),
         (r#"{}"#, "operation \"\" is invalid"),
     ] {
@@ -109,6 +118,37 @@ async fn signals_are_carried_out_or_refused_in_zrepl_s_words() {
         assert_eq!(status, BAD, "{body}");
         assert!(!text.is_empty());
     }
+}
+
+#[tokio::test]
+async fn an_invocation_can_be_followed_to_its_end() {
+    let served = Served::new();
+    served.lab.snapshot("s1").await;
+    let (status, body) = served.ask("POST", "/wakeup", r#"{"Name":"push"}"#).await;
+    assert_eq!(status, OK, "{body}");
+    let ticket: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(ticket["Invocation"], 1);
+    let ask = |number: u64, daemon: &serde_json::Value| {
+        let request = serde_json::json!({"Name": "push", "Invocation": number, "Daemon": daemon});
+        let served = &served;
+        async move { served.ask("POST", "/outcome", &request.to_string()).await }
+    };
+    // Once while it runs and once when it has long ended.
+    for _ in 0..2 {
+        let (status, body) = ask(1, &ticket["Daemon"]).await;
+        let outcome: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status.as_str(), &outcome["Finished"]), (OK, &true.into()), "{body}");
+        assert_eq!((&outcome["Summary"]["Steps"], &outcome["Summary"]["Errors"]), (&3.into(), &0.into()), "{body}");
+    }
+    let (status, body) = ask(1, &"another".into()).await;
+    assert_eq!(status, FAILED);
+    assert!(body.starts_with("the daemon was started anew"), "{body}");
+    let (status, body) = ask(0, &ticket["Daemon"]).await;
+    assert_eq!((status.as_str(), body.contains("forgotten")), (FAILED, true), "{body}");
+    let (status, body) = served.ask("POST", "/wakeup", r#"{"Name":"sink"}"#).await;
+    assert_eq!((status.as_str(), body.starts_with("already woken up: job sink")), (FAILED, true), "{body}");
+    assert_eq!(served.ask("POST", "/wakeup", r#"{"Op":"wakeup"}"#).await.0, BAD);
+    assert_eq!(served.ask("POST", "/outcome", r#"{"Name":"push"}"#).await.0, BAD);
 }
 
 #[tokio::test]

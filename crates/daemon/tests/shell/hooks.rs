@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use config::types::{Hook, HookKind, Snapshotting};
+use daemon::limits;
 use model::FilesystemFilter;
 use model::event::SnapshotterState;
 use model::filter::Pattern;
@@ -67,6 +68,22 @@ async fn a_failed_hook_makes_an_error_of_the_round_whose_snapshots_are_there() {
     );
     assert!(rows[1]["Hooks"].as_str().unwrap().starts_with("01 [Err"), "{rows}");
     daemon.stop("test").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_what_undoes_a_hook_however_long_its_timeout() {
+    let (lab, folder) = (Lab::new(), tempfile::tempdir().unwrap());
+    let script = "test $ZREPL_HOOKTYPE = pre_snapshot && exit; echo thawing; exec sleep 600";
+    let slow = Hook { timeout: limits::STOP * 3, ..hook(folder.path().join("thaw"), script, "src/a") };
+    let daemon = lab.start_push(hourly(vec![slow]));
+    lab.diary.wait_for("hook says thawing", 1).await;
+    // From here on, nobody waits for real.
+    tokio::time::pause();
+    let before = tokio::time::Instant::now();
+    daemon.stop("test").await.unwrap();
+    assert!(before.elapsed() >= limits::STOP * 2, "after {:?}", before.elapsed());
+    assert_eq!(lab.diary.count("hook failed: "), 1, "{:#?}", lab.diary.words());
+    assert_eq!(lab.diary.count("timed out after 90s and was killed"), 1);
 }
 
 #[tokio::test]

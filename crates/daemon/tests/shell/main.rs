@@ -5,8 +5,11 @@
 mod calendar;
 mod clocks;
 mod control;
+mod deeds;
 mod hooks;
 mod jobs;
+mod preview;
+mod pulling;
 mod requests;
 mod snapshots;
 mod world;

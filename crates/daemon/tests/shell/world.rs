@@ -8,7 +8,7 @@ use daemon::clock::Clock;
 use daemon::events::Reader;
 use daemon::{Daemon, World};
 use jiff::{SignedDuration, Timestamp};
-use model::event::{Event, Pruning, SnapshotterState, Snapshotting, What};
+use model::event::{Event, Hook, Pruning, SnapshotterState, Snapshotting, What};
 use model::{DatasetName, UnixTime, VersionName};
 use tokio::sync::Notify;
 use zfs::fake::{FakeHost, FakeZfs};
@@ -37,6 +37,16 @@ impl Diary {
     /// All events in short words, of those that have any.
     pub(crate) fn words(&self) -> Vec<String> {
         self.events.lock().unwrap().iter().filter_map(in_words).collect()
+    }
+
+    /// What happened, without when and to whom.
+    pub(crate) fn whats(&self) -> Vec<What> {
+        self.events.lock().unwrap().iter().map(|event| event.what.clone()).collect()
+    }
+
+    /// Begins anew.
+    pub(crate) fn forget(&self) {
+        self.events.lock().unwrap().clear();
     }
 
     pub(crate) fn count(&self, word: &str) -> usize {
@@ -79,6 +89,8 @@ fn in_words(event: &Event) -> Option<String> {
         What::Snapshotting(Snapshotting::HooksFinished { filesystem, had_error, .. }) => {
             format!("hooks of {filesystem} {}", if *had_error { "failed" } else { "done" })
         }
+        What::Hook { what: Hook::Output { line, .. }, .. } => format!("hook says {line}"),
+        What::Hook { what: Hook::Failed { error, .. }, .. } => format!("hook failed: {error}"),
         What::Snapshotting(Snapshotting::Missed { count, why }) => format!("missed {count}: {why:?}"),
         What::Warning { message, .. } => format!("warning: {message}"),
         What::Error { message, .. } => format!("error: {message}"),
@@ -95,6 +107,7 @@ pub(crate) fn state_word(state: SnapshotterState) -> String {
     format!(" {state:?}")
 }
 
+#[derive(Clone)]
 pub(crate) struct Lab {
     pub host: FakeHost,
     pub zfs: FakeZfs,

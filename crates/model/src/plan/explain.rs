@@ -6,7 +6,7 @@ use crate::plan::prune::{Decision, FilesystemPrunePlan, KeepRule, PruneSide, Rej
 use crate::plan::replication::{
     Base, Conflict, Discard, FilesystemAction, InitialReplication, NothingReason, Repair, Step,
 };
-use crate::plan::resolve::{Resolution, WhenDiverged, WhenNothingInCommon, WhenTokenIsDead};
+use crate::plan::resolve::Resolution;
 
 impl fmt::Display for FilesystemAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,33 +88,6 @@ impl fmt::Display for InitialReplication {
             InitialReplication::MostRecent => "most_recent",
             InitialReplication::All => "all",
             InitialReplication::Fail => "fail",
-        })
-    }
-}
-
-impl fmt::Display for WhenDiverged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            WhenDiverged::Fail => "fail",
-            WhenDiverged::RollbackReceiver => "rollback_receiver",
-        })
-    }
-}
-
-impl fmt::Display for WhenTokenIsDead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            WhenTokenIsDead::Discard => "discard",
-            WhenTokenIsDead::Fail => "fail",
-        })
-    }
-}
-
-impl fmt::Display for WhenNothingInCommon {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            WhenNothingInCommon::Fail => "fail",
-            WhenNothingInCommon::RenameAside => "rename_aside",
         })
     }
 }
@@ -262,6 +235,15 @@ impl SnapshotVerdict {
     /// The decision, then what every rule says, on one line. `rules` are those of the verdict.
     pub fn explain<'a>(&'a self, rules: &'a [KeepRule]) -> impl fmt::Display + 'a {
         ExplainedVerdict { verdict: self, rules }
+    }
+
+    /// The rules that let it go, each with its reason, on one line. `rules` are those of the verdict.
+    pub fn explain_rejections(&self, rules: &[KeepRule]) -> String {
+        let said = self.rejected_by.iter().map(|(index, why)| match rules.get(usize::from(*index)) {
+            Some(rule) => format!("{rule} ({why})"),
+            None => format!("rule {} ({why})", u32::from(*index) + 1),
+        });
+        said.collect::<Vec<_>>().join(", ")
     }
 }
 

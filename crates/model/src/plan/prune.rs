@@ -98,8 +98,6 @@ pub struct PrunePlan {
     pub side: PruneSide,
     /// In path order.
     pub filesystems: Vec<FilesystemPrunePlan>,
-    /// The rules in words, in their order. A snapshot that goes was let go by all of them.
-    pub rules: Arc<[String]>,
 }
 
 /// The decisions about one filesystem.
@@ -146,7 +144,7 @@ pub fn plan_pruning(side: PruneSide, filesystems: &[PruneView], rules: &[KeepRul
     let mut filesystems: Vec<FilesystemPrunePlan> =
         filesystems.iter().map(|view| plan_filesystem(side, view, rules)).collect();
     filesystems.sort_by(|a, b| a.name.cmp(&b.name));
-    PrunePlan { side, filesystems, rules: rules.iter().map(KeepRule::to_string).collect() }
+    PrunePlan { side, filesystems }
 }
 
 fn plan_filesystem(side: PruneSide, view: &PruneView, rules: &[KeepRule]) -> FilesystemPrunePlan {

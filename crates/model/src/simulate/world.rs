@@ -54,6 +54,10 @@ impl<'a> World<'a> {
                 side(PruneSide::Receiver, receiver, &horizon.initial_receiver),
             ],
         };
+        let common = match sides.as_slice() {
+            [sender, receiver] => sender.newest_of(&receiver.guids()),
+            _ => None,
+        };
         let initial_guids = sides.iter().flat_map(|side| &side.versions).map(|version| version.guid).collect();
         Ok(Self {
             policy,
@@ -64,7 +68,7 @@ impl<'a> World<'a> {
             initial_guids,
             next_guid: 1,
             sides,
-            common: None,
+            common,
             rounds: 0,
             looked_at: 0,
         })
@@ -237,6 +241,12 @@ impl<'a> World<'a> {
 impl Side<'_> {
     fn guids(&self) -> HashSet<Guid> {
         self.versions.iter().filter(|version| version.is_snapshot()).map(|version| version.guid).collect()
+    }
+
+    /// The newest version with one of these guids.
+    fn newest_of(&self, guids: &HashSet<Guid>) -> Option<(Guid, CreateTxg)> {
+        let found = self.versions.iter().rfind(|version| guids.contains(&version.guid));
+        found.map(|version| (version.guid, version.createtxg))
     }
 
     fn newest_txg(&self) -> u64 {

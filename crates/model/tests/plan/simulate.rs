@@ -80,6 +80,23 @@ fn rounds_are_taken_and_pruned() {
 }
 
 #[test]
+fn what_both_sides_have_at_the_start_is_replicated_already() {
+    let keep = Keep::Replicated {
+        sender: vec![KeepRule::NotReplicated { keep_snapshot_at_cursor: true }],
+        receiver: vec![last_n(9)],
+    };
+    let mut horizon = horizon("10:00", 1);
+    let minute = |text: &str| (format!("z_{text}"), at(text).as_second());
+    horizon.initial = snapshots([minute("08:30"), minute("09:30"), minute("09:45")]).to_vec();
+    horizon.initial_receiver = horizon.initial[..2].to_vec();
+    horizon.samples = vec![at("10:00")];
+    let timeline = run(&policy(HOUR, keep), &horizon).unwrap();
+    let decisions: Vec<&Decision> = timeline.samples[0].existing[0].iter().map(|one| &one.decision).collect();
+    assert_eq!(decisions, [&Decision::Destroy, &Decision::KeptByRule(0), &Decision::KeptByRule(0)]);
+    assert_eq!(exists(&timeline.end), "z_10:45 -> z_08:30 z_09:30 z_09:45 z_10:45");
+}
+
+#[test]
 fn samples_show_what_exists_at_a_moment() {
     let mut horizon = horizon("10:00", 3);
     horizon.initial = snapshots([("z_old".to_owned(), at("09:30").as_second())]).to_vec();

@@ -2,9 +2,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use expect_test::expect;
-use model::plan::prune::{
-    CursorView, GridInterval, KeepRule, PruneSide, PruneView, RetentionGrid, plan_pruning, verdicts,
-};
+use model::plan::prune::{CursorView, Decision, GridInterval, KeepRule, PruneSide, PruneView, RetentionGrid, verdicts};
 use model::plan::prune::{SkipReason, SnapshotVerdict};
 use model::{CreateTxg, Guid};
 use regex::Regex;
@@ -57,15 +55,16 @@ fn every_rule_says_why() {
 }
 
 #[test]
-fn a_plan_tells_its_rules() {
+fn what_goes_is_told_with_the_reason_of_every_rule() {
     let rules = rules();
-    let plan = plan_pruning(PruneSide::Sender, &[view(guid("z4"))], &rules);
+    let verdicts = verdicts(PruneSide::Sender, &view(guid("z4")), &rules);
+    let goes = verdicts.iter().filter(|verdict| verdict.decision == Decision::Destroy);
+    let told: String =
+        goes.map(|verdict| format!("{}: {}\n", verdict.version, verdict.explain_rejections(&rules))).collect();
     expect![[r#"
-        not_replicated
-        last_n 1 of `^z`
-        grid `1x100s | 1x200s` of `^z`
-        regex not `^z|^old`"#]]
-    .assert_eq(&plan.rules.join("\n"));
+        @old: not_replicated (it is replicated), last_n 1 of `^z` (its name does not match), grid `1x100s | 1x200s` of `^z` (its name does not match), regex not `^z|^old` (its name matches)
+        @z1: not_replicated (it is replicated), last_n 1 of `^z` (it is not among the newest), grid `1x100s | 1x200s` of `^z` (it is older than the grid reaches), regex not `^z|^old` (its name matches)
+    "#]].assert_eq(&told);
 }
 
 #[test]

@@ -18,7 +18,7 @@ type Batch = Vec<usize>;
 
 /// Cuts what one command shall do into what fits into one.
 fn fit(runner: &Runner, snapshots: &[Snapshot], items: Batch) -> Vec<Batch> {
-    let limit = runner.config.max_argument_bytes.saturating_sub(OPTION_BYTES);
+    let limit = runner.config.arguments.total.saturating_sub(OPTION_BYTES);
     let (mut batches, mut cost) = (Vec::<Batch>::new(), 0);
     for item in items {
         let Some(snapshot) = snapshots.get(item) else { continue };
@@ -101,6 +101,8 @@ fn concerns(message: Message<'_>, snapshot: &Snapshot) -> bool {
 }
 
 /// Takes snapshots. One command is atomic; ZFS allows one snapshot per dataset and one pool in it.
+/// What is too much for one command is taken by several, one after the other in the order given: each
+/// is one instant, and a failure of one does not stop the next.
 pub(crate) async fn snapshot(runner: &Runner, snapshots: &[Snapshot]) -> Vec<ItemResult> {
     const OPERATION: &str = "create snapshot";
     let pools = by_pool(snapshots).into_iter().map(|rounds| snapshot_pool(runner, OPERATION, snapshots, rounds));

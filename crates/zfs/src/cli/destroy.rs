@@ -15,12 +15,12 @@ use super::run::{Ended, Failure, Runner};
 use crate::error::{Error, ErrorKind};
 use crate::ops::ItemResult;
 
-/// Longest single argument: Linux allows 128 KiB, its terminator included.
-const MAX_ONE_ARGUMENT: usize = 120 * 1024;
-
 /// How often the rest is tried again before each name is tried alone. ZFS reports all clones at once,
 /// and then all holds at once; the third is for changes meanwhile.
 const ROUNDS: usize = 3;
+
+/// Bytes of arguments that are not that word, rounded up.
+const OPTION_BYTES: usize = 1024;
 
 const OPERATION: &str = "destroy";
 
@@ -68,7 +68,8 @@ fn all_gone(ended: &Ended, dataset: &DatasetName) -> bool {
 }
 
 fn fit<'a>(runner: &Runner, dataset: &DatasetName, names: Vec<&'a VersionName>) -> Vec<Vec<&'a VersionName>> {
-    let limit = runner.config.max_argument_bytes.min(MAX_ONE_ARGUMENT);
+    // All names are one word.
+    let limit = runner.config.arguments.total.saturating_sub(OPTION_BYTES).min(runner.config.arguments.one);
     let base = Argv::cost(dataset.as_str().len());
     let (mut batches, mut cost) = (Vec::<Vec<&VersionName>>::new(), base);
     for name in names {

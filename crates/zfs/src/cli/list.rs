@@ -6,26 +6,36 @@ use model::DatasetName;
 
 use super::argv::{self, Argv, Depth};
 use super::classify;
-use super::parse::{DatasetRows, VersionRows, Versions};
+use super::parse::{ContentsRows, DatasetRows, VersionRows, Versions};
 use super::run::{Failure, Runner};
 use crate::error::{Error, ErrorKind};
-use crate::listing::{Dataset, Listing, Scope};
+use crate::listing::{Contents, Dataset, Listing, Scope};
 
 /// Bytes of arguments that options of a listing take, rounded up.
 const OPTION_BYTES: usize = 1024;
 
 pub(crate) async fn list(runner: &Runner, scope: &Scope) -> Result<Listing, Error> {
     match scope {
-        Scope::Everything => list_roots(runner, &[]).await,
-        Scope::Trees(roots) if roots.is_empty() => Ok(Listing::default()),
-        Scope::Trees(roots) => list_trees(runner, roots).await,
+        Scope::Everything => read(runner, Depth::All, &[]).await,
+        Scope::Trees(names) | Scope::Only(names) if names.is_empty() => Ok(Listing::default()),
+        Scope::Trees(roots) => list_parts(runner, Depth::All, roots).await,
+        Scope::Only(names) => list_parts(runner, Depth::ThisOne, names).await,
     }
 }
 
-async fn list_trees(runner: &Runner, roots: &[DatasetName]) -> Result<Listing, Error> {
+async fn list_parts(runner: &Runner, depth: Depth, roots: &[DatasetName]) -> Result<Listing, Error> {
     let mut whole = Listing::default();
-    for part in parts(roots, runner.config.max_argument_bytes.saturating_sub(OPTION_BYTES)) {
-        let listing = list_roots(runner, part).await?;
+    let mut work = parts(roots, runner.config.arguments.total.saturating_sub(OPTION_BYTES));
+    work.reverse();
+    while let Some(part) = work.pop() {
+        let listing = match read(runner, depth, part).await {
+            Err(error) if matches!(error.kind, ErrorKind::ArgumentsTooLong) && part.len() > 1 => {
+                let (first, second) = part.split_at(part.len() / 2);
+                work.extend([second, first]);
+                continue;
+            }
+            other => other?,
+        };
         whole.datasets.extend(listing.datasets);
         whole.missing.extend(listing.missing);
         whole.skipped.extend(listing.skipped);
@@ -58,8 +68,24 @@ pub(crate) async fn dataset(runner: &Runner, name: &DatasetName) -> Result<Datas
         .ok_or_else(|| Error::new("list", name, ErrorKind::NotFound))
 }
 
-async fn list_roots(runner: &Runner, roots: &[DatasetName]) -> Result<Listing, Error> {
-    read(runner, Depth::All, roots).await
+/// What is in a dataset. A ZFS that does not know when snapshots last changed is asked once more.
+pub(crate) async fn contents(runner: &Runner, name: &DatasetName) -> Result<Contents, Error> {
+    match read_contents(runner, name, true).await {
+        Err(Failure::Child(ended)) if ended.stderr.contains("invalid property 'snapshots_changed'") => {
+            read_contents(runner, name, false).await
+        }
+        other => other,
+    }
+    .map_err(|failure| failure.into_error("look into", name))
+}
+
+async fn read_contents(runner: &Runner, name: &DatasetName, with_snapshots_changed: bool) -> Result<Contents, Failure> {
+    let mut rows = ContentsRows::default();
+    let argv = argv::get_contents(name, with_snapshots_changed);
+    let ended = runner.lines(&argv, &mut |line| rows.push(line)).await?;
+    rows.finish().map_err(|unexpected| {
+        Failure::Kind(ErrorKind::Output { command: ended.command, problem: unexpected.into_problem() })
+    })
 }
 
 async fn read(runner: &Runner, depth: Depth, roots: &[DatasetName]) -> Result<Listing, Error> {

@@ -13,6 +13,7 @@ mod receive;
 mod record;
 mod run;
 mod send;
+mod space;
 #[cfg(test)]
 mod tests;
 
@@ -22,12 +23,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::{DatasetName, HoldTag, VersionName, VersionRef};
+use model::{DatasetName, HoldTag, PropertyName, VersionName, VersionRef};
 
 pub use record::{CommandEvent, CommandRecord, Observer};
+pub use space::ArgumentSpace;
 
 use crate::error::{Error, ErrorKind};
-use crate::listing::{Dataset, Hold, Listing, Scope};
+use crate::listing::{Contents, Dataset, Hold, Listing, Scope};
 use crate::ops::{ByteStream, ItemResult, PlaceholderEncryption, ReceiveArgs, SendArgs, SendStream, Snapshot};
 use crate::{RunningCommand, Zfs};
 use argv::Class;
@@ -42,8 +44,9 @@ pub struct CliConfig {
     pub zpool: OsString,
     /// How long commands may take.
     pub deadlines: Deadlines,
-    /// Most bytes of arguments of one command; more items take several commands.
-    pub max_argument_bytes: usize,
+    /// Room for the words of one command; more items take several commands. One that the system
+    /// still refuses is cut into halves.
+    pub arguments: ArgumentSpace,
 }
 
 impl Default for CliConfig {
@@ -52,8 +55,7 @@ impl Default for CliConfig {
             zfs: "zfs".into(),
             zpool: "zpool".into(),
             deadlines: Deadlines::default(),
-            // Linux gives a quarter of the stack, usually 2 MiB; FreeBSD 512 KiB with the environment.
-            max_argument_bytes: 256 * 1024,
+            arguments: ArgumentSpace::of_this_process(),
         }
     }
 }
@@ -151,6 +153,10 @@ impl Zfs for ZfsCli {
         list::dataset(&self.runner, name).await
     }
 
+    async fn contents(&self, name: &DatasetName) -> Result<Contents, Error> {
+        list::contents(&self.runner, name).await
+    }
+
     async fn holds(&self, snapshots: &[Snapshot]) -> Result<Vec<Hold>, Error> {
         bulk::holds(&self.runner, snapshots).await
     }
@@ -161,8 +167,8 @@ impl Zfs for ZfsCli {
 
     async fn set_property(&self, name: &DatasetName, property: &str, value: &str) -> Result<(), Error> {
         const OPERATION: &str = "set a property of";
-        argv::check_property(property).map_err(|error| Error::new(OPERATION, name, error.into()))?;
-        self.run(OPERATION, name, &argv::set_property(name, property, value)).await
+        let property = PropertyName::parse(property).map_err(|error| Error::new(OPERATION, name, error.into()))?;
+        self.run(OPERATION, name, &argv::set_property(name, &property, value)).await
     }
 
     async fn snapshot(&self, snapshots: &[Snapshot]) -> Vec<ItemResult> {

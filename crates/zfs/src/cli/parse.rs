@@ -11,7 +11,7 @@ use model::{CreateTxg, DatasetName, Guid, HoldTag, UnixTime, Version, VersionKin
 use sha2::Digest;
 
 use super::argv::kind_of;
-use crate::listing::{Dataset, Hold};
+use crate::listing::{Contents, Dataset, Hold};
 
 /// A line that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -307,6 +307,56 @@ fn placeholder(name: &DatasetName, value: Option<&str>) -> Placeholder {
 
 fn legacy_placeholder(name: &DatasetName) -> String {
     sha2::Sha512_256::digest(name.as_str()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Rows of [`super::argv::get_contents`].
+#[derive(Debug, Default)]
+pub(crate) struct ContentsRows {
+    kind: Option<DatasetKind>,
+    logical_bytes: Option<u64>,
+    mounted: Option<bool>,
+    had_snapshots: Option<bool>,
+    without_mountpoint: Option<bool>,
+}
+
+impl ContentsRows {
+    pub(crate) fn push(&mut self, line: &str) -> Result<(), Unexpected> {
+        // What follows is the rest of a path with line breaks.
+        if self.without_mountpoint.is_some() {
+            return Ok(());
+        }
+        let Some((property, value)) = line.split_once('\t') else {
+            return Err(Unexpected::new("less than 2 columns", line));
+        };
+        match property {
+            "type" => {
+                self.kind = match value {
+                    "filesystem" => Some(DatasetKind::Filesystem),
+                    "volume" => Some(DatasetKind::Volume),
+                    _ => return Err(Unexpected::new("unknown type", line)),
+                }
+            }
+            "logicalreferenced" => self.logical_bytes = Some(number("size", value, line)?),
+            "mounted" => self.mounted = Some(value == "yes"),
+            "snapshots_changed" => self.had_snapshots = Some(value != "-"),
+            "mountpoint" => self.without_mountpoint = Some(value == "none"),
+            _ => return Err(Unexpected::new("a property that was not asked for", line)),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Result<Contents, Unexpected> {
+        match self {
+            Self {
+                kind: Some(kind),
+                logical_bytes: Some(logical_bytes),
+                mounted: Some(mounted),
+                had_snapshots,
+                without_mountpoint: Some(without_mountpoint),
+            } => Ok(Contents { kind, logical_bytes, mounted, without_mountpoint, had_snapshots }),
+            _ => Err(Unexpected::new("a property is missing", "")),
+        }
+    }
 }
 
 /// Rows of [`super::argv::holds`].

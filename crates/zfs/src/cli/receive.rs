@@ -42,10 +42,6 @@ enum Feed {
 }
 
 pub(crate) async fn receive(runner: &Runner, args: &ReceiveArgs, mut source: ByteStream) -> Result<(), Error> {
-    let fail = |kind| Error::new(OPERATION, &args.dataset, kind);
-    for property in args.inherit.iter().chain(args.set.iter().map(|(property, _)| property)) {
-        argv::check_property(property).map_err(|error| fail(error.into()))?;
-    }
     let mut process = runner
         .spawn(&argv::receive(args), Pipes::Input)
         .map_err(|failure| failure.into_error(OPERATION, &args.dataset))?;

@@ -72,10 +72,7 @@ impl Failure {
     /// As an error of an operation.
     pub(crate) fn into_error(self, operation: &'static str, object: impl ToString) -> Error {
         match self {
-            Failure::TooLong => {
-                let problem = "its arguments are too long for the operating system".to_owned();
-                Error::new(operation, object, ErrorKind::NotStarted { program: "zfs".to_owned(), problem })
-            }
+            Failure::TooLong => Error::new(operation, object, ErrorKind::ArgumentsTooLong),
             Failure::Kind(kind) => Error::new(operation, object, kind),
             Failure::Child(ended) => ended.error(operation, object),
         }

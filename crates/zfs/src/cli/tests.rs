@@ -408,7 +408,7 @@ async fn one_complaint_for_each_item_without_its_name_fails_all() {
 
 #[tokio::test]
 async fn arguments_are_cut_to_what_fits() {
-    let lab = Lab::with(r#"shift; echo "$#" >>"$lab/calls""#, |config| config.max_argument_bytes = 1024 + 140);
+    let lab = Lab::with(r#"shift; echo "$#" >>"$lab/calls""#, |config| config.arguments.total = 1024 + 140);
     let items: Vec<Snapshot> = (0..10).map(|i| snap(&format!("p/a@{i}"))).collect();
     assert_eq!(outcomes(&lab.zfs.hold(&tag(), &items).await), ["ok"; 10]);
     assert_eq!(lab.read("calls"), "11\n");
@@ -417,16 +417,113 @@ async fn arguments_are_cut_to_what_fits() {
     assert_eq!(lab.read("calls"), "11\n10\n10\n3\n", "the tag counts too");
 }
 
+/// A lab whose limits allow more than any system does; each command writes down how many words it got.
+fn unlimited(script: &str) -> Lab {
+    let count = r#"echo "$#" >>"$lab/calls""#;
+    Lab::with(&format!("{count}; {script}"), |config| {
+        config.arguments = ArgumentSpace { total: usize::MAX, one: usize::MAX };
+    })
+}
+
+fn many(count: usize, name: impl Fn(usize) -> String) -> Vec<Snapshot> {
+    (0..count).map(|index| snap(&name(index))).collect()
+}
+
+impl Lab {
+    /// Number of commands that ran, and of their words without the `options` of each.
+    fn commands_and_items(&self, options: usize) -> (usize, usize) {
+        let words: Vec<usize> = self.read("calls").lines().map(|line| line.parse().unwrap()).collect();
+        (words.len(), words.iter().sum::<usize>() - options * words.len())
+    }
+}
+
 #[tokio::test]
-async fn more_than_the_system_takes_is_halved() {
-    let lab = Lab::with(r#"shift; shift; echo "$#" >>"$lab/calls""#, |config| {
-        config.max_argument_bytes = usize::MAX;
-    });
+async fn words_that_no_command_can_take_are_a_kind_of_error() {
+    let lab = Lab::new("exit 0");
+    let mebibyte = "x".repeat(1024 * 1024);
+    let argv = argv::destroy(&mebibyte);
+    let argv = argv::Argv { args: [argv.args, vec![mebibyte]].concat(), ..argv };
+    let error = lab.zfs.run("destroy", "p/a", &argv).await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::ArgumentsTooLong), "{error}");
+    assert!(error.to_string().starts_with("cannot destroy \"p/a\": its arguments are longer than"), "{error}");
+}
+
+#[tokio::test]
+async fn more_than_the_system_takes_is_halved_until_all_is_done() {
+    const COUNT: usize = 30_000;
     let long = "x".repeat(200);
-    let items: Vec<Snapshot> = (0..30_000).map(|i| snap(&format!("p/a@{long}{i}"))).collect();
-    assert!(lab.zfs.hold(&tag(), &items).await.iter().all(Result::is_ok));
-    let calls: Vec<usize> = lab.read("calls").lines().map(|line| line.parse().unwrap()).collect();
-    assert!(calls.len() > 1 && calls.iter().sum::<usize>() == 30_000, "{calls:?}");
+    let of_one = many(COUNT, |index| format!("p/a@{long}{index}"));
+    let of_many = many(COUNT, |index| format!("p/{long}{index}@s"));
+
+    let lab = unlimited("");
+    assert!(lab.zfs.snapshot(&of_many).await.iter().all(Result::is_ok));
+    let (commands, items) = lab.commands_and_items(1);
+    assert!(commands > 1 && items == COUNT, "snapshot: {commands}, {items}");
+
+    let lab = unlimited("");
+    assert!(lab.zfs.hold(&tag(), &of_one).await.iter().all(Result::is_ok));
+    let (commands, items) = lab.commands_and_items(2);
+    assert!(commands > 1 && items == COUNT, "hold: {commands}, {items}");
+
+    let lab = unlimited("");
+    assert!(lab.zfs.release(&tag(), &of_one).await.iter().all(Result::is_ok));
+    let (commands, items) = lab.commands_and_items(2);
+    assert!(commands > 1 && items == COUNT, "release: {commands}, {items}");
+
+    let lab = unlimited("");
+    assert_eq!(lab.zfs.holds(&of_one).await.unwrap(), []);
+    let (commands, items) = lab.commands_and_items(2);
+    assert!(commands > 1 && items == COUNT, "holds: {commands}, {items}");
+
+    let lab = unlimited("");
+    let roots: Vec<DatasetName> = of_many.iter().map(|snapshot| snapshot.dataset.clone()).collect();
+    let listing = lab.zfs.list(&Scope::Trees(roots)).await.unwrap();
+    assert_eq!(listing.missing.len(), COUNT, "the stand-in has none of them");
+    let (commands, _) = lab.commands_and_items(0);
+    assert!(commands > 2 && commands % 2 == 0, "list: {commands}");
+}
+
+#[tokio::test]
+async fn one_word_that_is_too_long_is_halved_until_all_is_done() {
+    let long = "x".repeat(200);
+    let wanted: Vec<VersionName> =
+        (0..30_000).map(|index| VersionName::parse(&format!("{long}{index}")).unwrap()).collect();
+    let lab = unlimited(r#"echo "$2" | tr , '\n' | sed 's/^p@//' >>"$lab/destroyed""#);
+    assert!(lab.zfs.destroy_snapshots(&name("p"), &wanted).await.iter().all(Result::is_ok));
+    let text = lab.read("destroyed");
+    let mut destroyed: Vec<&str> = text.lines().collect();
+    destroyed.sort_unstable();
+    let mut expected: Vec<&str> = wanted.iter().map(VersionName::as_str).collect();
+    expected.sort_unstable();
+    assert!(destroyed == expected, "{} of {} destroyed, each once", destroyed.len(), expected.len());
+}
+
+#[tokio::test]
+async fn the_snapshots_of_a_large_pool_are_one_command() {
+    let lab = Lab::new(r#"echo "$#" >>"$lab/calls""#);
+    let items = many(5000, |index| format!("tank/data/g{:03}/fs{index:05}@round_20261121_160411_000", index % 5));
+    assert!(lab.zfs.snapshot(&items).await.iter().all(Result::is_ok));
+    assert_eq!(lab.read("calls"), "5001\n");
+}
+
+#[tokio::test]
+async fn the_room_that_is_reckoned_with_is_there() {
+    let lab = Lab::new(r#"echo "$#" >>"$lab/calls""#);
+    let refused = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&refused);
+    let zfs = lab.zfs.with_observer(Arc::new(move |record| {
+        if matches!(record.event, CommandEvent::NotStarted(_)) {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }));
+    // Words of few bytes and of many: the pointers count for the former.
+    for name in [String::new(), "x".repeat(200)] {
+        let space = ArgumentSpace::of_this_process().total;
+        let items = many(space / argv::Argv::cost(name.len() + 9) * 5 / 4, |index| format!("p/a@{name}{index:05}"));
+        assert!(zfs.hold(&tag(), &items).await.iter().all(Result::is_ok));
+    }
+    assert_eq!(refused.load(std::sync::atomic::Ordering::Relaxed), 0, "the kernel takes what was reckoned");
+    assert_eq!(lab.commands_and_items(0).0, 4, "and each was filled");
 }
 
 #[tokio::test]

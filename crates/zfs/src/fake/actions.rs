@@ -30,6 +30,15 @@ impl Host {
                     listing.datasets.extend(self.tree(root).map(|(name, node)| self.dataset(name, node)));
                 }
             }
+            Scope::Only(names) => {
+                for name in names {
+                    match self.node(name) {
+                        Ok(node) => listing.datasets.push(self.dataset(name, node)),
+                        Err(_) => listing.missing.push(name.clone()),
+                    }
+                }
+                listing.datasets.sort_by(|a, b| a.name.cmp(&b.name));
+            }
         }
         listing
     }
@@ -114,6 +123,7 @@ impl Host {
                 self.check_snapshot(snapshot)?;
                 let guid = self.next_guid();
                 let node = self.node_mut(&snapshot.dataset)?;
+                node.had_snapshots = true;
                 node.snapshots.push(Snap {
                     name: snapshot.name.clone(),
                     guid,

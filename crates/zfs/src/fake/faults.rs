@@ -14,6 +14,7 @@ use crate::error::ErrorKind;
 pub enum Verb {
     List,
     Dataset,
+    Contents,
     Holds,
     CreatePlaceholder,
     SetProperty,
@@ -37,7 +38,16 @@ pub enum Verb {
 impl Verb {
     /// Whether the call changes nothing.
     pub fn only_reads(self) -> bool {
-        matches!(self, Verb::List | Verb::Dataset | Verb::Holds | Verb::Send | Verb::EstimateSend | Verb::CanResume)
+        matches!(
+            self,
+            Verb::List
+                | Verb::Dataset
+                | Verb::Contents
+                | Verb::Holds
+                | Verb::Send
+                | Verb::EstimateSend
+                | Verb::CanResume
+        )
     }
 }
 

@@ -30,7 +30,7 @@ pub use faults::{Action, Faults, Moment, Point, StreamFault, Verb};
 pub use state::{PoolState, Source};
 
 use crate::error::{Error, ErrorKind};
-use crate::listing::{Dataset, Hold, Listing, Scope};
+use crate::listing::{Contents, Dataset, Hold, Listing, Scope};
 use crate::ops::{
     ByteStream, ExpectedSize, ItemResult, PlaceholderEncryption, ReceiveArgs, SendArgs, SendStream, Snapshot,
 };
@@ -217,6 +217,7 @@ impl Operation {
 
 const LIST: Operation = Operation { processes: 2, ..Operation::one(Verb::List, "list", "list") };
 const DATASET: Operation = Operation { processes: 2, ..Operation::one(Verb::Dataset, "list", "list") };
+const CONTENTS: Operation = Operation::one(Verb::Contents, "look into", "get");
 const HOLDS: Operation = Operation::one(Verb::Holds, "list holds of", "holds");
 const CREATE: Operation = Operation::one(Verb::CreatePlaceholder, "create", "create");
 const SET: Operation = Operation::one(Verb::SetProperty, "set a property of", "set");
@@ -237,13 +238,17 @@ impl Zfs for FakeZfs {
     async fn list(&self, scope: &Scope) -> Result<Listing, Error> {
         let object = match scope {
             Scope::Everything => String::new(),
-            Scope::Trees(roots) => roots.first().map(ToString::to_string).unwrap_or_default(),
+            Scope::Trees(names) | Scope::Only(names) => names.first().map(ToString::to_string).unwrap_or_default(),
         };
         self.call(LIST, &object, |host| Ok(host.list(scope))).await
     }
 
     async fn dataset(&self, name: &DatasetName) -> Result<Dataset, Error> {
         self.call(DATASET, name.as_str(), |host| Ok(host.dataset(name, host.node(name)?))).await
+    }
+
+    async fn contents(&self, name: &DatasetName) -> Result<Contents, Error> {
+        self.call(CONTENTS, name.as_str(), |host| host.contents(name)).await
     }
 
     async fn holds(&self, snapshots: &[Snapshot]) -> Result<Vec<Hold>, Error> {

@@ -205,7 +205,7 @@ impl Host {
         let mut node = Node::new(kind_of(head));
         node.incomplete = true;
         let parent = name.parent().ok_or(ErrorKind::NotFound)?;
-        let off = args.set.iter().any(|(property, value)| property == "encryption" && value == "off");
+        let off = args.set.iter().any(|(property, value)| property.as_str() == "encryption" && value == "off");
         if is_raw(head) {
             node.encryption_root = Some(name.clone());
         } else if !off {
@@ -275,6 +275,7 @@ impl Host {
         node.incomplete = false;
         node.head = Arc::new(partial.content);
         node.modified = txg;
+        node.had_snapshots = true;
         node.snapshots.push(Snap {
             name: session.snapshot.clone(),
             guid: partial.to,
@@ -393,11 +394,11 @@ fn fresh_partial(args: &ReceiveArgs, head: &Head, content: Content) -> Partial {
 
 fn apply_properties(node: &mut Node, args: &ReceiveArgs, head: &Head) {
     let mut received = unpack_properties(&head.properties);
-    received.retain(|(name, _)| !args.inherit.contains(name));
+    received.retain(|(name, _)| !args.inherit.iter().any(|inherited| inherited.as_str() == *name));
     receive_properties(node, received);
     for (name, value) in &args.set {
         // The command line takes any property here; one that it would refuse is not used by zrepl.
-        let _ = super::actions::set(node, name, value, Source::Local);
+        let _ = super::actions::set(node, name.as_str(), value, Source::Local);
     }
 }
 

@@ -19,7 +19,7 @@ use super::records::{Record, encoded_len};
 use super::state::{Host, Mark, Node, Snap, Source, failed};
 use crate::error::{Error, ErrorKind};
 use crate::ops::{SendArgs, SendFlags, SendSource};
-use crate::stream::{BeginRecord, Head, RECORD, feature};
+use crate::stream::{BeginRecord, Head, RECORD, feature, package};
 use crate::token::{ResumeToken, nvlist};
 
 /// `DRR_FLAG`-independent features that every stream of a current ZFS has (spill blocks).
@@ -180,23 +180,16 @@ fn features(flags: SendFlags, encrypted: bool) -> u64 {
     features
 }
 
-/// By this name a compound stream says that it is no package of several filesystems.
-const NOT_RECURSIVE: &str = "not_recursive";
-
 /// The dataset's own properties; those that describe encryption or quotas do not travel.
 fn pack_properties(node: &Node) -> Vec<u8> {
     let travels = |name: &str| name.contains(':') || matches!(name, "compression" | "recordsize" | "mountpoint");
     let own = node.properties.iter().filter(|(name, _)| travels(name));
     let own = own.map(|(name, (value, _))| (name.as_str(), value.as_str()));
-    let fields = std::iter::once((NOT_RECURSIVE, "")).chain(own);
-    fields.flat_map(|(name, value)| [name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat()).collect()
+    package::write(own)
 }
 
 pub(super) fn unpack_properties(bytes: &[u8]) -> Vec<(String, String)> {
-    let fields: Vec<String> =
-        bytes.split(|b| *b == 0).map(|field| String::from_utf8_lossy(field).into_owned()).collect();
-    let (pairs, _) = fields.as_chunks::<2>();
-    pairs.iter().filter(|[name, _]| name != NOT_RECURSIVE).map(|[name, value]| (name.clone(), value.clone())).collect()
+    package::texts(bytes).unwrap_or_default()
 }
 
 /// The properties of a received stream become those of its dataset.

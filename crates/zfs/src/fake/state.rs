@@ -11,7 +11,7 @@ use super::content::Content;
 use super::receive::Partial;
 use super::rng::Rng;
 use crate::error::ErrorKind;
-use crate::listing::Dataset;
+use crate::listing::{Contents, Dataset};
 use crate::ops::Snapshot;
 
 /// How a pool is.
@@ -61,6 +61,8 @@ pub(super) struct Node {
     pub(super) modified: u64,
     /// Oldest first.
     pub(super) snapshots: Vec<Snap>,
+    /// Whether there ever was one.
+    pub(super) had_snapshots: bool,
     pub(super) bookmarks: BTreeMap<VersionName, Mark>,
     /// The snapshot from which this dataset was cloned.
     pub(super) origin: Option<(DatasetName, Guid)>,
@@ -108,6 +110,7 @@ impl Node {
             head: Arc::default(),
             modified: 0,
             snapshots: Vec::new(),
+            had_snapshots: false,
             bookmarks: BTreeMap::new(),
             origin: None,
             partial: None,
@@ -264,6 +267,23 @@ impl Host {
             resume_token: node.partial.as_ref().and_then(Partial::token),
             versions: node.versions(),
         }
+    }
+
+    pub(super) fn contents(&self, name: &DatasetName) -> Result<Contents, ErrorKind> {
+        let node = self.node(name)?;
+        let is_filesystem = node.kind == DatasetKind::Filesystem;
+        let mountpoint = std::iter::once(name.clone())
+            .chain(name.ancestors())
+            .find_map(|name| self.datasets.get(&name)?.properties.get("mountpoint"));
+        let without_mountpoint = is_filesystem && mountpoint.is_some_and(|(value, _)| value == "none");
+        let readable = self.encryption(node) != Encryption::Encrypted { key_loaded: false };
+        Ok(Contents {
+            kind: node.kind,
+            logical_bytes: node.head.bytes(),
+            mounted: is_filesystem && !without_mountpoint && !node.incomplete && readable,
+            without_mountpoint,
+            had_snapshots: Some(node.had_snapshots),
+        })
     }
 
     /// Whether a snapshot is the origin of a clone or the base of an interrupted receive, which ZFS

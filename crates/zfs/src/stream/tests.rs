@@ -60,6 +60,15 @@ fn real_heads_name_their_features() {
     assert_eq!(features(RAW_OF_PLAIN), features(LARGE_COMPRESSED_EMBEDDED), "-w of a plain dataset is not raw");
 }
 
+#[test]
+fn real_heads_tell_whether_they_are_packages() {
+    let one = Package { recursive: false, holds: false };
+    for bytes in [FULL, RAW, PROPERTIES, PROPERTIES_INCREMENTAL] {
+        assert_eq!(parse_package(bytes), Ok(one));
+    }
+    assert_eq!(parse_package(RECURSIVE), Ok(Package { recursive: true, holds: false }));
+}
+
 fn head(bytes: &[u8]) -> Head {
     match parse_head(bytes) {
         Ok(Progress::Done(head)) => head,

@@ -5,6 +5,7 @@
 //! NUL, a reserve, a count, a type, the name, and the value at the next multiple of eight.
 
 use super::TokenError;
+use crate::endian::Endian;
 
 const BOOLEAN: u32 = 1;
 const UINT64: u32 = 8;
@@ -21,35 +22,6 @@ pub(crate) enum Value<'a> {
     Text(&'a str),
     /// Any other type, which tokens have but nobody here reads.
     Other,
-}
-
-#[derive(Clone, Copy)]
-enum Endian {
-    Little,
-    Big,
-}
-
-impl Endian {
-    fn u16(self, bytes: [u8; 2]) -> u16 {
-        match self {
-            Endian::Little => u16::from_le_bytes(bytes),
-            Endian::Big => u16::from_be_bytes(bytes),
-        }
-    }
-
-    fn u32(self, bytes: [u8; 4]) -> u32 {
-        match self {
-            Endian::Little => u32::from_le_bytes(bytes),
-            Endian::Big => u32::from_be_bytes(bytes),
-        }
-    }
-
-    fn u64(self, bytes: [u8; 8]) -> u64 {
-        match self {
-            Endian::Little => u64::from_le_bytes(bytes),
-            Endian::Big => u64::from_be_bytes(bytes),
-        }
-    }
 }
 
 /// The pairs of a packed list; ends after the first malformed one.

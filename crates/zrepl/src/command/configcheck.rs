@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use config::{Config, Loaded, Part, Secrets, Severity};
+use jiff::Timestamp;
 
 use crate::command_line::{ConfigFormat, ConfigPart, Configcheck};
 
@@ -27,7 +28,7 @@ pub(crate) fn run(config: Option<&Path>, check: &Configcheck) -> Result<()> {
 /// Says all warnings, and gives back how many are about files. The error is every mistake in them.
 fn check_files(loaded: &Loaded, check: &Configcheck) -> Result<usize> {
     super::warn(&loaded.warnings);
-    let found = if check.skip_cert_check { Vec::new() } else { loaded.check_files() };
+    let found = if check.skip_cert_check { Vec::new() } else { loaded.check_files(Timestamp::now()) };
     let (errors, warnings): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|diagnostic| diagnostic.severity() == Severity::Error);
     super::warn(&warnings);

@@ -13,6 +13,7 @@ use daemon::report::log::{StdoutLog, Terminal};
 use daemon::signals::StopSignals;
 use daemon::tuning::Tuning;
 use daemon::{Daemon, World};
+use jiff::Timestamp;
 use model::event::What;
 use zfs::Zfs;
 use zfs::cli::{CliConfig, CommandEvent, CommandRecord, ZfsCli};
@@ -28,6 +29,8 @@ const ABORTED: Duration = Duration::from_secs(2);
 pub(crate) fn run(config: Option<&Path>) -> Result<()> {
     let loaded = super::load(config)?;
     super::warn(&loaded.warnings);
+    // A job whose certificate has a problem must not keep the others from running.
+    super::warn(&loaded.check_files(Timestamp::now()));
     check_zfs(&loaded.config)?;
     let tuning = Tuning::from_environment(|name| std::env::var(name).ok())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();

@@ -1,15 +1,15 @@
 //! `zrepl plan`
 
-mod table;
+pub(crate) mod table;
 
 use std::io::{IsTerminal, Write, stdout};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use config::types::{Config, Job};
 use daemon::World;
-use daemon::preview::{Preview, VERSION, Wish, WishError, preview, serve_sinks};
+use daemon::preview::{JobPreview, Preview, VERSION, Wish, WishError, preview, serve_all};
 use serde_json::json;
 use zfs::cli::{CliConfig, ZfsCli};
 
@@ -43,7 +43,17 @@ pub(crate) fn run(config: Option<&Path>, plan: &Plan) -> Result<()> {
         PlanFormat::Table => table::whole(&preview, super::wants_colors(stdout().is_terminal())),
         PlanFormat::Summary => table::summary(&preview, super::wants_colors(stdout().is_terminal())),
     };
-    stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+    stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
+    complete(&preview)
+}
+
+/// A script must not take half a plan for the whole.
+fn complete(preview: &Preview) -> Result<()> {
+    let of_job =
+        |job: &JobPreview| (!job.problems.is_empty()).then(|| format!("{}: {}", job.job, job.problems.join("; ")));
+    let problems: Vec<String> = preview.jobs.iter().filter_map(of_job).collect();
+    ensure!(problems.is_empty(), "the plan is not complete: job {}", problems.join("; job "));
+    Ok(())
 }
 
 /// One wish per job, since a daemon answers for a job within the time that a client waits.
@@ -51,7 +61,7 @@ fn wishes(config: &Config, plan: &Plan) -> Result<Vec<Wish>> {
     let estimate = !plan.no_estimate;
     let wish = |name: &str| Wish { job: Some(name.to_owned()), estimate };
     let Some(name) = &plan.job else {
-        let active = config.jobs.iter().filter(|job| !matches!(job, Job::Sink(_)));
+        let active = config.jobs.iter().filter(|job| !matches!(job, Job::Sink(_) | Job::Source(_)));
         return Ok(active.map(|job| wish(job.name().as_str())).collect());
     };
     if !config.jobs.iter().any(|job| job.name().as_str() == name) {
@@ -72,12 +82,17 @@ async fn ask(client: &Client, wishes: &[Wish]) -> Result<Preview> {
 }
 
 async fn look(config: &Config, wishes: &[Wish]) -> Result<Preview> {
-    super::daemon::check_zfs(config)?;
-    let world = World::new(Arc::new(ZfsCli::new(CliConfig::default())));
-    let _served = serve_sinks(config, &world)?;
+    let world = world(config)?;
+    let _served = serve_all(config, &world)?;
     let mut whole = Preview { version: VERSION, jobs: Vec::new() };
     for wish in wishes {
         whole.jobs.extend(preview(&config.jobs, &world, wish).await?.jobs);
     }
     Ok(whole)
+}
+
+/// The pools of this host, without a daemon.
+pub(super) fn world(config: &Config) -> Result<World> {
+    super::daemon::check_zfs(config)?;
+    Ok(World::new(Arc::new(ZfsCli::new(CliConfig::default()))))
 }

@@ -3,13 +3,17 @@
 mod json;
 mod picture;
 
+use std::collections::BTreeMap;
 use std::io::{Write, stdout};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use config::types::{Config, Job, Snapshotting};
+use daemon::preview::{Present, present, serve_all};
 use jiff::{SignedDuration, Timestamp};
+use model::DatasetName;
+use model::naming::{SnapshotNaming, TimestampFormat};
 use model::plan::prune::PruneSide as Pruned;
 use model::simulate::{Horizon, Keep, Policy, Rhythm, Timeline, run as play};
 
@@ -24,6 +28,8 @@ const STEPS: [u64; 8] = [60, 600, 3600, 6 * 3600, 12 * 3600, DAY, 2 * DAY, 7 * D
 /// A played policy.
 struct Played {
     job: String,
+    /// Whose snapshots it began with.
+    filesystem: Option<DatasetName>,
     from: Timestamp,
     to: Timestamp,
     timeline: Timeline,
@@ -32,11 +38,20 @@ struct Played {
 /// Plays policies forward and shows what would exist.
 pub(crate) fn run(config: Option<&Path>, simulate: &Simulate) -> Result<()> {
     let config = super::load(config)?.config;
+    let jobs = jobs(&config, simulate)?;
+    let starts = match simulate.from_present {
+        true => super::block_on(starts(&config, simulate, &jobs))?,
+        false => jobs.iter().map(|_| Some(Start::default())).collect(),
+    };
     let from = simulate.from.unwrap_or_else(Timestamp::now);
     let mut all = Vec::new();
-    for (job, policy) in policies(&config, simulate.job.as_deref())? {
-        let played = played(job, &policy, from, simulate.length);
-        all.push(only(played.with_context(|| format!("cannot simulate job {job:?}"))?, simulate.side)?);
+    for ((job, policy), start) in jobs.into_iter().zip(starts) {
+        let Some(Start { filesystem, present }) = start else { continue };
+        let (initial, initial_receiver) = (present.sender, present.receiver);
+        let horizon = Horizon { initial, initial_receiver, ..Horizon::new(from, simulate.length) };
+        let job = job.name().as_str();
+        let played = played(job, &policy, horizon).with_context(|| format!("cannot simulate job {job:?}"))?;
+        all.push(only(Played { filesystem, ..played }, simulate.side)?);
     }
     let text = match simulate.format {
         SimulateFormat::Json => serde_json::to_string_pretty(&json::document(&all))? + "\n",
@@ -45,47 +60,97 @@ pub(crate) fn run(config: Option<&Path>, simulate: &Simulate) -> Result<()> {
     stdout().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 
-fn policies<'a>(config: &'a Config, job: Option<&str>) -> Result<Vec<(&'a str, Policy)>> {
-    if let Some(name) = job {
+/// What a simulation begins with.
+#[derive(Default)]
+struct Start {
+    filesystem: Option<DatasetName>,
+    present: Present,
+}
+
+/// The present of each job; none for one without the filesystem that is wanted, unless it is the only job.
+async fn starts(config: &Config, simulate: &Simulate, jobs: &[(&Job, Policy)]) -> Result<Vec<Option<Start>>> {
+    let world = super::plan::world(config)?;
+    let _served = serve_all(config, &world)?;
+    let mut starts = Vec::new();
+    for (job, _) in jobs {
+        let name = job.name();
+        let presents = present(job, &world).await.map_err(|why| anyhow!("job {name}: {why}"))?;
+        starts.push(start(name.as_str(), presents, simulate.filesystem.as_ref())?);
+    }
+    match &simulate.filesystem {
+        Some(wanted) if starts.iter().all(Option::is_none) => bail!("no job in question has a filesystem {wanted}"),
+        _ => Ok(starts),
+    }
+}
+
+fn start(
+    job: &str,
+    mut presents: BTreeMap<DatasetName, Present>,
+    wanted: Option<&DatasetName>,
+) -> Result<Option<Start>> {
+    if let Some(wanted) = wanted {
+        let found = presents.remove(wanted);
+        return Ok(found.map(|present| Start { filesystem: Some(wanted.clone()), present }));
+    }
+    let count = presents.len();
+    match presents.pop_first() {
+        None => bail!("job {job:?} has no filesystem now"),
+        Some((filesystem, present)) if count == 1 => Ok(Some(Start { filesystem: Some(filesystem), present })),
+        Some((first, _)) => bail!("job {job:?} has {count} filesystems: choose one, such as --filesystem '{first}'"),
+    }
+}
+
+fn jobs<'a>(config: &'a Config, simulate: &Simulate) -> Result<Vec<(&'a Job, Policy)>> {
+    if let Some(name) = simulate.job.as_deref() {
         let job = config.jobs.iter().find(|job| job.name().as_str() == name);
         let job = job.ok_or_else(|| anyhow!("job {name:?} not defined in config"))?;
-        let policy = policy(job).ok_or_else(|| {
-            anyhow!("job {name:?} takes no snapshots by itself, so that there is nothing to simulate")
-        })?;
-        return Ok(vec![(job.name().as_str(), policy)]);
+        return Ok(vec![(job, policy(job, simulate)?)]);
     }
-    let policies: Vec<(&str, Policy)> =
-        config.jobs.iter().filter_map(|job| Some((job.name().as_str(), policy(job)?))).collect();
+    let mut refusals = Vec::new();
+    let mut policies = Vec::new();
+    for job in &config.jobs {
+        match policy(job, simulate) {
+            Ok(policy) => policies.push((job, policy)),
+            Err(refusal) => refusals.push(refusal.to_string()),
+        }
+    }
     if policies.is_empty() {
-        bail!("no job takes snapshots by itself, so that there is nothing to simulate");
+        bail!("no job can be simulated: {}", refusals.join("; "));
     }
     Ok(policies)
 }
 
-/// None for a job that takes no snapshots by itself.
-fn policy(job: &Job) -> Option<Policy> {
+fn policy(job: &Job, simulate: &Simulate) -> Result<Policy> {
+    let name = job.name().as_str();
     let (snapshotting, keep) = match job {
         Job::Push(job) => {
             let (sender, receiver) = (job.pruning.keep_sender.clone(), job.pruning.keep_receiver.clone());
             (&job.snapshotting, Keep::Replicated { sender, receiver })
         }
         Job::Snap(job) => (&job.snapshotting, Keep::Local(job.keep.clone())),
-        // What a source keeps is decided by whoever pulls.
-        Job::Sink(_) | Job::Pull(_) | Job::Source(_) => return None,
+        Job::Sink(_) | Job::Pull(_) | Job::Source(_) => {
+            bail!("job {name:?} takes no snapshots: simulate the job that takes those that it gets or gives")
+        }
     };
-    let (naming, rhythm) = match snapshotting {
-        Snapshotting::Periodic { naming, interval, .. } => (naming, Rhythm::Periodic(*interval)),
-        Snapshotting::Cron { naming, cron, .. } => (naming, Rhythm::Cron(cron.clone())),
-        Snapshotting::Manual => return None,
+    let (naming, rhythm) = match (snapshotting, simulate.every) {
+        (Snapshotting::Periodic { naming, interval, .. }, _) => (naming.clone(), Rhythm::Periodic(*interval)),
+        (Snapshotting::Cron { naming, cron, .. }, _) => (naming.clone(), Rhythm::Cron(cron.clone())),
+        (Snapshotting::Manual, Some(every)) => {
+            (SnapshotNaming::new(simulate.prefix.clone(), TimestampFormat::dense()), Rhythm::Periodic(every))
+        }
+        (Snapshotting::Manual, None) => bail!(
+            "job {name:?} takes no snapshots by itself: say how often others take them and what they are called, \
+             such as --every 1h --prefix auto_"
+        ),
     };
-    Some(Policy { rhythm, naming: naming.clone(), keep })
+    Ok(Policy { rhythm, naming, keep })
 }
 
-fn played(job: &str, policy: &Policy, from: Timestamp, length: Duration) -> Result<Played> {
+fn played(job: &str, policy: &Policy, horizon: Horizon) -> Result<Played> {
+    let (from, length) = (horizon.start, horizon.duration);
     let to = from.checked_add(length).map_err(|_| anyhow!("it would end after the end of all calendars"))?;
-    let samples = samples(from, length);
-    let timeline = play(policy, &Horizon { samples, ..Horizon::new(from, length) })?;
-    Ok(Played { job: job.to_owned(), from, to, timeline })
+    let timeline = play(policy, &Horizon { samples: samples(from, length), ..horizon })?;
+    Ok(Played { job: job.to_owned(), filesystem: None, from, to, timeline })
 }
 
 /// Moments at a distance that people count in, as many as make a screen; the end comes by itself.

@@ -24,6 +24,8 @@ pub(super) const CASES: &[(&str, Body)] = &[
     ("set_property", body!(set_property)),
     ("destroy_dataset", body!(destroy_dataset)),
     ("can_resume", body!(can_resume)),
+    ("contents_tell_what_was_never_used", body!(contents)),
+    ("list_of_named_datasets_leaves_out_what_is_below", body!(only_named)),
 ];
 
 async fn get_nonexistent(ground: &Ground<'_>) -> Result<()> {
@@ -226,5 +228,45 @@ async fn destroy_dataset(ground: &Ground<'_>) -> Result<()> {
 async fn can_resume(ground: &Ground<'_>) -> Result<()> {
     ensure!(ground.zfs().can_resume(ground.world.pools()[1].as_str()).await?);
     expect(ground.zfs().can_resume("no such pool").await, "PoolMissing", "no such pool")?;
+    Ok(())
+}
+
+async fn contents(ground: &Ground<'_>) -> Result<()> {
+    let zfs = ground.zfs();
+    let made = ground.dst("place holder")?;
+    zfs.create_placeholder(&made, PlaceholderEncryption::Inherit).await?;
+    let found = zfs.contents(&made).await?;
+    ensure!(!found.mounted && found.without_mountpoint && found.had_snapshots == Some(false), "{found:?}");
+    ensure!(found.logical_bytes <= daemon::limits::UNUSED_FILESYSTEM_BYTES, "{found:?}");
+
+    let fs = ground.fs("a b")?;
+    let found = zfs.contents(&fs).await?;
+    ensure!(found.mounted && !found.without_mountpoint && found.had_snapshots == Some(false), "{found:?}");
+    ground.write_take(&fs, crate::conformance::LARGE, "1").await?;
+    ground.destroy(&fs, "1").await?;
+    let found = zfs.contents(&fs).await?;
+    ensure!(found.had_snapshots == Some(true) && found.logical_bytes > 900_000, "{found:?}");
+
+    let volume = ground.src("volume")?;
+    ground.world.create_volume(&volume)?;
+    let found = zfs.contents(&volume).await?;
+    ensure!(found.kind == model::view::DatasetKind::Volume && !found.mounted, "{found:?}");
+    let missing = ground.src("missing")?;
+    expect(zfs.contents(&missing).await, "NotFound", &missing)?;
+    Ok(())
+}
+
+async fn only_named(ground: &Ground<'_>) -> Result<()> {
+    let (parent, kid) = (ground.fs("parent one")?, ground.fs("parent one/kid")?);
+    let other = ground.fs("other")?;
+    for fs in [&parent, &kid, &other] {
+        ground.take(fs, "1").await?;
+    }
+    let missing = ground.src("missing")?;
+    let scope = zfs::Scope::Only(vec![missing.clone(), parent.clone(), other.clone()]);
+    let listing = ground.zfs().list(&scope).await?;
+    let names: Vec<_> = listing.datasets.iter().map(|dataset| dataset.name.clone()).collect();
+    ensure!(names == [other, parent] && listing.missing == [missing], "{listing:?}");
+    ensure!(listing.datasets.iter().all(|dataset| dataset.versions.len() == 1), "{listing:?}");
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Receives: which streams land on which targets, and what is kept of those that end early.
 
 use anyhow::{Context as _, Result, ensure};
-use model::DatasetName;
 use model::view::{DatasetKind, Placeholder};
+use model::{DatasetName, PropertyName};
 use zfs::{PlaceholderEncryption, ReceiveArgs, ReceiveTarget, SendFlags, Snapshot};
 
 use super::{
@@ -413,6 +413,10 @@ async fn abort(ground: &Ground<'_>) -> Result<()> {
     Ok(())
 }
 
+fn property(text: &str) -> Result<PropertyName> {
+    Ok(PropertyName::parse(text)?)
+}
+
 async fn properties(ground: &Ground<'_>) -> Result<()> {
     let (fs, copy) = (ground.fs("a b")?, ground.dst("copy")?);
     for (property, value) in [("t:excluded", "x"), ("t:taken", "two words"), ("t:overridden", "theirs")] {
@@ -421,8 +425,8 @@ async fn properties(ground: &Ground<'_>) -> Result<()> {
     let one = ground.take(&fs, "1").await?;
     let flags = SendFlags { properties: true, ..SendFlags::default() };
     let receive = ReceiveArgs {
-        set: vec![("t:overridden".into(), "ours".into()), ("t:more".into(), "a=b".into())],
-        inherit: vec!["t:excluded".into(), "mountpoint".into()],
+        set: vec![(property("t:overridden")?, "ours".into()), (property("t:more")?, "a=b".into())],
+        inherit: vec![property("t:excluded")?, property("mountpoint")?],
         ..into(&copy, "1")?
     };
     ground.transfer(&send_args(&fs, None, &one, flags), &receive).await?;
@@ -441,7 +445,7 @@ async fn interrupted_properties(ground: &Ground<'_>) -> Result<()> {
     ground.zfs().create_placeholder(&old, PlaceholderEncryption::Inherit).await?;
     for (dataset, kept) in [(&new, Placeholder::Off), (&old, Placeholder::On)] {
         let receive = ReceiveArgs {
-            set: vec![("zrepl:placeholder".into(), "off".into())],
+            set: vec![(PropertyName::PLACEHOLDER, "off".into())],
             target: ReceiveTarget::Replace,
             ..into(dataset, "1")?
         };

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use model::{DatasetName, Guid, HoldTag, Version, VersionName, VersionRef};
+use model::{DatasetName, Guid, HoldTag, PropertyName, Version, VersionName, VersionRef};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 use zfs::{
@@ -285,7 +285,7 @@ fn receive_args(dataset: &DatasetName, name: u8, force: bool, resumable: bool) -
         target: if force { ReceiveTarget::Replace } else { ReceiveTarget::Continue },
         resumable,
         set: Vec::new(),
-        inherit: vec!["mountpoint".into()],
+        inherit: vec![PropertyName::parse("mountpoint")?],
         stall_limit: Duration::from_secs(60),
     })
 }

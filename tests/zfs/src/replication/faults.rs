@@ -10,7 +10,7 @@ use model::view::View;
 use model::{DatasetName, RetryClass, VersionName};
 use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 use wire::{
-    ByteStream, CallError, Connector, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, RenameAsideRequest,
+    ByteStream, CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, RenameAsideRequest,
     RollBackRequest, SendReply, SendRequest,
 };
 
@@ -73,16 +73,6 @@ pub(crate) struct Faulty {
     pub(crate) inner: Arc<dyn Endpoint>,
     pub(crate) side: Side,
     pub(crate) fault: Arc<Fault>,
-}
-
-/// A way to an endpoint in the same process.
-pub(crate) struct Direct(pub(crate) Arc<dyn Endpoint>);
-
-#[async_trait]
-impl Connector for Direct {
-    async fn connect(&self) -> Result<Arc<dyn Endpoint>, CallError> {
-        Ok(Arc::clone(&self.0))
-    }
 }
 
 #[async_trait]

@@ -1,6 +1,7 @@
 //! What is sent first, and to whom.
 
 use anyhow::{Result, ensure};
+use model::PropertyName;
 use model::plan::replication::InitialReplication;
 
 use super::faults::{Fault, INJECTED};
@@ -103,10 +104,11 @@ async fn receiver_error(stage: &Stage<'_>) -> Result<()> {
 }
 
 async fn properties(stage: &Stage<'_>) -> Result<()> {
+    let (ignored, overridden) = (PropertyName::parse("zrepl:ignored")?, PropertyName::parse("zrepl:overridden")?);
     let rig = stage.push_with(|job| {
         job.send.flags.properties = true;
-        job.inherit = vec!["zrepl:ignored".to_owned()];
-        job.set = vec![("zrepl:overridden".to_owned(), "overridden value".to_owned())];
+        job.inherit = vec![ignored];
+        job.set = vec![(overridden, "overridden value".to_owned())];
     })?;
     for path in ["sender a", "sender a/child"] {
         let fs = stage.fs_with(path, &[]).await?;

@@ -25,6 +25,7 @@ pub(super) const CASES: &Table = &[
     ("E11_interrupted_receive_into_placeholder_same_daemon", body!(interrupted_same_daemon)),
     ("E11_interrupted_receive_into_placeholder_killed_daemon", body!(interrupted_killed_daemon)),
     ("E12_placeholder_off_without_data_is_repaired", body!(repaired)),
+    ("live_data_without_snapshots_is_never_replaced", body!(live)),
 ];
 
 const MARK: &str = "zrepl:placeholder";
@@ -232,8 +233,84 @@ async fn repaired(stage: &Stage<'_>) -> Result<()> {
     stage.world.create_filesystem(&received)?;
     // Without a mark it is somebody's filesystem.
     rig.run().await.fails(&[received.as_str(), "the target exists and is not a placeholder"])?;
+    stage.zfs().destroy_dataset(&received).await?;
+    // As zrepl leaves it that was killed before the first byte had arrived.
+    stage.zfs().create_placeholder(&received, PlaceholderEncryption::Inherit).await?;
     stage.world.set_property(&received, MARK, "off")?;
-    rig.ok().await?;
+    let report = rig.ok().await?;
+    ensure!(report.notes().iter().any(|note| note.contains(received.as_str()) && note.contains("not completed")));
     marked(stage, &received, "off")?;
     rig.same(&fs).await
+}
+
+/// Gives a filesystem below a placeholder a mountpoint.
+fn mount(stage: &Stage<'_>, name: &DatasetName) -> Result<()> {
+    let On::Real(bench) = stage.on else { return stage.world.set_property(name, "mountpoint", "/somewhere") };
+    let path = bench.mountpoint(name.as_str());
+    stage.world.set_property(name, "mountpoint", &path.to_string_lossy())
+}
+
+/// Targets with a mark and without snapshots in which somebody works.
+async fn live(stage: &Stage<'_>) -> Result<()> {
+    let rig = stage.push()?;
+    let zfs = stage.zfs();
+    let mut targets = Vec::new();
+    for path in ["completed once", "mounted", "large"] {
+        let fs = stage.fs_with(path, &["1"]).await?;
+        let received = rig.received(&fs)?;
+        zfs.create_placeholder(&received, PlaceholderEncryption::Inherit).await?;
+        targets.push(received);
+    }
+    let volume = stage.src("volume")?;
+    stage.world.create_volume(&volume)?;
+    stage.take(&volume, "1").await?;
+    let [completed, mounted, large] = &targets[..] else { anyhow::bail!("three targets") };
+    stage.world.create_volume(&rig.received(&volume)?)?;
+    stage.world.set_property(&rig.received(&volume)?, MARK, "off")?;
+
+    let only = filter([stage.src("completed once")?.as_str()])?;
+    rig.again(|job| job.filesystems = only)?.ok().await?;
+    marked(stage, completed, "off")?;
+    stage.drop_last_received(completed, "1").await?;
+    stage.destroy(completed, "1").await?;
+
+    stage.world.set_property(mounted, MARK, "off")?;
+    for target in [mounted, large] {
+        mount(stage, target)?;
+    }
+    stage.world.write_file(mounted, "note", b"a few words")?;
+    stage.world.write_file(large, "work", &crate::conformance::noise(7, 400_000))?;
+
+    let files = (stage.world.files(mounted)?, stage.world.files(large)?);
+    let rig = rig.again(|_| {})?;
+    let failures = rig.run().await.failures();
+    let expected = [
+        (completed, "it had snapshots"),
+        (mounted, "it is mounted"),
+        (large, "it is mounted"),
+        (&rig.received(&volume)?, "it is a volume"),
+    ];
+    ensure!(failures.len() == expected.len(), "{failures:?}");
+    for (target, why) in expected {
+        let says = |failure: &&String| failure.contains(target.as_str()) && failure.contains(why);
+        let failure = failures.iter().find(says).with_context(|| format!("{target}, {why}: {failures:?}"))?;
+        ensure!(failure.contains("rename or destroy it"), "{failure}");
+    }
+    ensure!((stage.world.files(mounted)?, stage.world.files(large)?) == files);
+    // Once it is unmounted, its size counts.
+    stage.world.set_property(large, "mountpoint", "none")?;
+    let only = filter([stage.src("large")?.as_str()])?;
+    let one = rig.again(|job| job.filesystems = only)?;
+    one.run().await.fails(&[large.as_str(), "bytes of data", "rename or destroy it"])?;
+    mount(stage, large)?;
+    ensure!(stage.world.files(large)? == files.1);
+    mount(stage, completed)?;
+    ensure!(stage.world.files(completed)?.len() == 1, "what arrived is still there");
+
+    // What a person says is not needed.
+    stage.world.set_property(completed, "mountpoint", "none")?;
+    stage.world.set_property(completed, MARK, "on")?;
+    let only = filter([stage.src("completed once")?.as_str()])?;
+    rig.again(|job| job.filesystems = only)?.ok().await?;
+    stage.is(completed, &["@1 last"]).await
 }

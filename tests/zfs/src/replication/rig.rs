@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use daemon::act::{Invocation, replicate_and_prune};
+use daemon::bandwidth::Bandwidth;
 use daemon::clock::Clock;
 use daemon::endpoint::{ReceiverConfig, SendPolicy, Sender, SenderConfig, Sink};
 use daemon::events::{Events, Reader};
@@ -22,12 +23,12 @@ use model::protection::{
     ProtectionKind, ProtectionPolicy, ProtectionStrategy, cursor_name, last_received_tag, parse_cursor_name,
     step_hold_tag, tentative_cursor_name,
 };
-use model::{ClientIdentity, DatasetName, FilesystemFilter, Guid, JobName, VersionKind, VersionRef};
+use model::{ClientIdentity, DatasetName, FilesystemFilter, Guid, JobName, PropertyName, VersionKind, VersionRef};
 use tokio_util::sync::CancellationToken;
-use wire::{CallError, Endpoint, Service};
+use wire::{CallError, Endpoint, SameProcess, Service};
 use zfs::{PlaceholderEncryption, Snapshot};
 
-use super::faults::{Direct, Fault, Faulty, Side};
+use super::faults::{Fault, Faulty, Side};
 use crate::backend::{FakeWorld, RealWorld, World};
 use crate::case::Case;
 use crate::conformance::{Ground, block_on};
@@ -106,8 +107,10 @@ pub(crate) struct Job {
     pub(crate) root: DatasetName,
     pub(crate) client: Option<String>,
     pub(crate) placeholders: Option<PlaceholderEncryption>,
-    pub(crate) inherit: Vec<String>,
-    pub(crate) set: Vec<(String, String)>,
+    pub(crate) inherit: Vec<PropertyName>,
+    pub(crate) set: Vec<(PropertyName, String)>,
+    pub(crate) send_limit: Bandwidth,
+    pub(crate) receive_limit: Bandwidth,
     pub(crate) concurrency: usize,
     pub(crate) attempts: u32,
     pub(crate) keep_sender: Vec<KeepRule>,
@@ -155,6 +158,8 @@ impl<'a> Stage<'a> {
             placeholders: None,
             inherit: Vec::new(),
             set: Vec::new(),
+            send_limit: Bandwidth::unlimited(),
+            receive_limit: Bandwidth::unlimited(),
             concurrency: 1,
             attempts: 1,
             keep_sender: Vec::new(),
@@ -184,7 +189,12 @@ impl<'a> Stage<'a> {
         let sender = Sender::new(
             self.zfs(),
             events.clone(),
-            SenderConfig { job: JobName::parse(&job.name)?, filesystems: job.filesystems.clone(), send: job.send },
+            SenderConfig {
+                job: JobName::parse(&job.name)?,
+                filesystems: job.filesystems.clone(),
+                send: job.send,
+                bandwidth: job.send_limit.clone(),
+            },
         );
         let config = ReceiverConfig {
             job: JobName::parse(SINK)?,
@@ -193,6 +203,7 @@ impl<'a> Stage<'a> {
             placeholders: job.placeholders,
             inherit: job.inherit.clone(),
             set: job.set.clone(),
+            bandwidth: job.receive_limit.clone(),
         };
         let receiver: Arc<dyn Endpoint> = match &job.client {
             None => daemon::endpoint::Receiver::new(self.zfs(), events.clone(), config),
@@ -317,8 +328,15 @@ impl<'a> Stage<'a> {
         Ok(self.zfs().release(&tag, &[snapshot]).await.pop().context("one result")??)
     }
 
+    /// Releases a last-received hold, as a person would.
+    pub(crate) async fn drop_last_received(&self, name: &DatasetName, snapshot: &str) -> Result<()> {
+        let snapshot = Snapshot { dataset: name.clone(), name: crate::conformance::version(snapshot)? };
+        let tag = last_received_tag(&JobName::parse(SINK)?)?;
+        Ok(self.zfs().release(&tag, &[snapshot]).await.pop().context("one result")??)
+    }
+
     /// Compares files, where need be after mounting what is below a placeholder.
-    fn same_files_mounted(&self, a: &DatasetName, b: &DatasetName) -> Result<()> {
+    pub(crate) fn same_files_mounted(&self, a: &DatasetName, b: &DatasetName) -> Result<()> {
         let On::Real(bench) = self.on else { return self.same_files(a, b) };
         let mut mounted = Vec::new();
         for name in [a, b].map(DatasetName::as_str) {
@@ -406,14 +424,15 @@ impl<'a> Rig<'a> {
         let invocation = Invocation {
             number: 1,
             events: self.events.clone(),
-            sender: faulty(Arc::clone(&self.sender) as Arc<dyn Endpoint>, Side::Sender),
-            receiver: Arc::new(Direct(faulty(Arc::clone(&self.receiver), Side::Receiver))),
+            sender: Arc::new(SameProcess(faulty(Arc::clone(&self.sender) as Arc<dyn Endpoint>, Side::Sender))),
+            receiver: Arc::new(SameProcess(faulty(Arc::clone(&self.receiver), Side::Receiver))),
             policy: ReplicationPolicy { initial: job.initial, protection: job.protection, conflicts: job.conflicts },
             step_concurrency: NonZeroUsize::new(job.concurrency).unwrap_or(NonZeroUsize::MIN),
             keep_sender: job.keep_sender.clone(),
             keep_receiver: job.keep_receiver.clone(),
             attempts: NonZeroU32::new(job.attempts).unwrap_or(NonZeroU32::MIN),
             reconnect_window: Duration::from_secs(10),
+            patience: daemon::act::Patience::default(),
             cancel,
         };
         self.recorder.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -473,6 +492,12 @@ impl Report {
             _ => None,
         };
         self.events.iter().filter_map(failure).collect()
+    }
+
+    /// What was told before it was done.
+    pub(crate) fn notes<'a>(&'a self) -> Vec<&'a str> {
+        let note = |what: &'a What| if let What::Note { message, .. } = what { Some(message.as_str()) } else { None };
+        self.events.iter().filter_map(note).collect()
     }
 
     /// The one failure; fails if there is none, or another one.

@@ -132,13 +132,14 @@ fn describe(event: &Event, steps: &StepNames) -> Option<Line> {
         What::Replication(what) => replication(event.job.as_ref(), what, steps)?,
         What::Pruning { side, what } => pruning(*side, what)?,
         What::Protection { object, outcome } => protection(object, outcome),
+        What::Note { subsystem, message } => line(Info, subsystem, message.as_str()),
         What::Warning { subsystem, message } => line(Warn, subsystem, message.as_str()),
         What::Error { subsystem, message } => line(Error, subsystem, message.as_str()),
     })
 }
 
 fn finished(number: u64, summary: &InvocationSummary) -> Line {
-    let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled } = *summary;
+    let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled, replicated: _ } = *summary;
     let line = line(Info, "job", if cancelled { "invocation cancelled" } else { "invocation finished" });
     line.with("invocation", number)
         .with("filesystems", filesystems)
@@ -247,6 +248,16 @@ fn replication(job: Option<&JobName>, what: &Replication, steps: &StepNames) -> 
         Replication::AttemptStarted => line(Debug, REPL, "start planning"),
         Replication::PlanFailed { error } => line(Error, REPL, "planning failed").with("err", error.as_str()),
         Replication::Planned { plan } => planned(plan),
+        Replication::Replanned { plan, done } => {
+            line(Debug, REPL, "planned again").with("fs", plan.name.as_str()).with("steps_done", *done as u64)
+        }
+        Replication::Reconnecting { error, until } => {
+            line(Warn, REPL, "waiting for the other side").with("err", error.as_str()).with("until", until.to_string())
+        }
+        Replication::Reconnected => line(Info, REPL, "the other side is back"),
+        Replication::ReconnectFailed { error } => {
+            line(Error, REPL, "giving up until the next wake-up").with("err", error.as_str())
+        }
         Replication::Discarding { filesystem, reason } => {
             line(Warn, REPL, "discarding what an interrupted receive left, it cannot be resumed")
                 .with("fs", filesystem.as_str())

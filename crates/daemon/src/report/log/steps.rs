@@ -17,6 +17,8 @@ struct Plan {
     plan: Arc<ReplicationPlan>,
     /// Where a filesystem with steps is in the plan.
     index: HashMap<DatasetName, usize>,
+    /// Those that were planned again by themselves.
+    again: HashMap<DatasetName, Arc<FilesystemPlan>>,
 }
 
 impl StepNames {
@@ -26,6 +28,11 @@ impl StepNames {
         match &event.what {
             What::Replication(Replication::Planned { plan }) => {
                 self.jobs.insert(job.clone(), Plan::new(plan));
+            }
+            What::Replication(Replication::Replanned { plan, .. }) => {
+                if let (Some(job), FilesystemAction::Steps { .. }) = (self.jobs.get_mut(job), &plan.action) {
+                    job.again.insert(plan.name.clone(), Arc::clone(plan));
+                }
             }
             What::Replication(Replication::AttemptFinished) | What::InvocationFinished { .. } => {
                 self.jobs.remove(job);
@@ -37,7 +44,10 @@ impl StepNames {
     /// A step as `@a => @b`.
     pub(super) fn name(&self, job: Option<&JobName>, filesystem: &DatasetName, step: usize) -> Option<String> {
         let plan = self.jobs.get(job?)?;
-        let filesystem = plan.plan.filesystems.get(*plan.index.get(filesystem)?)?;
+        let filesystem = match plan.again.get(filesystem) {
+            Some(again) => &**again,
+            None => plan.plan.filesystems.get(*plan.index.get(filesystem)?)?,
+        };
         match &filesystem.action {
             FilesystemAction::Steps { steps, .. } => Some(steps.get(step)?.to_string()),
             FilesystemAction::Nothing(_) | FilesystemAction::Confirm { .. } | FilesystemAction::Conflict(_) => None,
@@ -50,6 +60,6 @@ impl Plan {
         let has_steps = |filesystem: &FilesystemPlan| matches!(filesystem.action, FilesystemAction::Steps { .. });
         let all = plan.filesystems.iter().enumerate().filter(|(_, filesystem)| has_steps(filesystem));
         let index = all.map(|(index, filesystem)| (filesystem.name.clone(), index)).collect();
-        Plan { plan: Arc::clone(plan), index }
+        Plan { plan: Arc::clone(plan), index, again: HashMap::new() }
     }
 }

@@ -109,7 +109,7 @@ fn story() -> Vec<Event> {
                 what: Pruning::Destroyed {
                     filesystem: filesystem.clone(),
                     snapshot: VersionName::parse("x").unwrap(),
-                    rules: "not_replicated, last_n 2 of `^z_`".into(),
+                    rules: "not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)".into(),
                 },
             },
         ),
@@ -162,7 +162,7 @@ fn human_lines() {
             2024-05-14T23:16:23+02:00 [INFO][office push][repl]: planned filesystems="1" steps="1"
             2024-05-14T23:16:23+02:00 [WARN][office push][repl]: step failed and will be tried again fs="p/a" step="@a => @b" bytes="1" err="broken"
             2024-05-14T23:16:23+02:00 [INFO][office push][repl]: replicated fs="p/a" step="@a => @b" bytes="4096" duration="1.234s"
-            2024-05-14T23:16:23+02:00 [INFO][office push][pruning]: destroyed snapshot prune_side="sender" fs="p/a" destroy_snap="x" reason="no keep rule keeps it" rule="not_replicated, last_n 2 of `^z_`"
+            2024-05-14T23:16:23+02:00 [INFO][office push][pruning]: destroyed snapshot prune_side="sender" fs="p/a" destroy_snap="x" reason="no keep rule keeps it" rule="not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)"
             2024-05-14T23:16:23+02:00 [ERRO][office push][endpoint]: protection failed abstraction="hold h on p/a@b" err="busy"
             2024-05-14T23:16:23+02:00 [INFO][office push][job]: invocation finished invocation="7" filesystems="1" steps="1" bytes="4096" destroyed="2" errors="0" duration="1.234s"
             2024-05-14T23:16:23+02:00 [WARN][meta]: first\nsecond \u{1b}[31m
@@ -183,7 +183,7 @@ fn logfmt_lines() {
             time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl msg=planned filesystems=1 steps=1
             time=2024-05-14T23:16:23.004567+02:00 level=warn job="office push" subsystem=repl msg="step failed and will be tried again" fs=p/a step="@a => @b" bytes=1 err=broken
             time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl msg=replicated fs=p/a step="@a => @b" bytes=4096 duration=1.234s
-            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=pruning msg="destroyed snapshot" prune_side=sender fs=p/a destroy_snap=x reason="no keep rule keeps it" rule="not_replicated, last_n 2 of `^z_`"
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=pruning msg="destroyed snapshot" prune_side=sender fs=p/a destroy_snap=x reason="no keep rule keeps it" rule="not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)"
             time=2024-05-14T23:16:23.004567+02:00 level=error job="office push" subsystem=endpoint msg="protection failed" abstraction="hold h on p/a@b" err=busy
             time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job msg="invocation finished" invocation=7 filesystems=1 steps=1 bytes=4096 destroyed=2 errors=0 duration=1.234s
             time=2024-05-14T23:16:23.004567+02:00 level=warn subsystem=meta msg="first\nsecond \u001b[31m"
@@ -204,7 +204,7 @@ fn json_lines() {
             {"filesystems":1,"job":"office push","level":"info","msg":"planned","steps":1,"subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
             {"bytes":1,"err":"broken","fs":"p/a","job":"office push","level":"warn","msg":"step failed and will be tried again","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
             {"bytes":4096,"duration":1.234,"fs":"p/a","job":"office push","level":"info","msg":"replicated","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
-            {"destroy_snap":"x","fs":"p/a","job":"office push","level":"info","msg":"destroyed snapshot","prune_side":"sender","reason":"no keep rule keeps it","rule":"not_replicated, last_n 2 of `^z_`","subsystem":"pruning","time":"2024-05-14T23:16:23+02:00"}
+            {"destroy_snap":"x","fs":"p/a","job":"office push","level":"info","msg":"destroyed snapshot","prune_side":"sender","reason":"no keep rule keeps it","rule":"not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)","subsystem":"pruning","time":"2024-05-14T23:16:23+02:00"}
             {"abstraction":"hold h on p/a@b","err":"busy","job":"office push","level":"error","msg":"protection failed","subsystem":"endpoint","time":"2024-05-14T23:16:23+02:00"}
             {"bytes":4096,"destroyed":2,"duration":1.234,"errors":0,"filesystems":1,"invocation":7,"job":"office push","level":"info","msg":"invocation finished","steps":1,"subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
             {"level":"warn","msg":"first\nsecond \u001b[31m","subsystem":"meta","time":"2024-05-14T23:16:23+02:00"}

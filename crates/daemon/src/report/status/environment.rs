@@ -1,11 +1,13 @@
 //! What the report says of the process itself.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use zfs::RunningCommand;
 
 use super::json::time;
-use crate::tuning::{MAX_ATTEMPTS, RECONNECT_TIMEOUT, Tuning};
+use crate::tuning::{CALL_TIMEOUT, HOOK_LOG_SIZE, MAX_ATTEMPTS, RECONNECT_TIMEOUT, STALL_TIMEOUT, Tuning};
 
 /// The `Global` object.
 #[derive(Debug, Clone, Serialize)]
@@ -50,12 +52,9 @@ struct Setting {
 impl Global {
     pub(super) fn new(running: Vec<RunningCommand>, tuning: &Tuning) -> Global {
         let active: Vec<Command> = running.into_iter().map(Command::from).collect();
-        let attempts = Setting { var: MAX_ATTEMPTS, value: tuning.attempts.to_string(), kind: "int" };
-        let window = format!("{}s", tuning.reconnect_window.as_secs_f64());
-        let window = Setting { var: RECONNECT_TIMEOUT, value: window, kind: "time.Duration" };
         Global {
             commands: Commands { active: (!active.is_empty()).then_some(active) },
-            settings: Settings { entries: vec![attempts, window] },
+            settings: Settings { entries: settings(tuning) },
             environment: std::env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
                 .filter(|(name, _)| is_shown(name))
@@ -63,6 +62,19 @@ impl Global {
                 .collect(),
         }
     }
+}
+
+/// Taken apart by name, so that a setting that is added elsewhere is missed here by the compiler.
+fn settings(tuning: &Tuning) -> Vec<Setting> {
+    let Tuning { attempts, reconnect_window, patience, hook_log_bytes } = tuning;
+    let duration = |value: Duration| format!("{}s", value.as_secs_f64());
+    vec![
+        Setting { var: MAX_ATTEMPTS, value: attempts.to_string(), kind: "int" },
+        Setting { var: RECONNECT_TIMEOUT, value: duration(*reconnect_window), kind: "time.Duration" },
+        Setting { var: CALL_TIMEOUT, value: duration(patience.call), kind: "time.Duration" },
+        Setting { var: STALL_TIMEOUT, value: duration(patience.stall), kind: "time.Duration" },
+        Setting { var: HOOK_LOG_SIZE, value: hook_log_bytes.to_string(), kind: "int" },
+    ]
 }
 
 impl From<RunningCommand> for Command {

@@ -16,7 +16,17 @@ use super::json::{Lazily, TimedError, optional_time};
 pub(super) struct Report {
     started: Timestamp,
     finished: Option<Timestamp>,
+    reconnecting: Option<Reconnecting>,
     attempts: Vec<Attempt>,
+}
+
+/// The last wait for a side that could not be reached; none since it could be again.
+#[derive(Debug, Clone)]
+struct Reconnecting {
+    since: Timestamp,
+    until: Timestamp,
+    /// Why it was given up.
+    error: Option<TimedError>,
 }
 
 #[derive(Debug, Clone)]
@@ -51,6 +61,8 @@ struct Filesystem {
     blocked_on: BlockedOn,
     /// Index of the step that runs, or that failed.
     current: usize,
+    /// Its own plan, since it was planned again.
+    replanned: Option<Arc<FilesystemPlan>>,
     /// Per step as far as they have run.
     bytes: Vec<StepBytes>,
 }
@@ -71,12 +83,21 @@ struct StepBytes {
 
 impl Report {
     pub(super) fn new(started: Timestamp) -> Report {
-        Report { started, finished: None, attempts: Vec::new() }
+        Report { started, finished: None, reconnecting: None, attempts: Vec::new() }
     }
 
     pub(super) fn apply(&mut self, at: Timestamp, event: &Replication) {
         match event {
             Replication::AttemptStarted => self.attempts.push(Attempt::new(at)),
+            Replication::Reconnecting { until, .. } => {
+                self.reconnecting = Some(Reconnecting { since: at, until: *until, error: None });
+            }
+            Replication::Reconnected => self.reconnecting = None,
+            Replication::ReconnectFailed { error } => {
+                if let Some(waited) = &mut self.reconnecting {
+                    waited.error = Some(TimedError::new(error, at));
+                }
+            }
             Replication::Planned { plan } => {
                 let earlier = self.attempts.iter().rev().find_map(|attempt| attempt.progress.as_ref());
                 let progress = Progress::new(plan, earlier);
@@ -129,8 +150,15 @@ impl Attempt {
                 let error = Box::new(TimedError::new(error, at));
                 self.update(filesystem, |one| one.fail(*step, *bytes, error));
             }
+            Replication::Replanned { plan, done } => {
+                let steps = self.steps(&plan.name);
+                self.update(&plan.name, |one| one.replan(plan, *done, steps));
+            }
             Replication::AttemptStarted
             | Replication::Planned { .. }
+            | Replication::Reconnecting { .. }
+            | Replication::Reconnected
+            | Replication::ReconnectFailed { .. }
             | Replication::Discarding { .. }
             | Replication::Resolving { .. }
             | Replication::DestroyedToResolve { .. }
@@ -147,10 +175,12 @@ impl Attempt {
     }
 
     fn steps(&self, filesystem: &DatasetName) -> usize {
-        let plan = self.progress.as_ref().and_then(|progress| {
-            progress.index.get(filesystem).and_then(|index| progress.plan.filesystems.get(*index))
+        let steps = self.progress.as_ref().and_then(|progress| {
+            let index = *progress.index.get(filesystem)?;
+            let plan = progress.plan.filesystems.get(index)?;
+            Some(progress.filesystems.get(index)?.steps(plan).len())
         });
-        plan.map_or(0, |plan| steps(plan).len())
+        steps.unwrap_or_default()
     }
 
     /// Ends an attempt that was not allowed to.
@@ -238,7 +268,28 @@ impl Filesystem {
             FilesystemAction::Conflict(_) | FilesystemAction::Confirm { .. } => (State::Stepping, BlockedOn::Nothing),
             FilesystemAction::Steps { .. } => (State::Stepping, BlockedOn::Queue),
         };
-        Filesystem { state, blocked_on, current: 0, bytes: Vec::new() }
+        Filesystem { state, blocked_on, current: 0, replanned: None, bytes: Vec::new() }
+    }
+
+    /// Its steps: of its own plan, or of everybody's.
+    fn steps<'a>(&'a self, plan: &'a FilesystemPlan) -> &'a [Step] {
+        steps(self.replanned.as_deref().unwrap_or(plan))
+    }
+
+    /// Goes on with a new plan. One without steps is about what the steps so far have brought, which
+    /// are shown as they are.
+    fn replan(&mut self, plan: &Arc<FilesystemPlan>, done: usize, steps: usize) {
+        let fresh = Filesystem::new(plan);
+        (self.state, self.blocked_on) = (fresh.state, fresh.blocked_on);
+        match plan.action {
+            FilesystemAction::Steps { .. } => {
+                self.replanned = Some(Arc::clone(plan));
+                self.current = done;
+                self.bytes.truncate(done);
+            }
+            FilesystemAction::Nothing(_) | FilesystemAction::Confirm { .. } => self.current = steps,
+            FilesystemAction::Conflict(_) => {}
+        }
     }
 
     fn has_failed(&self) -> bool {
@@ -304,9 +355,9 @@ impl Serialize for Report {
         Row {
             start_at: Some(self.started),
             finish_at: self.finished,
-            wait_reconnect_since: None,
-            wait_reconnect_until: None,
-            wait_reconnect_error: None,
+            wait_reconnect_since: self.reconnecting.as_ref().map(|waited| waited.since),
+            wait_reconnect_until: self.reconnecting.as_ref().map(|waited| waited.until),
+            wait_reconnect_error: self.reconnecting.as_ref().and_then(|waited| waited.error.clone()),
             attempts: &self.attempts,
         }
         .serialize(serializer)
@@ -386,13 +437,15 @@ impl<'a> FilesystemRow<'a> {
             state,
             blocked_on: match filesystem.blocked_on {
                 BlockedOn::Nothing => "nothing",
+                BlockedOn::Planning => "plan-queue",
                 BlockedOn::Parent => "parent-initial-repl",
                 BlockedOn::Queue => "repl-queue",
             },
             plan_error,
             step_error,
             current_step: filesystem.current,
-            steps: steps(plan)
+            steps: filesystem
+                .steps(plan)
                 .iter()
                 .zip(bytes)
                 .map(|(step, bytes)| StepRow { info: StepInfo::new(step, bytes) })

@@ -73,6 +73,15 @@ impl Snapper {
         }
     }
 
+    /// What it waits for; none while a round runs.
+    pub(super) fn next_round(&self) -> Option<Timestamp> {
+        match self {
+            Snapper::Periodic(periodic) => periodic.sleep_until,
+            Snapper::Cron(cron) => cron.wakeup_time.filter(|_| !cron.running),
+            Snapper::Manual => None,
+        }
+    }
+
     pub(super) fn apply(&mut self, at: Timestamp, event: &Snapshotting) {
         match self {
             Snapper::Periodic(periodic) => periodic.apply(at, event),

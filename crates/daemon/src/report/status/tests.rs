@@ -123,7 +123,7 @@ fn a_daemon_that_has_done_nothing() {
     let mut whole = story.json();
     assert!(whole["Global"]["OsEnviron"].is_array());
     whole["Global"]["OsEnviron"].take();
-    expect![[r#"{"Global":{"Envconst":{"Entries":[{"Value":"3","ValueGoType":"int","Var":"ZREPL_REPLICATION_MAX_ATTEMPTS"},{"Value":"600s","ValueGoType":"time.Duration","Var":"ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT"}]},"OsEnviron":null,"ZFSCmds":{"Active":null}},"Jobs":{"_control":{"internal":null,"type":"internal"},"push":{"push":{"Invocation":null,"PruningReceiver":null,"PruningSender":null,"Replication":null,"Snapshotting":{"Cron":null,"Manual":null,"Periodic":{"Error":"","Progress":null,"SleepUntil":"0001-01-01T00:00:00Z","State":1},"Type":"periodic"}},"type":"push"},"sink":{"sink":{"Snapper":null},"type":"sink"},"snap":{"snap":{"Invocation":null,"Pruning":null,"Snapshotting":{"Cron":null,"Manual":{},"Periodic":null,"Type":"manual"}},"type":"snap"}}}"#]]
+    expect![[r#"{"Global":{"Envconst":{"Entries":[{"Value":"3","ValueGoType":"int","Var":"ZREPL_REPLICATION_MAX_ATTEMPTS"},{"Value":"600s","ValueGoType":"time.Duration","Var":"ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT"},{"Value":"1048576","ValueGoType":"int","Var":"ZREPL_MAX_HOOK_LOG_SIZE"}]},"OsEnviron":null,"ZFSCmds":{"Active":null}},"Jobs":{"_control":{"internal":null,"type":"internal"},"push":{"push":{"Invocation":null,"PruningReceiver":null,"PruningSender":null,"Replication":null,"Snapshotting":{"Cron":null,"Manual":null,"Periodic":{"Error":"","Progress":null,"SleepUntil":"0001-01-01T00:00:00Z","State":1},"Type":"periodic"}},"type":"push"},"sink":{"sink":{"Snapper":null},"type":"sink"},"snap":{"snap":{"Invocation":null,"Pruning":null,"Snapshotting":{"Cron":null,"Manual":{},"Periodic":null,"Type":"manual"}},"type":"snap"}}}"#]]
     .assert_eq(&whole.to_string());
 }
 
@@ -281,6 +281,33 @@ fn what_was_given_up_is_still_an_error_in_later_attempts() {
 }
 
 #[test]
+fn a_filesystem_that_is_planned_again_keeps_what_it_has_done() {
+    let mut story = Story::new();
+    let (filesystem, took) = (dataset("p/b"), Duration::from_secs(1));
+    story.start(1).push(Replication::AttemptStarted);
+    story.push(plan(vec![("p/b", steps(&[(Some("a"), "b"), (Some("b"), "c")]))]));
+    story.push(Replication::StepStarted { filesystem: filesystem.clone(), step: 0 });
+    story.push(Replication::StepFinished { filesystem: filesystem.clone(), step: 0, bytes: 9, took });
+    let error = "busy".to_owned();
+    let failed = Replication::StepFailed { filesystem: filesystem.clone(), step: 1, bytes: 5, error, will_retry: true };
+    story.push(failed).push(Replication::Blocked { filesystem: filesystem.clone(), on: BlockedOn::Planning });
+    let row = |story: &Story| {
+        let row = &story.json()["Jobs"]["push"]["push"]["Replication"]["Attempts"][0]["Filesystems"][0];
+        let bytes: Vec<u64> =
+            row["Steps"].as_array().unwrap().iter().filter_map(|one| one["Info"]["BytesReplicated"].as_u64()).collect();
+        format!("{} {} {} {bytes:?}", row["State"], row["BlockedOn"], row["CurrentStep"])
+    };
+    assert_eq!(row(&story), r#""step-error" "plan-queue" 1 [9, 5]"#);
+    let action = steps(&[(Some("a"), "b"), (Some("b"), "c"), (Some("c"), "d")]);
+    let again = FilesystemPlan { name: filesystem.clone(), after: None, action };
+    story.push(Replication::Replanned { plan: Arc::new(again), done: 1 });
+    assert_eq!(row(&story), r#""stepping" "repl-queue" 1 [9, 0, 0]"#);
+    story.push(Replication::StepStarted { filesystem: filesystem.clone(), step: 1 });
+    story.push(Replication::StepFinished { filesystem: filesystem.clone(), step: 1, bytes: 7, took });
+    assert_eq!(row(&story), r#""stepping" "nothing" 2 [9, 7, 0]"#);
+}
+
+#[test]
 fn a_reset_leaves_nothing_running_in_the_report() {
     let mut story = Story::new();
     story.start(1).push(Replication::AttemptStarted);
@@ -321,7 +348,7 @@ fn prune_plan() -> Pruning {
     let skipped =
         FilesystemPrunePlan { skip: Some(SkipReason::Placeholder), ..considered("p", Decision::NotConsidered) };
     let filesystems = vec![skipped, considered("p/a", Decision::Destroy), considered("p/b", Decision::Destroy)];
-    Pruning::Planned { plan: Arc::new(PrunePlan { side: PruneSide::Sender, filesystems, rules: Arc::from([]) }) }
+    Pruning::Planned { plan: Arc::new(PrunePlan { side: PruneSide::Sender, filesystems }) }
 }
 
 #[test]
@@ -369,7 +396,7 @@ fn an_invocation_voids_the_reports_of_the_last_one_but_not_the_snapshotter_s() {
     let what = Snapshotting::State { state: SnapshotterState::Waiting, sleep_until: None, error: None };
     story.tell("push", What::Snapshotting(what));
     story.start(1).push(Replication::AttemptStarted).prune(PruneSide::Sender, Pruning::Started).finish(1, false);
-    let plan = Arc::new(PrunePlan { side: PruneSide::Sender, filesystems: Vec::new(), rules: Arc::from([]) });
+    let plan = Arc::new(PrunePlan { side: PruneSide::Sender, filesystems: Vec::new() });
     story.prune(PruneSide::Sender, Pruning::Planned { plan: Arc::clone(&plan) });
     assert_eq!(Arc::strong_count(&plan), 2);
     story.start(2);
@@ -388,4 +415,21 @@ fn a_snap_job_prunes_one_side() {
     story.tell("snap", What::Pruning { side: PruneSide::Local, what: Pruning::Finished });
     story
         .check("/Jobs/snap/snap/Pruning", &expect![[r#"{"Completed":null,"Error":"","Pending":null,"State":"Done"}"#]]);
+}
+
+#[test]
+fn failed_protections_are_counted_also_across_invocations() {
+    let mut story = Story::new();
+    let failed = |object: &str| What::Protection {
+        object: object.to_owned(),
+        outcome: model::event::ProtectionOutcome::Failed("dataset is busy".to_owned()),
+    };
+    story.tell("push", failed("hold a")).tell("sink", failed("hold b"));
+    story.tell("push", What::InvocationStarted { number: 2 }).tell("push", failed("hold c"));
+    story.tell("push", What::Protection { object: "hold d".into(), outcome: model::event::ProtectionOutcome::Made });
+    let found = story.json();
+    let expected = serde_json::json!({"Failed": 2, "LastError": "hold c: dataset is busy"});
+    assert_eq!(found["Jobs"]["push"]["push"]["Protections"], expected);
+    let expected = serde_json::json!({"Failed": 1, "LastError": "hold b: dataset is busy"});
+    assert_eq!(found["Jobs"]["sink"]["sink"]["Protections"], expected);
 }

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use daemon::preview::{
-    FilesystemPreview, JobPreview, Preview, PruningPreview, ReplicationPreview, ResolutionPreview, Side, Size,
-    StepPreview, Summary,
+    FilesystemPreview, JobPreview, NextRound, Preview, PruningPreview, ReplicationPreview, ResolutionPreview, Side,
+    Size, StepPreview, Summary,
 };
 
 /// Names longer than this push only their own line's columns to the right.
@@ -57,6 +57,7 @@ fn head(text: &mut String, job: &JobPreview, colors: bool) {
         }
         None => text.push_str("  takes no snapshots by itself\n"),
     }
+    let _ = writeln!(text, "  {}", printable(&next(job)));
     for side in &job.sides {
         let word = word(side.side);
         let rules = side.rules.iter().enumerate().map(|(index, rule)| format!("{}. {rule}", index + 1));
@@ -72,6 +73,18 @@ fn head(text: &mut String, job: &JobPreview, colors: bool) {
     }
     for warning in job.warnings.iter().map(|warning| format!("warning: {warning}")) {
         let _ = writeln!(text, "  {}", paint(&warning, Tint::Warning, colors));
+    }
+}
+
+/// When it acts by itself.
+fn next(job: &JobPreview) -> String {
+    let fetches = job.kind == "pull";
+    match &job.next {
+        NextRound::OnRequest => format!("acts when asked: zrepl signal wakeup {}", job.job),
+        NextRound::At { at } if fetches => format!("next invocation: {at}"),
+        NextRound::At { at } if *at == job.at => "next round of snapshots: at once, then an invocation".to_owned(),
+        NextRound::At { at } => format!("next round of snapshots: {at}, then an invocation"),
+        NextRound::Unknown { why } => format!("next round of snapshots: unknown, because {why}"),
     }
 }
 
@@ -120,6 +133,10 @@ fn lines(filesystem: &FilesystemPreview) -> Vec<Line> {
     let mut lines = Vec::new();
     if let Some(snapshot) = &filesystem.snapshot {
         let name = format!("@{}", snapshot.name);
+        lines.extend(snapshot.hooks.iter().map(|hook| {
+            let why = if hook.fatal { "no snapshot if it fails" } else { "its failure is only reported" };
+            Line::new(Tint::Snapshot, ["hook", "around", &hook.name, ""], why)
+        }));
         lines.push(match &snapshot.impossible {
             None => Line::new(Tint::Snapshot, ["snapshot", "", &name, ""], ""),
             Some(why) => Line::new(Tint::Warning, ["impossible", "", &name, ""], why),
@@ -237,7 +254,7 @@ fn printable(text: &str) -> String {
 }
 
 /// A size to three digits or so, in powers of 1024.
-fn human(bytes: u64) -> String {
+pub(crate) fn human(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
@@ -280,7 +297,7 @@ fn paint(text: &str, tint: Tint, colors: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use daemon::preview::{SidePreview, SnapshotPreview, VERSION, Verdict};
+    use daemon::preview::{HookPreview, SidePreview, SnapshotPreview, VERSION, Verdict};
     use expect_test::expect;
 
     use super::*;
@@ -314,7 +331,14 @@ mod tests {
         let filesystems = vec![
             FilesystemPreview {
                 filesystem: "tank/home".to_owned(),
-                snapshot: Some(SnapshotPreview { name: "z_20240514_120000_000".to_owned(), impossible: None }),
+                snapshot: Some(SnapshotPreview {
+                    name: "z_20240514_120000_000".to_owned(),
+                    impossible: None,
+                    hooks: vec![
+                        HookPreview { name: "/etc/zrepl/quiesce".to_owned(), fatal: true },
+                        HookPreview { name: "postgres-checkpoint me@db:5432/it".to_owned(), fatal: false },
+                    ],
+                }),
                 replication: Some(ReplicationPreview::Send {
                     why: "send in full (all)".to_owned(),
                     discard: None,
@@ -385,6 +409,7 @@ mod tests {
             job: "push".to_owned(),
             kind: "push".to_owned(),
             at: "2024-05-14T12:00:00Z".to_owned(),
+            next: NextRound::At { at: "2024-05-14T12:10:00Z".to_owned() },
             snapshot: Some("z_20240514_120000_000".to_owned()),
             problems: Vec::new(),
             warnings: vec!["it rains".to_owned()],
@@ -394,6 +419,7 @@ mod tests {
         };
         let away = JobPreview {
             job: "away".to_owned(),
+            next: NextRound::OnRequest,
             snapshot: None,
             problems: vec!["cannot look at the receiver: it sleeps".to_owned()],
             warnings: Vec::new(),
@@ -410,15 +436,18 @@ mod tests {
         expect![[r#"
             job push (push), planned at 2024-05-14T12:00:00Z
               takes snapshots now called @z_20240514_120000_000; the rest is as if they had been taken
+              next round of snapshots: 2024-05-14T12:10:00Z, then an invocation
               sender keeps: 1. not_replicated, 2. last_n 1
               warning: it rains
 
             tank/home: 1 snapshot, 2 sends of about 4.8 MiB and 1 of unknown size, 1 snapshot destroyed
-              snapshot              @z_20240514_120000_000
-              send       full       @old                    4.8 MiB  send in full (all)
-              send       from @old  @z_20240514_120000_000        ?  the snapshot is not taken yet
-              destroy    sender     @old                             no rule keeps it
-              keep       sender     @z_20240514_120000_000           rule 1, not_replicated
+              hook      around     /etc/zrepl/quiesce                          no snapshot if it fails
+              hook      around     postgres-checkpoint me@db:5432/it           its failure is only reported
+              snapshot             @z_20240514_120000_000
+              send      full       @old                               4.8 MiB  send in full (all)
+              send      from @old  @z_20240514_120000_000                   ?  the snapshot is not taken yet
+              destroy   sender     @old                                        no rule keeps it
+              keep      sender     @z_20240514_120000_000                      rule 1, not_replicated
 
             tank/home/quiet: nothing to do
               send       nothing                                     the receiver has @old
@@ -440,6 +469,7 @@ mod tests {
 
             job away (push), planned at 2024-05-14T12:00:00Z
               takes no snapshots by itself
+              acts when asked: zrepl signal wakeup away
               receiver keeps: 1. not_replicated, 2. last_n 1
               receiver: pruning is unknown
               problem: cannot look at the receiver: it sleeps
@@ -449,6 +479,7 @@ mod tests {
         expect![[r#"
             job push (push), planned at 2024-05-14T12:00:00Z
               takes snapshots now called @z_20240514_120000_000; the rest is as if they had been taken
+              next round of snapshots: 2024-05-14T12:10:00Z, then an invocation
               sender keeps: 1. not_replicated, 2. last_n 1
               warning: it rains
               tank/home        1 snapshot, 2 sends of about 4.8 MiB and 1 of unknown size, 1 snapshot destroyed
@@ -461,6 +492,7 @@ mod tests {
 
             job away (push), planned at 2024-05-14T12:00:00Z
               takes no snapshots by itself
+              acts when asked: zrepl signal wakeup away
               receiver keeps: 1. not_replicated, 2. last_n 1
               receiver: pruning is unknown
               problem: cannot look at the receiver: it sleeps

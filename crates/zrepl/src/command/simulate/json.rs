@@ -19,6 +19,7 @@ fn job(played: &Played) -> Value {
     let look = |sample: &Sample| self::sample(sample, &timeline.sides);
     json!({
         "job": played.job,
+        "filesystem": played.filesystem.as_ref().map(|name| name.as_str()),
         "from": played.from.to_string(),
         "to": played.to.to_string(),
         "sides": timeline.sides.iter().map(side).collect::<Vec<_>>(),

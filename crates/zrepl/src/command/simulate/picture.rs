@@ -30,12 +30,13 @@ const AGES: [(i64, &str, char); 5] = [
 
 /// One job: for each side how many snapshots of which age exist over time, then those at the end.
 pub(super) fn draw(played: &Played) -> String {
-    let Played { job, from, to, timeline } = played;
+    let Played { job, filesystem, from, to, timeline } = played;
     let mut text = String::new();
     let taken = timeline.rounds.iter().filter(|round| round.failed.is_none()).count();
     let failed = timeline.rounds.len() - taken;
     let failed = if failed > 0 { format!(", {failed} could not be taken") } else { String::new() };
-    wrapped(&mut text, "", &format!("job {job}: {taken} snapshots from {from} to {to}{failed}"));
+    let start = filesystem.as_ref().map(|name| format!(", from what {name} has now on")).unwrap_or_default();
+    wrapped(&mut text, "", &format!("job {job}{start}: {taken} snapshots from {from} to {to}{failed}"));
     if let Some(why) = timeline.rounds.iter().find_map(|round| round.failed.as_ref()) {
         wrapped(&mut text, "  ", &format!("problem: {why}"));
     }

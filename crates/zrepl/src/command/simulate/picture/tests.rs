@@ -4,7 +4,7 @@ use std::time::Duration;
 use expect_test::expect;
 use model::naming::{SnapshotNaming, TimestampFormat};
 use model::plan::prune::{GridInterval, KeepRule, RetentionGrid};
-use model::simulate::{Keep, Policy, Rhythm};
+use model::simulate::{Horizon, Keep, Policy, Rhythm};
 
 use super::super::{only, played};
 use super::*;
@@ -30,7 +30,7 @@ fn regex(text: &str) -> regex::Regex {
 
 fn drawn(policy: &Policy, days: u64, side: Option<PruneSide>) -> String {
     let from = "2024-05-14T00:00:00Z".parse().unwrap();
-    let played = played("job", policy, from, Duration::from_secs(days * 86_400)).unwrap();
+    let played = played("job", policy, Horizon::new(from, Duration::from_secs(days * 86_400))).unwrap();
     let text = draw(&only(played, side).unwrap());
     for line in text.lines() {
         assert!(line.chars().count() <= WIDTH, "{line}");

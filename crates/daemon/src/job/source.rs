@@ -1,0 +1,47 @@
+//! The source job: snapshots, and sends what clients ask for.
+
+use std::sync::Arc;
+
+use config::types::{Serve, SourceJob};
+use tokio_util::sync::CancellationToken;
+use wire::Endpoint;
+
+use super::{Context, clean_stale_protections, send_policy, serve};
+use crate::bandwidth::Bandwidth;
+use crate::daemon::Shared;
+use crate::dispatch::Slot;
+use crate::endpoint::{Sender, SenderConfig, Source};
+
+pub(super) fn start(job: SourceJob, shared: &Shared) -> Slot {
+    let Serve::Local(local) = &job.serve else { return Slot::passive() };
+    let context = Context::new(&job.name, shared);
+    let sender = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
+    let cleaned = CancellationToken::new();
+    let service = Source::new(Arc::clone(&sender), context.events.clone(), cleaned.clone());
+    spawn_cleaning(&context, sender, cleaned);
+    serve::local(&context, local, service);
+    Slot::passive().with(context.spawn_snapshotter(job.snapshotting, job.filesystems))
+}
+
+/// Removes what a crash left behind, while clients may connect already but have to wait with their
+/// first step: what it needs would look like what was left.
+fn spawn_cleaning(context: &Context, sender: Arc<dyn Endpoint>, cleaned: CancellationToken) {
+    // Also if it panics or the daemon stops.
+    let over = cleaned.drop_guard();
+    let task = context.clone();
+    context.spawn("cleaning", async move {
+        let _over = over;
+        let jobs = task.shared.jobs.clone();
+        jobs.run_until_cancelled(clean_stale_protections(task, sender)).await;
+    });
+}
+
+/// What the job's sender is made of.
+pub(crate) fn sender_config(job: &SourceJob) -> SenderConfig {
+    SenderConfig {
+        job: job.name.clone(),
+        filesystems: job.filesystems.clone(),
+        send: send_policy(&job.send),
+        bandwidth: Bandwidth::limited(&job.send.bandwidth_limit),
+    }
+}
