@@ -74,7 +74,7 @@ async fn a_listing_of_what_failed() {
     let world = world(2).await;
     let faults = world.daemons.source_zfs.faults();
     faults.at_verb(Verb::Send, 0, Moment::Before, Action::Fail(zfs::ErrorKind::Busy));
-    faults.at_verb(Verb::Dataset, 0, Moment::Before, Action::Hang);
+    faults.at_verb(Verb::List, 1, Moment::Before, Action::Hang);
     assert_eq!(world.run().await.errors, 0);
     let failures = world.failures();
     assert!(failures[1].contains("list filesystems that failed"), "{failures:#?}");

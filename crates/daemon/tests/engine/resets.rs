@@ -93,7 +93,7 @@ async fn while_what_failed_is_listed_again() {
     let world = world().await;
     let faults = world.daemons.source_zfs.faults();
     faults.at_verb(Verb::Send, 0, Moment::Before, Action::Fail(ErrorKind::Busy));
-    stuck(faults, Verb::Dataset);
+    faults.at_verb(Verb::List, 1, Moment::Before, Action::Hang);
     // b alone is done before a is due; the reset finds nothing but a listing.
     let invocation = world.invocation();
     let cancel = invocation.cancel.clone();
