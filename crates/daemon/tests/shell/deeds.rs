@@ -86,6 +86,7 @@ fn planned_for(filesystem: &FilesystemPreview) -> Vec<String> {
         Some(ReplicationPreview::Send { discard, resolution, steps, .. }) => {
             if let Some(resolution) = resolution {
                 all.push(format!("resolve {name}"));
+                all.extend(steps.is_empty().then(|| format!("confirm {name}")));
                 all.extend(rolled_back(resolution).iter().map(|snapshot| format!("roll back {name}{snapshot}")));
             }
             all.extend(discard.as_ref().map(|why| format!("discard {name}: {why}")));
