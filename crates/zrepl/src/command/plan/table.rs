@@ -441,29 +441,29 @@ mod tests {
               warning: it rains
 
             tank/home: 1 snapshot, 2 sends of about 4.8 MiB and 1 of unknown size, 1 snapshot destroyed
-              hook      around     /etc/zrepl/quiesce                          no snapshot if it fails
-              hook      around     postgres-checkpoint me@db:5432/it           its failure is only reported
-              snapshot             @z_20240514_120000_000
-              send      full       @old                               4.8 MiB  send in full (all)
-              send      from @old  @z_20240514_120000_000                   ?  the snapshot is not taken yet
-              destroy   sender     @old                                        no rule keeps it
-              keep      sender     @z_20240514_120000_000                      rule 1, not_replicated
+              hook       around     /etc/zrepl/quiesce                          no snapshot if it fails
+              hook       around     postgres-checkpoint me@db:5432/it           its failure is only reported
+              snapshot              @z_20240514_120000_000
+              send       full       @old                               4.8 MiB  send in full (all)
+              send       from @old  @z_20240514_120000_000                   ?  the snapshot is not taken yet
+              destroy    sender     @old                                        no rule keeps it
+              keep       sender     @z_20240514_120000_000                      rule 1, not_replicated
 
             tank/home/quiet: nothing to do
-              send       nothing                                     the receiver has @old
+              send       nothing                                                the receiver has @old
 
             tank/odd: 2 snapshots destroyed
-              destroy    receiver   @own                             newer than @old, the newest that both sides have (diverged: rollback_receiver)
-              destroy    receiver   @own 2                           newer than @old, the newest that both sides have (diverged: rollback_receiver)
-              roll back  receiver   @old                             what was written since is lost
+              destroy    receiver   @own                                        newer than @old, the newest that both sides have (diverged: rollback_receiver)
+              destroy    receiver   @own 2                                      newer than @old, the newest that both sides have (diverged: rollback_receiver)
+              roll back  receiver   @old                                        what was written since is lost
 
             tank/other: 1 send of about 42 B
-              rename     receiver                                    to tank/other.zrepl.aside.TIME: no snapshot is on both sides (no_common: rename_aside)
-              rename     receiver                                    with tank/other/child
-              send       full       @new                       42 B  send in full (most_recent)
+              rename     receiver                                               to tank/other.zrepl.aside.TIME: no snapshot is on both sides (no_common: rename_aside)
+              rename     receiver                                               with tank/other/child
+              send       full       @new                                  42 B  send in full (most_recent)
 
             tank/torn: 1 in need of a person
-              conflict                                               odd?[2J?news
+              conflict                                                          odd?[2J?news
 
             total of 5 filesystems: 1 snapshot, 2 sends of about 4.8 MiB and 1 of unknown size, 1 snapshot destroyed, 1 in need of a person
 
