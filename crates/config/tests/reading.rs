@@ -250,3 +250,20 @@ fn files_of_a_data_source_name_are_looked_at_too() {
         ["Error: ca.crt contains no certificate", "Error: the key a.key does not belong to the certificate a.crt"]
     );
 }
+
+#[test]
+fn an_include_that_leads_to_the_file_itself_or_nowhere_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("links.d")).expect("create");
+    fs::create_dir(at("broken.d")).expect("create");
+    std::os::unix::fs::symlink("../main.yml", at("links.d/again.yml")).expect("link");
+    std::os::unix::fs::symlink("nowhere", at("broken.d/lost.yml")).expect("link");
+    let main = at("main.yml");
+    fs::write(&main, "include: [main.yml, ., links.d, broken.d]\n").expect("write");
+    let errors = config::load(Some(&main)).expect_err("refused");
+    let itself = format!("cannot read {}: a file cannot include itself", main.display());
+    let lost = format!("cannot read {}: no such file or directory", at("broken.d/lost.yml").display());
+    let told: Vec<_> = errors.errors.iter().map(|error| error.message()).collect();
+    assert_eq!(told, [&*itself, &*itself, &*itself, &*lost]);
+}
