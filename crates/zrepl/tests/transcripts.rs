@@ -643,10 +643,43 @@ fn a_policy_is_played_without_a_daemon_or_a_pool() {
         serde_json::json!([{"rule": 1, "why": "it is not among the newest"}])
     );
     place.run(&["simulate", "snap", "--for", "1d", "--side", "sender"]).failed_with("does not replicate");
-    place.run(&["simulate", "sink", "--for", "1d"]).failed_with("takes no snapshots: simulate the job that");
+    place
+        .run(&["simulate", "sink", "--for", "1d"])
+        .failed_with("no rules of its own: simulate the job that sends to it");
     place.run(&["simulate", "none", "--for", "1d"]).failed_with("job \"none\" not defined in config\n");
     place.run(&["simulate", "--for", "9"]).failed_with("it has no unit");
     assert!(!place.path("bin/zfs.asked").exists(), "no pool is looked at");
+}
+
+#[test]
+fn the_policy_of_a_job_that_pulls_is_played_over_the_snapshots_of_its_source() {
+    let place = Place::new("exit 1");
+    let pull = |name: &str, connect: &str| {
+        format!(
+            "  - {{name: {name}, type: pull, connect: {connect}, root_fs: q/{name}, interval: 1h, \
+             recv: {{placeholder: {{encryption: inherit}}}}, pruning: {{keep_sender: [{{type: last_n, count: 2}}], \
+             keep_receiver: [{{type: last_n, count: 5}}]}}}}\n"
+        )
+    };
+    place.configure(&format!(
+        "{}{}  - {{name: source, type: source, serve: {{type: local, listener_name: s}}, filesystems: {{'p<': true}}, \
+         snapshotting: {{type: periodic, prefix: z_, interval: 1h}}}}",
+        pull("here", "{type: local, listener_name: s, client_identity: me}"),
+        pull("far", "{type: tcp, address: 'host:8888'}"),
+    ));
+    let span = ["--for", "12h", "--from", "2024-05-14"];
+    let here = place.run(&[&["simulate", "here"], &span[..]].concat());
+    assert_eq!((here.code, here.err.as_str()), (Some(0), ""), "{here:?}");
+    assert!(here.out.starts_with("job here: 13 snapshots from 2024-05-14T00:00:00Z to"), "{here:?}");
+    assert!(here.out.contains("left on the sender side at the end: 2\n"), "{here:?}");
+    assert!(here.out.contains("left on the receiver side at the end: 5\n"), "{here:?}");
+    let far = [&["simulate", "far"], &span[..]].concat();
+    place.run(&far).failed_with("say how often others take them");
+    let far = place.run(&[&far[..], &["--every", "2h"]].concat());
+    assert!(far.out.starts_with("job far: 7 snapshots from "), "{far:?}");
+    place
+        .run(&[&["simulate", "source"], &span[..]].concat())
+        .failed_with("no rules of its own: simulate the job that pulls from it");
 }
 
 #[test]
