@@ -628,6 +628,8 @@ async fn the_present_of_a_job_that_pulls_is_that_of_its_source_and_its_own() {
         versions.iter().filter(|one| one.is_snapshot()).map(ToString::to_string).collect::<Vec<_>>()
     };
     let one = &presents[&dataset("src/a")];
-    assert_eq!((snapshots(&one.sender), snapshots(&one.receiver)), (vec!["@1".into(), "@2".into()], vec!["@1".into()]));
+    let pulled = snapshots(&one.receiver);
+    assert_eq!(pulled.len(), 1, "the first replication is of the newest: {pulled:?}");
+    assert_eq!(snapshots(&one.sender), [&pulled[0], "@2"]);
     assert!(present(&config.jobs[0], &lab.world).await.is_err(), "a source keeps nothing by itself");
 }
