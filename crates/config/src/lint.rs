@@ -140,10 +140,26 @@ fn by_hand(rules: &[KeepRule], prefix: Option<&str>, place: &Place, log: &Log) {
         }
     };
     if !rules.iter().any(may_keep_others) {
-        let regex = prefix.map_or("^zrepl_".to_owned(), |prefix| format!("^{}", regex::escape(prefix)));
+        let regex = prefix.map(|prefix| format!("^{}", regex::escape(prefix))).or_else(|| thinned(rules));
+        let regex = regex.unwrap_or_else(|| "^zrepl_".to_owned());
+        // Between double quotes YAML has a use of its own for the backslash.
+        let quote = if regex.contains('\\') { '\'' } else { '"' };
         let warning = place.warning("these rules destroy all snapshots that were made by hand or by other programs");
-        log.report(warning.with_hint(format!("add `{{type: regex, negate: true, regex: \"{regex}\"}}` to keep them")));
+        let hint = format!("add `{{type: regex, negate: true, regex: {quote}{regex}{quote}}}` to keep them");
+        log.report(warning.with_hint(hint));
     }
+}
+
+/// The names that rules keep ever fewer of: what has another name is not theirs, and what has such a name
+/// must not be kept for ever.
+fn thinned(rules: &[KeepRule]) -> Option<String> {
+    let of = |rule: &KeepRule| match rule {
+        KeepRule::LastN { regex: Some(regex), .. } | KeepRule::Grid { regex, .. } => Some(regex.as_str().to_owned()),
+        KeepRule::NotReplicated { .. } | KeepRule::LastN { regex: None, .. } | KeepRule::Regex { .. } => None,
+    };
+    let mut patterns: Vec<String> = rules.iter().filter_map(of).collect();
+    patterns.dedup();
+    (!patterns.is_empty()).then(|| patterns.join("|"))
 }
 
 /// Filesystems that several jobs snapshot.

@@ -227,3 +227,27 @@ fn a_common_snapshot_that_nothing_protects_is_at_the_mercy_of_other_jobs() {
     assert_eq!(of(nothing, "pond/a: true", keep), NONE);
     assert_eq!(of(nothing, "tank/a: true", ALL), NONE);
 }
+
+#[test]
+fn the_rule_that_keeps_what_people_made_is_about_the_names_that_the_other_rules_are_about() {
+    let hint = |jobs: &[String]| {
+        let text = format!("jobs:\n- {}\n", jobs.join("\n- "));
+        let loaded = config::parse("w.yml", &text).unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+        let mut hints = loaded.warnings.iter().map(ToString::to_string).filter(|text| text.contains("negate: true"));
+        hints.next().expect("a hint")
+    };
+    let last = |regex: &str| format!("{{type: last_n, count: 2, regex: '{regex}'}}");
+    let of_prefix = |prefix: &str| hint(&[snap("a", "p: true", prefix, r#"{type: last_n, count: 2, regex: "^z"}"#)]);
+    assert!(of_prefix("z_").contains(r#"regex: "^z_"}` to keep"#));
+    assert!(of_prefix("z.").contains(r"regex: '^z\.'}` to keep"), "{}", of_prefix("z."));
+    let [source, pull] = pull("p: true", "q");
+    let of_rules = |rules: &str| {
+        let pull = pull.replacen(&format!("keep_sender: [{ALL}]"), &format!("keep_sender: [{rules}]"), 1);
+        hint(&[source.clone(), pull])
+    };
+    let kept = "{type: regex, regex: '^keep_'}";
+    assert!(of_rules(&last("^auto_")).contains(r#"regex: "^auto_"}` to keep"#));
+    let told = of_rules(&format!("{kept}, {}, {}", last("^a_"), last("^b_")));
+    assert!(told.contains(r#"regex: "^a_|^b_"}` to keep"#), "{told}");
+    assert!(of_rules(kept).contains(r#"regex: "^zrepl_"}` to keep"#), "the opposite of a rule would keep everything");
+}
