@@ -96,6 +96,7 @@ Exit code:
 Examples:
   zrepl plan backup_home
   zrepl plan --format summary
+  zrepl plan --without-daemon         what would a changed configuration do?
   zrepl plan --format json | jq '.jobs[].total'")]
     Plan(Plan),
     /// Show which snapshots a job's policy would leave in the course of time; changes nothing
@@ -126,6 +127,10 @@ pub(crate) struct Plan {
     /// Do not ask ZFS how large the sends would be
     #[arg(long)]
     pub no_estimate: bool,
+    /// Plan with the configuration file as it is now, also if a daemon runs, which has the one that it
+    /// started with
+    #[arg(long)]
+    pub without_daemon: bool,
 }
 
 /// How to show a plan.
