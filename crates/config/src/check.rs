@@ -32,6 +32,7 @@ pub(crate) fn relations(jobs: &[Job], claims: &Claims, log: &Log) {
     lint::listeners(&jobs, log);
     lint::snapshotters(&jobs, log);
     lint::local_pairs(&jobs, log);
+    lint::unprotected_bases(&jobs, log);
     lint::keep_rules(&jobs, log);
 }
 

@@ -239,7 +239,8 @@ impl<'a> Field<'a> {
         let Some(field) = section.take("type").filter(|field| !field.is_empty()) else {
             return self.fail("missing field `type`", Some(listed()));
         };
-        let name = field.one_of("type", types)?;
+        // A misspelt type is an error, and what else is wrong is told as if it had been written right.
+        let name = field.one_of("type", types).or_else(|| field.nearest_of(types))?;
         Some((section, name))
     }
 
@@ -255,6 +256,12 @@ impl<'a> Field<'a> {
         }
         let hint = did_you_mean(text, words).unwrap_or_else(|| format!("one of {}", list(words)));
         self.fail(format!("unknown {what} `{}`", shown(text)), Some(hint))
+    }
+
+    /// The word that was probably meant.
+    fn nearest_of(&self, words: &[&str]) -> Option<String> {
+        let Value::Scalar(scalar) = &self.node.value else { return None };
+        suggest::nearest(&scalar.text.to_lowercase(), words).map(str::to_owned)
     }
 
     /// Whether it is a section of this `type`.

@@ -17,7 +17,7 @@ use crate::types::{
     SinkJob, SnapJob, SourceJob,
 };
 use crate::values::{
-    bad_name, bandwidth_limit, boolean, choice, count, dataset, filesystems, interval_or_manual, keep_rules,
+    bandwidth_limit, boolean, brief, choice, count, dataset, filesystems, interval_or_manual, keep_rules,
     local_keep_rules, property, property_key, text,
 };
 
@@ -138,9 +138,16 @@ fn name(section: &mut Section<'_>, claims: &Claims) -> Option<JobName> {
                 claims.names.borrow_mut().push((name.clone(), field.place()));
                 Some(name)
             }
-            Err(error) => bad_name(field, &error),
+            Err(error) => {
+                let hint = "it becomes part of names on disk: letters, digits, `-`, `_`, `.`, `:` and blanks";
+                field.fail(brief(&error), text.contains(|each| !is_name_character(each)).then(|| hint.to_owned()))
+            }
         }
     })
+}
+
+fn is_name_character(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "-_.: ".contains(character)
 }
 
 fn send(mut section: Section<'_>) -> Option<SendOptions> {

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 
 use model::filter::Pattern;
 use model::plan::prune::KeepRule;
+use model::protection::{ProtectionPolicy, ProtectionStrategy};
 use model::{DatasetName, FilesystemFilter};
 use regex::Regex;
+use regex_syntax::hir::Look;
 
 use crate::address::{HostPort, Port};
 use crate::decode::Log;
@@ -81,15 +83,22 @@ fn unanchored(rules: &[KeepRule], spot: &Spot, key: &str, log: &Log) {
     for (index, rule) in rules.iter().enumerate() {
         let Some(regex) = pattern(rule).filter(|regex| !is_anchored(regex)) else { continue };
         let place = spot.item_place(&["pruning", key], index, "regex");
-        let warning = place.warning(format!("`{}` also matches in the middle of a name", regex.as_str()));
-        log.report(warning.with_hint(format!("write `^{}` for names that begin so", regex.as_str())));
+        let text = regex.as_str();
+        let warning = place.warning(format!("`{text}` also matches in the middle of a name"));
+        // An anchor before several alternatives would be part of the first.
+        let anchored = if text.contains('|') { format!("^(?:{text})") } else { format!("^{text}") };
+        log.report(warning.with_hint(format!("write `{anchored}` for names that begin so")));
     }
 }
 
-/// A pattern that matches every name needs no anchor.
+/// Whether all that a pattern can match begins or ends with the name. One that matches every name needs
+/// no anchor.
 fn is_anchored(regex: &Regex) -> bool {
-    let text = regex.as_str().trim_start_matches('(').trim_start_matches("?:");
-    text.starts_with('^') || text.starts_with("\\A") || text.starts_with('?') || regex.is_match("")
+    let Ok(parsed) = regex_syntax::parse(regex.as_str()) else { return true };
+    let (first, last) = (parsed.properties().look_set_prefix(), parsed.properties().look_set_suffix());
+    let at_start = [Look::Start, Look::StartLF, Look::StartCRLF].iter().any(|look| first.contains(*look));
+    let at_end = [Look::End, Look::EndLF, Look::EndCRLF].iter().any(|look| last.contains(*look));
+    at_start || at_end || regex.is_match("")
 }
 
 fn newest_of_grid(rules: &[KeepRule], spot: &Spot, key: &str, log: &Log) {
@@ -131,10 +140,26 @@ fn by_hand(rules: &[KeepRule], prefix: Option<&str>, place: &Place, log: &Log) {
         }
     };
     if !rules.iter().any(may_keep_others) {
-        let regex = prefix.map_or("^zrepl_".to_owned(), |prefix| format!("^{}", regex::escape(prefix)));
+        let regex = prefix.map(|prefix| format!("^{}", regex::escape(prefix))).or_else(|| thinned(rules));
+        let regex = regex.unwrap_or_else(|| "^zrepl_".to_owned());
+        // Between double quotes YAML has a use of its own for the backslash.
+        let quote = if regex.contains('\\') { '\'' } else { '"' };
         let warning = place.warning("these rules destroy all snapshots that were made by hand or by other programs");
-        log.report(warning.with_hint(format!("add `{{type: regex, negate: true, regex: \"{regex}\"}}` to keep them")));
+        let hint = format!("add `{{type: regex, negate: true, regex: {quote}{regex}{quote}}}` to keep them");
+        log.report(warning.with_hint(hint));
     }
+}
+
+/// The names that rules keep ever fewer of: what has another name is not theirs, and what has such a name
+/// must not be kept for ever.
+fn thinned(rules: &[KeepRule]) -> Option<String> {
+    let of = |rule: &KeepRule| match rule {
+        KeepRule::LastN { regex: Some(regex), .. } | KeepRule::Grid { regex, .. } => Some(regex.as_str().to_owned()),
+        KeepRule::NotReplicated { .. } | KeepRule::LastN { regex: None, .. } | KeepRule::Regex { .. } => None,
+    };
+    let mut patterns: Vec<String> = rules.iter().filter_map(of).collect();
+    patterns.dedup();
+    (!patterns.is_empty()).then(|| patterns.join("|"))
 }
 
 /// Filesystems that several jobs snapshot.
@@ -154,7 +179,10 @@ pub(crate) fn snapshotters(jobs: &[(&Job, &Spot)], log: &Log) {
             let example = example(shared);
             if prefix.starts_with(other_prefix) || other_prefix.starts_with(prefix) {
                 let place = spot.place(&["snapshotting", "prefix"]);
-                let message = format!("prefix `{prefix}` and `{other_prefix}` of job `{other_name}` begin alike");
+                let message = match prefix == other_prefix {
+                    true => format!("job `{other_name}` has the prefix `{prefix}` as well"),
+                    false => format!("prefix `{prefix}` and `{other_prefix}` of job `{other_name}` begin alike"),
+                };
                 let at = other_spot.place(&["snapshotting", "prefix"]).line();
                 let hint = format!("that one is at {at}; both snapshot {example} and take each other's for their own");
                 log.report(place.warning(message).with_hint(hint));
@@ -195,6 +223,45 @@ fn candidates(filter: &FilesystemFilter) -> Vec<DatasetName> {
 
 fn below(name: &DatasetName) -> Option<DatasetName> {
     DatasetName::parse(&format!("{name}/{ANY}")).ok()
+}
+
+/// Jobs that leave nothing behind that would protect the last common snapshot from other jobs' rules.
+pub(crate) fn unprotected_bases(jobs: &[(&Job, &Spot)], log: &Log) {
+    let mut left = MAX_TRIED;
+    for (index, (job, spot)) in jobs.iter().enumerate() {
+        let Job::Push(push) = job else { continue };
+        let ProtectionPolicy { initial, incremental } = push.replication.protection;
+        if ![initial, incremental].contains(&ProtectionStrategy::Nothing) {
+            continue;
+        }
+        let tried = candidates(&push.filesystems);
+        for (other_index, (other, other_spot)) in jobs.iter().enumerate() {
+            let Some(filter) = pruned_by(other).filter(|_| other_index != index) else { continue };
+            let other_tried = candidates(filter);
+            let Some(rest) = left.checked_sub(tried.len() + other_tried.len()) else { return };
+            left = rest;
+            let mut both = tried.iter().chain(&other_tried);
+            let shared = both.find(|name| push.filesystems.selects(name) && filter.selects(name));
+            let Some(shared) = shared.map(example) else { continue };
+            let place = spot.place(&["replication", "protection"]);
+            let message =
+                format!("job `{}` prunes {shared} and may destroy what this job has to continue", other.name());
+            let at = other_spot.place(&["pruning"]).line();
+            let hint = format!("its rules are at {at}; `guarantee_incremental` leaves a bookmark to continue from");
+            log.report(place.warning(message).with_hint(hint));
+        }
+    }
+}
+
+/// The filesystems here whose snapshots a job may destroy.
+fn pruned_by(job: &Job) -> Option<&FilesystemFilter> {
+    let (filesystems, rules) = match job {
+        Job::Push(job) => (&job.filesystems, &job.pruning.keep_sender),
+        Job::Snap(job) => (&job.filesystems, &job.keep),
+        Job::Sink(_) | Job::Pull(_) | Job::Source(_) => return None,
+    };
+    let keeps_all = |rule: &KeepRule| matches!(rule, KeepRule::Regex { regex, negate: false } if regex.is_match(""));
+    (!rules.iter().any(keeps_all)).then_some(filesystems)
 }
 
 /// Replication within this configuration: what the receiver has to make up, and what it would send

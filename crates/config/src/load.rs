@@ -140,6 +140,9 @@ impl Reading {
         let mut files = Vec::new();
         for (path, place) in include {
             match self.expand(path, place, main) {
+                Ok(found) if found.iter().any(|file| is_same_file(file, main)) => {
+                    self.log.report(Problem::of(main, "a file cannot include itself").at(place));
+                }
                 Ok(found) => files.extend(found.into_iter().map(|file| (file, place))),
                 Err(problem) => self.log.report(problem.at(place)),
             }
@@ -221,10 +224,12 @@ impl Reading {
             }
         }
         files.sort();
-        match files.iter().find(|file| !kind_of(file).is_ok_and(|kind| kind.is_file())) {
-            Some(file) => Err(Problem::of(file, "not a regular file")),
-            None => Ok(files),
+        for file in &files {
+            if !kind_of(file)?.is_file() {
+                return Err(Problem::of(file, "not a regular file"));
+            }
         }
+        Ok(files)
     }
 }
 
@@ -250,6 +255,11 @@ impl Problem {
 
 fn kind_of(path: &Path) -> Result<FileType, Problem> {
     fs::metadata(path).map(|found| found.file_type()).map_err(|error| Problem::of(path, &reason(&error)))
+}
+
+/// Whether two paths lead to one file, by whatever links.
+fn is_same_file(left: &Path, right: &Path) -> bool {
+    matches!((fs::canonicalize(left), fs::canonicalize(right)), (Ok(left), Ok(right)) if left == right)
 }
 
 /// An I/O error in words, without the number that the system gives it.

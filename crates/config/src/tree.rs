@@ -302,11 +302,31 @@ impl<'a> Builder<'a> {
         if text.contains(": *") || text.contains("- *") {
             return diagnostic.with_hint("a text that begins with `*` has to be quoted");
         }
-        if error.info().contains("quoted scalar") {
-            return diagnostic.with_hint("is a quotation mark missing before this?");
+        match remedy(&error.info()) {
+            Some(hint) => diagnostic.with_hint(hint),
+            None => diagnostic,
         }
-        diagnostic
     }
+}
+
+/// What to look for, by what the parser complains about.
+fn remedy(complaint: &str) -> Option<&'static str> {
+    let by_words = [
+        ("quoted scalar", "is a quotation mark missing before this?"),
+        ("block mapping", "is this line indented like its neighbours? The keys of a section begin in one column"),
+        ("block collection", "is this line indented like its neighbours? The `- ` of a list are in one column"),
+        (
+            "mapping values are not allowed",
+            "is it indented like its neighbours, and is there a blank after every `:`? A text with `: ` needs quotes",
+        ),
+        ("flow mapping", "is a `}` or a `,` missing before this?"),
+        ("flow sequence", "is a `]` or a `,` missing before this?"),
+        ("illegal placement", "is a `]` or a quotation mark missing before this?"),
+        ("unclosed bracket", "what begins here has no end"),
+        ("simple key expected", "is a `:` missing after a key?"),
+        ("unexpected character", "a text that begins with such a character has to be quoted"),
+    ];
+    by_words.into_iter().find(|(words, _)| complaint.contains(words)).map(|(_, hint)| hint)
 }
 
 /// The first tab in the indentation of a line.

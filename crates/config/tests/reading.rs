@@ -1,6 +1,11 @@
-//! Files that cannot be read, and where relative paths of `include` lead.
+//! Files that cannot be read or are no YAML, and where relative paths of `include` lead.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test ends when its ground is missing")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends when its ground is missing"
+)]
 
 use std::fs;
 use std::path::Path;
@@ -249,4 +254,44 @@ fn files_of_a_data_source_name_are_looked_at_too() {
         files.said("2026-06-01"),
         ["Error: ca.crt contains no certificate", "Error: the key a.key does not belong to the certificate a.crt"]
     );
+}
+
+#[test]
+fn an_include_that_leads_to_the_file_itself_or_nowhere_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("links.d")).expect("create");
+    fs::create_dir(at("broken.d")).expect("create");
+    std::os::unix::fs::symlink("../main.yml", at("links.d/again.yml")).expect("link");
+    std::os::unix::fs::symlink("nowhere", at("broken.d/lost.yml")).expect("link");
+    let main = at("main.yml");
+    fs::write(&main, "include: [main.yml, ., links.d, broken.d]\n").expect("write");
+    let errors = config::load(Some(&main)).expect_err("refused");
+    let itself = format!("cannot read {}: a file cannot include itself", main.display());
+    let lost = format!("cannot read {}: no such file or directory", at("broken.d/lost.yml").display());
+    let told: Vec<_> = errors.errors.iter().map(|error| error.message()).collect();
+    assert_eq!(told, [&*itself, &*itself, &*itself, &*lost]);
+}
+
+#[test]
+fn what_is_no_yaml_comes_with_something_to_look_for() {
+    for (text, place, remedy) in [
+        ("jobs:\n- name: a\n type: snap\n", (3, 2), "is this line indented like its neighbours? The keys"),
+        ("jobs:\n - name: a\n- name: b\n", (3, 3), "is this line indented like its neighbours? The keys"),
+        ("jobs: []\n  global: {}\n", (2, 3), "is this line indented like its neighbours? The keys"),
+        ("jobs:\n- name: a\n   type: snap\n", (3, 8), "is it indented like its neighbours"),
+        ("jobs:\n- name:a\n  type: snap\n", (3, 7), "is there a blank after every `:`?"),
+        ("jobs:\n- name: a: b\n", (2, 10), "A text with `: ` needs quotes"),
+        ("global: {a: b\njobs: []\n", (2, 5), "is a `}` or a `,` missing before this?"),
+        ("jobs: [a\nglobal: {}\n", (2, 7), "is a `]` or a quotation mark missing before this?"),
+        ("jobs: [\n", (1, 7), "what begins here has no end"),
+        ("jobs:\n  - a\nb\n", (3, 1), "is a `:` missing after a key?"),
+        ("jobs: @x\n", (1, 7), "has to be quoted"),
+    ] {
+        let errors = config::parse("y.yml", text).expect_err("refused");
+        let [error] = errors.errors.as_slice() else { panic!("{text}\n{errors}") };
+        let location = error.location().expect("a place");
+        assert_eq!((location.line, location.column), place, "{text}\n{errors}");
+        assert!(errors.to_string().contains(remedy), "{text}\n{errors}");
+    }
 }

@@ -54,7 +54,7 @@ fn of_rules(keep: &str) -> Vec<String> {
 #[test]
 fn a_pattern_that_also_matches_in_the_middle() {
     let unanchored = |pattern: &str| vec![format!("`{pattern}` also matches in the middle of a name")];
-    for pattern in ["z_", "(z_|y_)", "z_.*", "_daily$"] {
+    for pattern in ["z_", "(z_|y_)", "z_.*", "^z_|y_", "(?i)z_", "a$|b", "x?y"] {
         let rules = format!("{ALL}, {{type: regex, regex: \"{pattern}\"}}");
         assert_eq!(of_rules(&rules), unanchored(pattern));
     }
@@ -62,7 +62,7 @@ fn a_pattern_that_also_matches_in_the_middle() {
     assert_eq!(of_rules(&rules), unanchored("z_"));
     let rules = format!("{ALL}, {{type: grid, grid: 1x1h(keep=all), regex: z_}}");
     assert_eq!(of_rules(&rules), unanchored("z_"));
-    for pattern in ["^z_", "(^z_|^y_)", r"\\Az_", ".*", "", "(?:^z_)"] {
+    for pattern in ["^z_", "(^z_|^y_)", r"\\Az_", ".*", "", "(?:^z_)", "^(z|y)_", "(?i)^z", "_daily$"] {
         let rules = format!("{ALL}, {{type: last_n, count: 1, regex: \"{pattern}\"}}");
         assert_eq!(of_rules(&rules), NONE, "{pattern}");
     }
@@ -116,7 +116,9 @@ fn prefixes_that_begin_alike() {
     let of = |one: &str, two: &str, filesystems: &str| {
         warnings(&[snap("a", "p: true", one, ALL), snap("b", filesystems, two, ALL)])
     };
-    for (one, two) in [("z_", "z_hourly_"), ("z_hourly_", "z_"), ("z_", "z_")] {
+    assert_eq!(of("z_", "z_", "p: true"), ["job `a` has the prefix `z_` as well"]);
+    assert_eq!(of("z_", "z_", "q: true"), NONE);
+    for (one, two) in [("z_", "z_hourly_"), ("z_hourly_", "z_")] {
         assert_eq!(of(one, two, "p: true"), [format!("prefix `{two}` and `{one}` of job `a` begin alike")]);
         assert_eq!(of(one, two, "q: true"), NONE);
     }
@@ -194,4 +196,58 @@ fn listeners_that_take_each_others_place() {
     let same = [sink("a", "p/a", "door", ""), sink("b", "p/b", "door", "")];
     assert_eq!(warnings(&same), ["another job already has the listener name `door`"]);
     assert_eq!(warnings(&[push("a", r#""p<": true"#)]), ["no sink job has the listener name `door`"]);
+}
+
+#[test]
+fn the_anchor_that_is_proposed_is_for_all_alternatives() {
+    let text = format!("jobs: [{}]", snap("a", "p: true", "z_", &format!("{{type: regex, regex: 'a_|b_'}}, {ALL}")));
+    let loaded = config::parse("w.yml", &text).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(loaded.warnings[0].to_string().contains("write `^(?:a_|b_)` for names that begin so"));
+}
+
+#[test]
+fn a_common_snapshot_that_nothing_protects_is_at_the_mercy_of_other_jobs() {
+    let push = |protection: &str| {
+        push("p", r#""tank<": true"#).replacen(
+            "pruning:",
+            &format!("replication: {{protection: {protection}}}, pruning:"),
+            1,
+        )
+    };
+    let door = || sink("s", "vault", "door", ", recv: {placeholder: {encryption: inherit}}");
+    let keep = r#"{type: last_n, count: 3}"#;
+    let of = |protection: &str, filesystems: &str, keep: &str| {
+        warnings(&[push(protection), door(), snap("other", filesystems, "z_", keep)])
+    };
+    let nothing = "{initial: guarantee_nothing, incremental: guarantee_nothing}";
+    let warned = ["job `other` prunes `tank/a` and may destroy what this job has to continue"];
+    assert_eq!(of(nothing, "tank/a: true", keep), warned);
+    assert_eq!(of("{incremental: guarantee_nothing}", "tank/a: true", keep), warned);
+    assert_eq!(of("{incremental: guarantee_incremental}", "tank/a: true", keep), NONE);
+    assert_eq!(of(nothing, "pond/a: true", keep), NONE);
+    assert_eq!(of(nothing, "tank/a: true", ALL), NONE);
+}
+
+#[test]
+fn the_rule_that_keeps_what_people_made_is_about_the_names_that_the_other_rules_are_about() {
+    let hint = |jobs: &[String]| {
+        let text = format!("jobs:\n- {}\n", jobs.join("\n- "));
+        let loaded = config::parse("w.yml", &text).unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+        let mut hints = loaded.warnings.iter().map(ToString::to_string).filter(|text| text.contains("negate: true"));
+        hints.next().expect("a hint")
+    };
+    let last = |regex: &str| format!("{{type: last_n, count: 2, regex: '{regex}'}}");
+    let of_prefix = |prefix: &str| hint(&[snap("a", "p: true", prefix, r#"{type: last_n, count: 2, regex: "^z"}"#)]);
+    assert!(of_prefix("z_").contains(r#"regex: "^z_"}` to keep"#));
+    assert!(of_prefix("z.").contains(r"regex: '^z\.'}` to keep"), "{}", of_prefix("z."));
+    let [source, pull] = pull("p: true", "q");
+    let of_rules = |rules: &str| {
+        let pull = pull.replacen(&format!("keep_sender: [{ALL}]"), &format!("keep_sender: [{rules}]"), 1);
+        hint(&[source.clone(), pull])
+    };
+    let kept = "{type: regex, regex: '^keep_'}";
+    assert!(of_rules(&last("^auto_")).contains(r#"regex: "^auto_"}` to keep"#));
+    let told = of_rules(&format!("{kept}, {}, {}", last("^a_"), last("^b_")));
+    assert!(told.contains(r#"regex: "^a_|^b_"}` to keep"#), "{told}");
+    assert!(of_rules(kept).contains(r#"regex: "^zrepl_"}` to keep"#), "the opposite of a rule would keep everything");
 }

@@ -104,7 +104,7 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SimulateError {
     /// [`Limits::rounds`]
-    #[error("the simulation has {limit} rounds at {reached}: simulate a shorter time, or allow more rounds")]
+    #[error("the simulation has {limit} rounds at {reached}: simulate a shorter time")]
     TooManyRounds {
         /// The limit.
         limit: u64,

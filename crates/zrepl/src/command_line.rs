@@ -96,12 +96,13 @@ Exit code:
 Examples:
   zrepl plan backup_home
   zrepl plan --format summary
+  zrepl plan --without-daemon         what would a changed configuration do?
   zrepl plan --format json | jq '.jobs[].total'")]
     Plan(Plan),
     /// Show which snapshots a job's policy would leave in the course of time; changes nothing
     ///
-    /// One filesystem is imagined, and a daemon that always runs; a push job's receiver gets every
-    /// snapshot at once. It is empty at first, and no pool is looked at, unless --from-present is given.
+    /// One filesystem is imagined, and a daemon that always runs; the receiver of a push or pull job
+    /// gets every snapshot at once. It is empty at first, and no pool is looked at, unless --from-present is given.
     #[command(after_help = "\
 Examples:
   zrepl simulate backup_home --for 90d
@@ -126,6 +127,10 @@ pub(crate) struct Plan {
     /// Do not ask ZFS how large the sends would be
     #[arg(long)]
     pub no_estimate: bool,
+    /// Plan with the configuration file as it is now, also if a daemon runs, which has the one that it
+    /// started with
+    #[arg(long)]
+    pub without_daemon: bool,
 }
 
 /// How to show a plan.
@@ -142,7 +147,7 @@ pub(crate) enum PlanFormat {
 /// What to simulate, and how to show it.
 #[derive(Debug, Args)]
 pub(crate) struct Simulate {
-    /// The job's name [default: all jobs that take snapshots]
+    /// The job's name [default: all jobs that prune]
     pub job: Option<String>,
     /// How long, such as 12h, 90d, 6w or 1y
     #[arg(long = "for", value_name = "TIME", value_parser = span)]
@@ -158,7 +163,8 @@ pub(crate) struct Simulate {
     /// Which filesystem, if the job has several
     #[arg(long, value_name = "NAME", requires = "from_present", value_parser = DatasetName::parse)]
     pub filesystem: Option<DatasetName>,
-    /// How often others take snapshots for a job that takes none by itself (`type: manual`), such as 1h
+    /// How often others take snapshots for a job that takes none by itself (`type: manual`, or a pull job
+    /// whose source is elsewhere), such as 1h
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub every: Option<Duration>,
     /// What the names of those snapshots begin with; rules may ask for it
@@ -259,7 +265,7 @@ pub(crate) struct Configcheck {
     /// Print the configuration as it takes effect
     #[arg(long, value_enum)]
     pub format: Option<ConfigFormat>,
-    /// What of it to print
+    /// What of it to print, with --format
     #[arg(long, value_enum, default_value_t = ConfigPart::All)]
     pub what: ConfigPart,
     /// Print passwords too, which otherwise become `***`

@@ -172,9 +172,7 @@ async fn preview_pull(
     source: Option<&SourceJob>,
 ) -> JobPreview {
     let warnings = Arc::new(Warnings::default());
-    let receiver = Receiver::new(Arc::clone(&world.zfs), warnings.events(world), pull::receiver_config(job));
-    let sender = async { connector(&job.name, connect, world).connect().await?.list().await };
-    let (sender, receiver) = tokio::join!(look("the sender", sender), look("the receiver", receiver.list()));
+    let (sender, receiver) = look_at_pulled(job, connect, world, &warnings).await;
     let none = HookRunner::new(Vec::new(), warnings.events(world));
     let (mut preview, sizeable) = assemble::replicating(&job.into(), now, &none, sender, receiver);
     if let Some(source) = source {
@@ -207,6 +205,17 @@ async fn look_at_both(
     let sender = Sender::new(Arc::clone(&world.zfs), warnings.events(world), push::sender_config(job));
     let receiver = async { connector(&job.name, connect, world).connect().await?.list().await };
     tokio::join!(look("the sender", sender.list()), look("the receiver", receiver))
+}
+
+async fn look_at_pulled(
+    job: &PullJob,
+    connect: &LocalConnect,
+    world: &World,
+    warnings: &Arc<Warnings>,
+) -> (Result<View, String>, Result<View, String>) {
+    let receiver = Receiver::new(Arc::clone(&world.zfs), warnings.events(world), pull::receiver_config(job));
+    let sender = async { connector(&job.name, connect, world).connect().await?.list().await };
+    tokio::join!(look("the sender", sender), look("the receiver", receiver.list()))
 }
 
 async fn look_at_one(job: &SnapJob, world: &World, warnings: &Arc<Warnings>) -> Result<View, String> {

@@ -7,7 +7,7 @@ use model::protection::ProtectionKind;
 use model::view::{FilesystemView, Placeholder, View};
 use model::{DatasetName, Version};
 
-use super::{Warnings, look_at_both, look_at_one};
+use super::{Warnings, look_at_both, look_at_one, look_at_pulled};
 use crate::daemon::World;
 
 /// What a filesystem has now. Holds of the job itself do not count: they move with the next replication.
@@ -34,7 +34,14 @@ pub async fn present(job: &Job, world: &World) -> Result<BTreeMap<DatasetName, P
             let (sender, receiver) = look_at_both(job, connect, world, &warnings).await;
             (sender?, receiver?)
         }
-        Job::Sink(_) | Job::Source(_) | Job::Pull(_) => return Err("the job keeps nothing by itself".to_owned()),
+        Job::Pull(job) => {
+            let Connect::Local(connect) = &job.connect else {
+                return Err("this version reaches sources of the same configuration only".to_owned());
+            };
+            let (sender, receiver) = look_at_pulled(job, connect, world, &warnings).await;
+            (sender?, receiver?)
+        }
+        Job::Sink(_) | Job::Source(_) => return Err("the job keeps nothing by itself".to_owned()),
     };
     let data = sender.filesystems.into_iter().filter(|(_, view)| view.placeholder != Placeholder::On);
     let with_receiver = data.map(|(name, view)| {

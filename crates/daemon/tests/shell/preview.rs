@@ -649,3 +649,22 @@ async fn the_present_has_no_holds_of_the_job_itself() {
     assert!(present(&config.jobs[1], &lab.world).await.is_err(), "a sink takes none");
     assert_eq!(format!("{:?}", lab.host), pools);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_present_of_a_job_that_pulls_is_that_of_its_source_and_its_own() {
+    let (lab, config) = (Lab::new(), pull());
+    lab.snapshot_and_wait("1").await;
+    lab.invoke(&config, "pull").await;
+    lab.snapshot_and_wait("2").await;
+    let _served = serve_all(&config, &lab.world).unwrap();
+    let presents = present(&config.jobs[1], &lab.world).await.unwrap();
+    assert_eq!(presents.keys().map(ToString::to_string).collect::<Vec<_>>(), ["src", "src/a", "src/b"]);
+    let snapshots = |versions: &[model::Version]| {
+        versions.iter().filter(|one| one.is_snapshot()).map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let one = &presents[&dataset("src/a")];
+    let pulled = snapshots(&one.receiver);
+    assert_eq!(pulled.len(), 1, "the first replication is of the newest: {pulled:?}");
+    assert_eq!(snapshots(&one.sender), [&pulled[0], "@2"]);
+    assert!(present(&config.jobs[0], &lab.world).await.is_err(), "a source keeps nothing by itself");
+}

@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write, stdout};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use config::types::{Config, Job};
 use daemon::World;
 use daemon::preview::{JobPreview, Preview, VERSION, Wish, WishError, preview, serve_all};
@@ -16,19 +16,27 @@ use zfs::cli::{CliConfig, ZfsCli};
 use crate::client::Client;
 use crate::command_line::{Plan, PlanFormat};
 
+/// Whoever has just changed the file must not take this for a plan by it.
+const BY_THE_DAEMON: &str = "planned by the running daemon, with the configuration that it started with (with the file \
+    as it is now: --without-daemon)";
+
 /// Prints what the next invocations would do. Standard error says who planned.
 pub(crate) fn run(config: Option<&Path>, plan: &Plan) -> Result<()> {
     let config = super::load(config)?.config;
     let wishes = wishes(&config, plan)?;
     let preview = super::block_on(async {
+        if plan.without_daemon {
+            eprintln!("planned by this program, with the configuration file as it is now");
+            return look(&config, &wishes).await;
+        }
         let client = Client::new(&config);
         let away = match &client {
             Ok(client) => client.reach().await.err(),
-            Err(no_socket) => Some(anyhow::anyhow!("{no_socket}")),
+            Err(no_socket) => Some(anyhow!("{no_socket}")),
         };
         match (client, away) {
             (Ok(client), None) => {
-                eprintln!("planned by the running daemon");
+                eprintln!("{BY_THE_DAEMON}");
                 ask(&client, &wishes).await
             }
             (_, away) => {
@@ -74,11 +82,23 @@ async fn ask(client: &Client, wishes: &[Wish]) -> Result<Preview> {
     let mut whole = Preview { version: VERSION, jobs: Vec::new() };
     for wish in wishes {
         let request = json!({"Job": wish.job, "Estimate": wish.estimate}).to_string();
-        let answer = client.ask_text("/plan", request).await?;
+        let answer = client.ask_text("/plan", request).await.map_err(|error| refused(error, wish))?;
         let part: Preview = serde_json::from_str(&answer).context("the daemon's answer is no plan of this version")?;
         whole.jobs.extend(part.jobs);
     }
     Ok(whole)
+}
+
+/// The file has the job, or nobody would have asked for it.
+fn refused(error: anyhow::Error, wish: &Wish) -> anyhow::Error {
+    let unknown = |name: &String| error.to_string().contains(&WishError::UnknownJob(name.clone()).to_string());
+    match &wish.job {
+        Some(name) if unknown(name) => anyhow!(
+            "the running daemon has no job {name:?}, as it started with another configuration: restart it, or plan \
+             with --without-daemon"
+        ),
+        _ => error,
+    }
 }
 
 async fn look(config: &Config, wishes: &[Wish]) -> Result<Preview> {

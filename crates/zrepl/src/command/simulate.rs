@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use config::types::{Config, Job, Snapshotting};
+use config::types::{Config, Connect, Job, PullJob, Serve, Snapshotting, SourceJob};
 use daemon::preview::{Present, present, serve_all};
 use jiff::{SignedDuration, Timestamp};
 use model::DatasetName;
@@ -43,7 +43,7 @@ pub(crate) fn run(config: Option<&Path>, simulate: &Simulate) -> Result<()> {
         true => super::block_on(starts(&config, simulate, &jobs))?,
         false => jobs.iter().map(|_| Some(Start::default())).collect(),
     };
-    let from = simulate.from.unwrap_or_else(Timestamp::now);
+    let from = simulate.from.unwrap_or_else(now);
     let mut all = Vec::new();
     for ((job, policy), start) in jobs.into_iter().zip(starts) {
         let Some(Start { filesystem, present }) = start else { continue };
@@ -58,6 +58,12 @@ pub(crate) fn run(config: Option<&Path>, simulate: &Simulate) -> Result<()> {
         SimulateFormat::Timeline => all.iter().map(picture::draw).collect::<Vec<_>>().join("\n"),
     };
     stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+}
+
+/// In whole seconds, as snapshots are named.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 /// What a simulation begins with.
@@ -104,12 +110,12 @@ fn jobs<'a>(config: &'a Config, simulate: &Simulate) -> Result<Vec<(&'a Job, Pol
     if let Some(name) = simulate.job.as_deref() {
         let job = config.jobs.iter().find(|job| job.name().as_str() == name);
         let job = job.ok_or_else(|| anyhow!("job {name:?} not defined in config"))?;
-        return Ok(vec![(job, policy(job, simulate)?)]);
+        return Ok(vec![(job, policy(config, job, simulate)?)]);
     }
     let mut refusals = Vec::new();
     let mut policies = Vec::new();
     for job in &config.jobs {
-        match policy(job, simulate) {
+        match policy(config, job, simulate) {
             Ok(policy) => policies.push((job, policy)),
             Err(refusal) => refusals.push(refusal.to_string()),
         }
@@ -120,7 +126,7 @@ fn jobs<'a>(config: &'a Config, simulate: &Simulate) -> Result<Vec<(&'a Job, Pol
     Ok(policies)
 }
 
-fn policy(job: &Job, simulate: &Simulate) -> Result<Policy> {
+fn policy(config: &Config, job: &Job, simulate: &Simulate) -> Result<Policy> {
     let name = job.name().as_str();
     let (snapshotting, keep) = match job {
         Job::Push(job) => {
@@ -128,9 +134,14 @@ fn policy(job: &Job, simulate: &Simulate) -> Result<Policy> {
             (&job.snapshotting, Keep::Replicated { sender, receiver })
         }
         Job::Snap(job) => (&job.snapshotting, Keep::Local(job.keep.clone())),
-        Job::Sink(_) | Job::Pull(_) | Job::Source(_) => {
-            bail!("job {name:?} takes no snapshots: simulate the job that takes those that it gets or gives")
+        Job::Pull(job) => {
+            let (sender, receiver) = (job.pruning.keep_sender.clone(), job.pruning.keep_receiver.clone());
+            // Of a source elsewhere nothing is known; it is one of the others that `--every` is about.
+            let snapshotting = source_of(config, job).map_or(&Snapshotting::Manual, |source| &source.snapshotting);
+            (snapshotting, Keep::Replicated { sender, receiver })
         }
+        Job::Sink(_) => bail!("job {name:?} has no rules of its own: simulate the job that sends to it"),
+        Job::Source(_) => bail!("job {name:?} has no rules of its own: simulate the job that pulls from it"),
     };
     let (naming, rhythm) = match (snapshotting, simulate.every) {
         (Snapshotting::Periodic { naming, interval, .. }, _) => (naming.clone(), Rhythm::Periodic(*interval)),
@@ -144,6 +155,18 @@ fn policy(job: &Job, simulate: &Simulate) -> Result<Policy> {
         ),
     };
     Ok(Policy { rhythm, naming, keep })
+}
+
+/// The source of this configuration that a job pulls from.
+fn source_of<'a>(config: &'a Config, job: &PullJob) -> Option<&'a SourceJob> {
+    let Connect::Local(connect) = &job.connect else { return None };
+    config.jobs.iter().find_map(|job| match job {
+        Job::Source(source) => match &source.serve {
+            Serve::Local(serve) if serve.listener_name == connect.listener_name => Some(source),
+            _ => None,
+        },
+        _ => None,
+    })
 }
 
 fn played(job: &str, policy: &Policy, horizon: Horizon) -> Result<Played> {
