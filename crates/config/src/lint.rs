@@ -228,15 +228,15 @@ fn below(name: &DatasetName) -> Option<DatasetName> {
 /// Jobs that leave nothing behind that would protect the last common snapshot from other jobs' rules.
 pub(crate) fn unprotected_bases(jobs: &[(&Job, &Spot)], log: &Log) {
     let mut left = MAX_TRIED;
-    for (index, (job, spot)) in jobs.iter().enumerate() {
+    let pruned: Vec<_> = jobs.iter().filter_map(|(job, spot)| Some((*job, *spot, pruned_by(job)?))).collect();
+    for (job, spot) in jobs {
         let Job::Push(push) = job else { continue };
         let ProtectionPolicy { initial, incremental } = push.replication.protection;
         if ![initial, incremental].contains(&ProtectionStrategy::Nothing) {
             continue;
         }
         let tried = candidates(&push.filesystems);
-        for (other_index, (other, other_spot)) in jobs.iter().enumerate() {
-            let Some(filter) = pruned_by(other).filter(|_| other_index != index) else { continue };
+        for (other, other_spot, filter) in pruned.iter().filter(|(other, ..)| other.name() != job.name()) {
             let other_tried = candidates(filter);
             let Some(rest) = left.checked_sub(tried.len() + other_tried.len()) else { return };
             left = rest;

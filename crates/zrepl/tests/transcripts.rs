@@ -435,7 +435,9 @@ fn who_waits_when_the_daemon_stops_or_does_not_know_how_is_told() {
         daemon.signal(Signal::TERM);
         let told = waits.join().unwrap();
         assert_eq!(told.code, Some(1));
-        assert!(told.err.starts_with("invocation 1 of job snap is lost sight of: "), "{told:?}");
+        // The end of the invocation and that of the daemon race.
+        let lost = told.err.starts_with("invocation 1 of job snap is lost sight of: ");
+        assert!(lost || told.err == "the invocation was cancelled before its end\n", "{told:?}");
     });
     assert_eq!(daemon.end().code, Some(0));
 
