@@ -251,7 +251,7 @@ fn a_token_is_read_without_asking_a_pool() {
     let json = place.ok(&["test", "decoderesumetoken", &token, "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["version"], &json["bytes_received"], &json["from_guid"]), (&1.into(), &7.into(), &().into()));
-    let damaged = place.run(&["test", "decoderesumetoken", &token.replace("1-", "1-0")]);
+    let damaged = place.run(&["test", "decoderesumetoken", &token.replacen("1-", "1-1", 1)]);
     assert!(damaged.0 == Some(1) && damaged.2.starts_with("cannot decode the resume token: "), "{damaged:?}");
     assert!(!place.path("zfs.asked").exists());
 }
