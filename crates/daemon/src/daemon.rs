@@ -20,6 +20,7 @@ use zfs::Zfs;
 use crate::clock::Clock;
 use crate::control::{self, SocketError};
 use crate::dispatch::{Dispatch, Operation, SignalError};
+use crate::endpoint::ConfiguredJobs;
 use crate::events::{Events, Reader};
 use crate::job;
 use crate::limits;
@@ -104,6 +105,8 @@ pub(crate) struct Shared {
     pub status: Arc<StatusFold>,
     /// The configuration's jobs, for previews.
     pub configured: Arc<[Job]>,
+    /// The same, for endpoints that come upon what belongs to none of them.
+    pub configured_jobs: Arc<ConfiguredJobs>,
     /// When the daemon started, which tells its invocations from those of others.
     pub started: Timestamp,
     /// Room for clients that wait for invocations.
@@ -158,7 +161,8 @@ impl Daemon {
         let (jobs, end_services) = (CancellationToken::new(), CancellationToken::new());
         let started = world.clock.now();
         let (dispatch, mut dispatcher) = Dispatch::new(events.clone(), jobs.clone());
-        let configured = config.jobs.clone().into();
+        let configured: Arc<[Job]> = config.jobs.clone().into();
+        let configured_jobs = Arc::new(ConfiguredJobs::new(&configured));
         let shared = Shared {
             world,
             events,
@@ -168,6 +172,7 @@ impl Daemon {
             jobs,
             status,
             configured,
+            configured_jobs,
             started,
             waiters: Arc::new(Semaphore::new(limits::OUTCOME_WAITERS)),
             previewing: Arc::default(),

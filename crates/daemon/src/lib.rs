@@ -4,6 +4,7 @@
 //! `wire::Endpoint`; time and events come through the handles of [`clock`] and [`events`], so that a
 //! simulation can own them.
 
+pub mod abstractions;
 pub mod act;
 pub mod bandwidth;
 pub mod clock;
@@ -15,6 +16,7 @@ pub mod events;
 pub mod hooks;
 mod job;
 pub mod limits;
+pub mod migrate;
 mod not_yet;
 pub mod preview;
 pub mod report;

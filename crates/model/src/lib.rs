@@ -4,10 +4,12 @@
 //! the world enters as a value (a *view*), a decision leaves as a value (a *plan*) in which every
 //! action carries its reason. All functions are total: they fail only on bad names or values.
 
+pub mod abstraction;
 pub mod aside;
 pub mod diff;
 pub mod event;
 pub mod filter;
+pub mod migration;
 pub mod name;
 pub mod naming;
 pub mod plan;

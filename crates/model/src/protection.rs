@@ -127,17 +127,16 @@ pub fn parse_cursor_name(name: &str) -> Option<(ProtectionKind, Guid, &str)> {
     Some((kind, Guid(guid), groups.get(3)?.as_str()))
 }
 
+/// Kind and job of a hold's tag.
+pub fn parse_hold_tag(tag: &str) -> Option<(ProtectionKind, &str)> {
+    let step = tag.strip_prefix(STEP_HOLD).map(|job| (ProtectionKind::StepHold, job));
+    step.or_else(|| tag.strip_prefix(LAST_RECEIVED).map(|job| (ProtectionKind::LastReceivedHold, job)))
+}
+
 /// Which protection of `job` a hold is, if any.
 pub fn hold_protection(tag: &HoldTag, snapshot: &Version, job: &JobName) -> Option<Protection> {
-    let tag = tag.as_str();
-    let kind = if tag.strip_prefix(STEP_HOLD) == Some(job.as_str()) {
-        ProtectionKind::StepHold
-    } else if tag.strip_prefix(LAST_RECEIVED) == Some(job.as_str()) {
-        ProtectionKind::LastReceivedHold
-    } else {
-        return None;
-    };
-    Some(Protection { kind, version: snapshot.to_ref(), createtxg: snapshot.createtxg })
+    let (kind, owner) = parse_hold_tag(tag.as_str())?;
+    (owner == job.as_str()).then(|| Protection { kind, version: snapshot.to_ref(), createtxg: snapshot.createtxg })
 }
 
 #[cfg(test)]

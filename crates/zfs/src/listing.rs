@@ -36,6 +36,8 @@ pub struct Dataset {
     pub kind: DatasetKind,
     /// `zrepl:placeholder` if set locally (an inherited or received value does not count).
     pub placeholder: Placeholder,
+    /// The text of that property if set locally, also one that means nothing; zrepl 0.0 wrote a hash.
+    pub placeholder_text: Option<Box<str>>,
     /// Encryption and key status.
     pub encryption: Encryption,
     /// `receive_resume_token`, if an interrupted receive left one.

@@ -1,7 +1,10 @@
 //! What the commands do.
 
+pub(crate) mod abstractions;
 pub(crate) mod configcheck;
+pub(crate) mod confirm;
 pub(crate) mod daemon;
+pub(crate) mod migrate;
 pub(crate) mod plan;
 pub(crate) mod signal;
 pub(crate) mod simulate;

@@ -1,5 +1,7 @@
 //! The words of the command line.
 
+pub(crate) mod abstractions;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +10,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use model::DatasetName;
+
+use abstractions::{Migrate, ZfsAbstraction};
 
 /// Snapshots ZFS datasets on a schedule, replicates them, and prunes them by policy.
 #[derive(Debug, Parser)]
@@ -111,9 +115,17 @@ Examples:
   zrepl simulate by_others --for 30d --every 1h --prefix auto_
   zrepl simulate --for 1y --format json")]
     Simulate(Simulate),
-    /// Try what a configuration means
+    /// Try what a configuration, a mark on a filesystem, or a resume token means
     #[command(subcommand)]
     Test(Test),
+    /// List and release the holds and bookmarks by which zrepl protects what replication needs
+    ///
+    /// Needs no configuration. A daemon that runs sees at its next replication what was released.
+    #[command(subcommand)]
+    ZfsAbstraction(ZfsAbstraction),
+    /// Carry over what earlier versions of zrepl left on disk
+    #[command(subcommand)]
+    Migrate(Migrate),
 }
 
 /// What to plan, and how to show it.
@@ -236,6 +248,50 @@ Examples:
   zrepl test filesystems --job backup_home --all --explain
   zrepl test filesystems --job backup_home --input tank/home")]
     Filesystems(FilesystemsTest),
+    /// Which filesystems are placeholders, made only to carry what is below them
+    ///
+    /// The columns, separated by tabs: yes or no, the name, and the property as it is set there.
+    #[command(after_help = "\
+Examples:
+  zrepl test placeholder --all
+  zrepl test placeholder --dataset vault/backup/host/tank")]
+    Placeholder(PlaceholderTest),
+    /// What a resume token (property receive_resume_token) says
+    #[command(
+        name = "decoderesumetoken",
+        after_help = "Example:\n  zrepl test decoderesumetoken $(zfs get -Ho value receive_resume_token vault/backup/host/tank)"
+    )]
+    DecodeResumeToken(TokenTest),
+}
+
+/// Which filesystems to look at.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
+pub(crate) struct PlaceholderTest {
+    /// One filesystem
+    #[arg(long, value_name = "FS", group = "which", value_parser = DatasetName::parse)]
+    pub dataset: Option<DatasetName>,
+    /// All filesystems and volumes of this machine
+    #[arg(long, group = "which")]
+    pub all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which token to read.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub(crate) struct TokenTest {
+    /// The token
+    #[arg(group = "which")]
+    pub token: Option<String>,
+    /// The token, as zrepl 0.7 wants it
+    #[arg(long = "token", value_name = "TOKEN", group = "which")]
+    pub token_option: Option<String>,
+    /// Print all that it says, under names that stay
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which filesystems to try on which job's filter.

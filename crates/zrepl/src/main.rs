@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use command::confirm::Unconfirmed;
 use command_line::{Command, CommandLine, Test};
 
 fn main() -> ExitCode {
@@ -28,12 +29,16 @@ fn main() -> ExitCode {
         Command::Plan(plan) => command::plan::run(config, &plan),
         Command::Simulate(simulate) => command::simulate::run(config, &simulate),
         Command::Test(Test::Filesystems(test)) => command::test::filesystems(config, &test),
+        Command::Test(Test::Placeholder(test)) => command::test::placeholder::run(&test),
+        Command::Test(Test::DecodeResumeToken(test)) => command::test::token::run(&test),
+        Command::ZfsAbstraction(what) => command::abstractions::run(what),
+        Command::Migrate(migrate) => command::migrate::run(config, &migrate),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
-            ExitCode::FAILURE
+            if error.is::<Unconfirmed>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -49,7 +54,7 @@ fn allocate_from_one_heap() {
     }
 }
 
-/// Help was asked for, or the words make no command. zrepl knows the exit codes 0 and 1 only.
+/// Help was asked for, or the words make no command. zrepl has no exit code of its own for that.
 fn explain(error: &clap::Error) -> ExitCode {
     let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
     let text = error.render();

@@ -4,6 +4,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "a test program: a panic fails its case")]
 
+mod abstractions;
 mod backend;
 mod case;
 mod children;
@@ -65,6 +66,7 @@ fn cases() -> Vec<Case> {
         differential::cases(),
         replication::cases(),
         endpoint::cases(),
+        abstractions::cases(),
         pruning::cases(),
         errors::cases(),
         jobs::cases(),

@@ -3,6 +3,7 @@
 //! An endpoint acts on one pool's side. It believes nothing of what a caller says about it: access,
 //! policy and guids are checked here. It decides nothing about what should be replicated or pruned.
 
+mod abandoned;
 mod batch;
 mod destroy;
 mod head;
@@ -18,6 +19,7 @@ mod streams;
 mod table;
 mod view;
 
+pub use abandoned::ConfiguredJobs;
 pub use receiver::{Receiver, ReceiverConfig};
 pub use sender::{SendPolicy, Sender, SenderConfig};
 pub use sink::Sink;

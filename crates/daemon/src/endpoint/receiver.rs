@@ -15,13 +15,14 @@ use wire::{
 };
 use zfs::{ErrorKind, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, Scope, Zfs};
 
+use super::abandoned::ConfiguredJobs;
 use super::head::Head;
 use super::locks::Locks;
 use super::protect::Made;
 use super::replace::Claim;
 use super::resolve::{receive_refused, refuse_aside};
 use super::table::{Facts, Known};
-use super::view::{PartialState, Scanned, Seen, Side};
+use super::view::{Beside, PartialState, Scanned, Seen, Side};
 use super::{needs_person, refused, transient};
 use crate::bandwidth::Bandwidth;
 use crate::events::Events;
@@ -88,15 +89,36 @@ impl Receiver {
     }
 
     async fn scan(&self) -> Result<(DatasetName, Vec<Seen>), CallError> {
+        let (root, Scanned { seen, .. }) = self.scan_and(Beside::Nothing).await?;
+        Ok((root, seen))
+    }
+
+    async fn scan_and(&self, beside: Beside) -> Result<(DatasetName, Scanned), CallError> {
         let root = self.client_root().map_err(CallError::permanent)?;
-        let Scanned { mut seen, missing, unlisted: _, warnings } =
-            self.side.scan(&Scope::Trees(vec![root.clone()]), |_| true).await?;
+        let Scanned { mut seen, missing, unlisted, warnings, abstractions } =
+            self.side.scan(&Scope::Trees(vec![root.clone()]), |_| true, beside).await?;
         if !missing.is_empty() {
             self.check_root().await?;
         }
         self.side.warn_once(warnings);
         seen.retain(|seen| seen.dataset.name.is_below(&root));
-        Ok((root, seen))
+        Ok((root, Scanned { seen, missing, unlisted, warnings: Vec::new(), abstractions }))
+    }
+
+    /// Removes stale protections as [`Endpoint::clean_stale_protections`] does, and warns of those that
+    /// nobody looks after, from the same listing.
+    ///
+    /// # Errors
+    /// The listing failed.
+    pub async fn clean_and_warn(&self, jobs: &ConfiguredJobs) -> Result<usize, CallError> {
+        let (_, Scanned { seen, abstractions, .. }) = self.scan_and(Beside::Abstractions).await?;
+        self.side.warn_of_abandoned(jobs, &abstractions, |_| true);
+        self.clean(seen).await
+    }
+
+    async fn clean(&self, mut seen: Vec<Seen>) -> Result<usize, CallError> {
+        seen.iter_mut().for_each(spare_base_of_partial);
+        Ok(self.side.clean_stale(&seen).await)
     }
 
     /// Whether `root_fs` is there; looked at only when something below it is not.
@@ -378,9 +400,8 @@ impl Endpoint for Receiver {
     }
 
     async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        let (_, mut seen) = self.scan().await?;
-        seen.iter_mut().for_each(spare_base_of_partial);
-        Ok(self.side.clean_stale(&seen).await)
+        let (_, seen) = self.scan().await?;
+        self.clean(seen).await
     }
 }
 

@@ -15,10 +15,11 @@ use wire::{CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, S
 use zfs::stream::feature;
 use zfs::{BeginRecord, Scope, SendArgs, SendFlags, SendSource, SendStream, Zfs};
 
+use super::abandoned::ConfiguredJobs;
 use super::protect::Made;
 use super::streams::Sending;
 use super::table::Facts;
-use super::view::{PartialState, Scanned, Seen, Side};
+use super::view::{Beside, PartialState, Scanned, Seen, Side};
 use super::{needs_person, refused};
 use crate::bandwidth::Bandwidth;
 use crate::events::Events;
@@ -70,13 +71,17 @@ impl Sender {
 
     /// What the filter selects, and what could not be listed.
     async fn scan(&self) -> Result<(Vec<Seen>, BTreeMap<DatasetName, String>), CallError> {
+        let Scanned { seen, unlisted, .. } = self.scan_and(Beside::Nothing).await?;
+        Ok((seen, unlisted))
+    }
+
+    async fn scan_and(&self, beside: Beside) -> Result<Scanned, CallError> {
         let scope = match self.filesystems.roots() {
             None => Scope::Everything,
-            Some(roots) if roots.is_empty() => return Ok(Default::default()),
             Some(roots) => Scope::Trees(roots),
         };
-        let Scanned { seen, missing, unlisted, mut warnings } =
-            self.side.scan(&scope, |name| self.filesystems.selects(name)).await?;
+        let Scanned { seen, missing, unlisted, mut warnings, abstractions } =
+            self.side.scan(&scope, |name| self.filesystems.selects(name), beside).await?;
         let quoted: Vec<String> = missing.iter().map(|name| format!("{:?}", name.as_str())).collect();
         if seen.is_empty() && !missing.is_empty() && unlisted.is_empty() {
             let missing = quoted.join(", ");
@@ -86,7 +91,18 @@ impl Sender {
             |name: String| format!("filesystem {name} in the job's filter does not exist (is the pool imported?)");
         warnings.extend(quoted.into_iter().map(warn));
         self.side.warn_once(warnings);
-        Ok((seen, unlisted))
+        Ok(Scanned { seen, missing, unlisted, warnings: Vec::new(), abstractions })
+    }
+
+    /// Removes stale protections as [`Endpoint::clean_stale_protections`] does, and warns of those that
+    /// nobody looks after, from the same listing.
+    ///
+    /// # Errors
+    /// The listing failed.
+    pub async fn clean_and_warn(&self, jobs: &ConfiguredJobs) -> Result<usize, CallError> {
+        let Scanned { seen, abstractions, .. } = self.scan_and(Beside::Abstractions).await?;
+        self.side.warn_of_abandoned(jobs, &abstractions, |name| self.filesystems.selects(name));
+        Ok(self.side.clean_stale(&seen).await)
     }
 
     fn check_access(&self, filesystem: &DatasetName) -> Result<(), CallError> {

@@ -7,6 +7,7 @@ use model::ClientIdentity;
 use wire::{CallError, Endpoint, Service};
 use zfs::Zfs;
 
+use super::abandoned::ConfiguredJobs;
 use super::receiver::{Receiver, ReceiverConfig};
 use crate::events::Events;
 
@@ -25,14 +26,14 @@ impl Sink {
         Arc::new(Self { zfs, events, config, receivers: Mutex::default() })
     }
 
-    /// Releases what no receive of any client can need any longer; how many. One listing, however many
+    /// Releases what no receive of any client can need any longer; how many. Warns of what nobody looks after. One listing, however many
     /// clients there are. Receives may go on meanwhile: only holds older than another one are released.
     ///
     /// # Errors
     /// The listing failed.
-    pub async fn clean_stale_protections(&self) -> Result<usize, CallError> {
+    pub async fn clean_and_warn(&self, jobs: &ConfiguredJobs) -> Result<usize, CallError> {
         let config = ReceiverConfig { client: None, ..self.config.clone() };
-        Receiver::new(Arc::clone(&self.zfs), self.events.clone(), config).clean_stale_protections().await
+        Receiver::new(Arc::clone(&self.zfs), self.events.clone(), config).clean_and_warn(jobs).await
     }
 }
 

@@ -1,9 +1,10 @@
 //! One side of a pool as an endpoint sees it: ZFS, the table, and what both halves do alike.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::join_all;
+use model::abstraction::Abstraction;
 use model::aside::is_aside;
 use model::event::What;
 use model::protection::{Protection, bookmark_protection, hold_protection};
@@ -17,6 +18,7 @@ use super::locks::{Guard, Locks};
 use super::table::{Facts, Known, Table};
 use super::transient;
 use super::{needs_person, refused};
+use crate::abstractions::{by_dataset, held_snapshots, of_dataset};
 use crate::events::Events;
 
 /// What a sender and a receiver have in common. Names are those of this side's pools.
@@ -40,6 +42,17 @@ pub(super) struct Scanned {
     pub(super) unlisted: BTreeMap<DatasetName, String>,
     /// What was left out, for [`Side::warn_once`].
     pub(super) warnings: Vec<String>,
+    /// What zrepl keeps on everything that was listed, wanted or not; only if that was asked for.
+    pub(super) abstractions: Vec<Abstraction>,
+}
+
+/// What a listing says besides what is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// Nothing.
+    Nothing,
+    /// What zrepl keeps on all of it, whoever's.
+    Abstractions,
 }
 
 /// A dataset with the job's protections.
@@ -67,16 +80,28 @@ impl Side {
         &self,
         scope: &Scope,
         wanted: impl Fn(&DatasetName) -> bool,
+        beside: Beside,
     ) -> Result<Scanned, CallError> {
         let started = self.table.listing_started();
-        let (Listing { mut datasets, missing, skipped }, unlisted) = self.list_pools(scope).await?;
+        let (Listing { datasets, missing, skipped }, unlisted) = self.list_pools(scope).await?;
         // What was moved out of the way is neither received into, nor sent, nor pruned.
-        datasets.retain(|dataset| wanted(&dataset.name) && !is_aside(&dataset.name));
-        let seen = self.with_protections(datasets).await?;
+        let wanted = |name: &DatasetName| wanted(name) && !is_aside(name);
+        let (datasets, mut others): (Vec<_>, Vec<_>) = datasets.into_iter().partition(|dataset| wanted(&dataset.name));
+        if beside == Beside::Nothing {
+            others.clear();
+        }
+        let mut holds = self.holds(&datasets, &others).await?;
+        let abstractions = match beside {
+            Beside::Nothing => Vec::new(),
+            Beside::Abstractions => {
+                datasets.iter().chain(&others).flat_map(|dataset| all_of(dataset, &holds)).collect()
+            }
+        };
+        let seen = self.protected(datasets, &mut holds);
         let facts = seen.iter().map(|seen| (seen.dataset.name.clone(), seen.facts()));
         self.table.replace(&started, facts, unlisted.keys().cloned().collect());
         let warnings = skipped.into_iter().map(|what| format!("left out of the listing: {what}")).collect();
-        Ok(Scanned { seen, missing, unlisted, warnings })
+        Ok(Scanned { seen, missing, unlisted, warnings, abstractions })
     }
 
     /// Lists a scope, each pool by itself if the whole cannot be listed: a pool that is broken is not in
@@ -173,20 +198,38 @@ impl Side {
     }
 
     async fn with_protections(&self, datasets: Vec<Dataset>) -> Result<Vec<Seen>, CallError> {
-        let held: Vec<Snapshot> = datasets.iter().flat_map(held_snapshots).collect();
-        let holds = match held.is_empty() {
-            true => Vec::new(),
-            false => self.zfs.holds(&held).await.map_err(|error| refused(&error))?,
-        };
-        let mut by_dataset: HashMap<DatasetName, Vec<Hold>> = HashMap::new();
-        for hold in holds {
-            by_dataset.entry(hold.dataset.clone()).or_default().push(hold);
+        let mut holds = self.holds(&datasets, &[]).await?;
+        Ok(self.protected(datasets, &mut holds))
+    }
+
+    /// The holds on these datasets in one look, and on others. Those are not worth a failure.
+    async fn holds(
+        &self,
+        datasets: &[Dataset],
+        others: &[Dataset],
+    ) -> Result<BTreeMap<DatasetName, Vec<Hold>>, CallError> {
+        let mut held: Vec<Snapshot> = datasets.iter().flat_map(held_snapshots).collect();
+        let wanted = held.len();
+        held.extend(others.iter().flat_map(held_snapshots));
+        if held.is_empty() {
+            return Ok(BTreeMap::new());
         }
+        let holds = match self.zfs.holds(&held).await {
+            Err(_) if held.len() > wanted => {
+                held.truncate(wanted);
+                self.zfs.holds(&held).await
+            }
+            holds => holds,
+        };
+        Ok(by_dataset(holds.map_err(|error| refused(&error))?))
+    }
+
+    fn protected(&self, datasets: Vec<Dataset>, holds: &mut BTreeMap<DatasetName, Vec<Hold>>) -> Vec<Seen> {
         let seen = datasets.into_iter().map(|dataset| {
-            let holds = by_dataset.remove(&dataset.name).unwrap_or_default();
+            let holds = holds.remove(&dataset.name).unwrap_or_default();
             Seen { protections: self.protections_of(&dataset, &holds), dataset }
         });
-        Ok(seen.collect())
+        seen.collect()
     }
 
     fn protections_of(&self, dataset: &Dataset, holds: &[Hold]) -> Vec<Protection> {
@@ -209,9 +252,8 @@ impl Side {
     }
 }
 
-fn held_snapshots(dataset: &Dataset) -> impl Iterator<Item = Snapshot> {
-    let held = dataset.versions.iter().filter(|version| version.is_snapshot() && version.userrefs > 0);
-    held.map(|version| Snapshot { dataset: dataset.name.clone(), name: version.name.clone() })
+fn all_of(dataset: &Dataset, holds: &BTreeMap<DatasetName, Vec<Hold>>) -> Vec<Abstraction> {
+    of_dataset(dataset, holds.get(&dataset.name).map_or(&[], Vec::as_slice))
 }
 
 impl Seen {

@@ -19,7 +19,7 @@ use futures::future::FusedFuture as _;
 use model::event::{InvocationSummary, ProtectionOutcome, What};
 use model::{DatasetName, FilesystemFilter, JobName};
 use tokio::sync::mpsc;
-use wire::{CallError, Connector, Endpoint};
+use wire::{CallError, Connector};
 use zfs::Zfs;
 
 use crate::bandwidth::Bandwidth;
@@ -142,8 +142,8 @@ impl Context {
 }
 
 /// Removes what a crash left behind. A failure only leaves it where it is.
-async fn clean_stale_protections(context: Context, endpoint: Arc<dyn Endpoint>) {
-    if let Err(error) = endpoint.clean_stale_protections().await {
+async fn clean_up(context: Context, cleaning: impl Future<Output = Result<usize, CallError>>) {
+    if let Err(error) = cleaning.await {
         tell_not_cleaned(&context, &error);
     }
 }

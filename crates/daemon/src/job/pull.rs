@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use model::schedule::next_round;
 use wire::{Endpoint, SameProcess};
 
-use super::{Context, clean_stale_protections, connector};
+use super::{Context, clean_up, connector};
 use crate::act::{Invocation, replicate_and_prune};
 use crate::daemon::Shared;
 use crate::dispatch::{Slot, Start};
@@ -17,13 +17,14 @@ use crate::endpoint::{Receiver, ReceiverConfig};
 pub(super) fn start(job: PullJob, shared: &Shared) -> Slot {
     let Connect::Local(connect) = &job.connect else { return Slot::passive() };
     let context = Context::new(&job.name, shared);
-    let receiver: Arc<dyn Endpoint> =
-        Receiver::new(Arc::clone(&context.zfs), context.events.clone(), receiver_config(&job));
+    let receiver = Receiver::new(Arc::clone(&context.zfs), context.events.clone(), receiver_config(&job));
     let sender = connector(&job.name, connect, &shared.world);
     if let Some(interval) = job.interval {
         context.spawn("interval", ticks(context.clone(), interval));
     }
-    let prepare = clean_stale_protections(context.clone(), Arc::clone(&receiver));
+    let (cleaned, jobs) = (Arc::clone(&receiver), Arc::clone(&shared.configured_jobs));
+    let prepare = clean_up(context.clone(), async move { cleaned.clean_and_warn(&jobs).await });
+    let receiver: Arc<dyn Endpoint> = receiver;
     let invocations = context.clone();
     context.spawn_invocations(prepare, move |start| {
         let Start { number, cancel } = start;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use config::types::{Connect, PushJob};
 use wire::{Endpoint, SameProcess};
 
-use super::{Context, clean_stale_protections, connector, send_policy};
+use super::{Context, clean_up, connector, send_policy};
 use crate::act::{Invocation, replicate_and_prune};
 use crate::bandwidth::Bandwidth;
 use crate::daemon::Shared;
@@ -15,10 +15,12 @@ use crate::endpoint::{Sender, SenderConfig};
 pub(super) fn start(job: PushJob, shared: &Shared) -> Slot {
     let Connect::Local(connect) = &job.connect else { return Slot::passive() };
     let context = Context::new(&job.name, shared);
-    let sender: Arc<dyn Endpoint> = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
+    let sender = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
     let receiver = connector(&job.name, connect, &shared.world);
     let snapshots = context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
-    let prepare = clean_stale_protections(context.clone(), Arc::clone(&sender));
+    let (cleaned, jobs) = (Arc::clone(&sender), Arc::clone(&shared.configured_jobs));
+    let prepare = clean_up(context.clone(), async move { cleaned.clean_and_warn(&jobs).await });
+    let sender: Arc<dyn Endpoint> = sender;
     let invocations = context.clone();
     let slot = context.spawn_invocations(prepare, move |start| {
         let Start { number, cancel } = start;

@@ -17,7 +17,8 @@ pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
     serve::local(&context, local, Arc::clone(&service) as Arc<dyn Service>);
     let task = context.clone();
     context.spawn("cleaning", async move {
-        let cleaned = task.shared.jobs.run_until_cancelled(service.clean_stale_protections()).await;
+        let cleaning = service.clean_and_warn(&task.shared.configured_jobs);
+        let cleaned = task.shared.jobs.run_until_cancelled(cleaning).await;
         if let Some(Err(error)) = cleaned {
             tell_not_cleaned(&task, &error);
         }

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use config::types::{Serve, SourceJob};
 use tokio_util::sync::CancellationToken;
-use wire::Endpoint;
 
-use super::{Context, clean_stale_protections, send_policy, serve};
+use super::{Context, clean_up, send_policy, serve};
 use crate::bandwidth::Bandwidth;
 use crate::daemon::Shared;
 use crate::dispatch::Slot;
@@ -25,14 +24,15 @@ pub(super) fn start(job: SourceJob, shared: &Shared) -> Slot {
 
 /// Removes what a crash left behind, while clients may connect already but have to wait with their
 /// first step: what it needs would look like what was left.
-fn spawn_cleaning(context: &Context, sender: Arc<dyn Endpoint>, cleaned: CancellationToken) {
+fn spawn_cleaning(context: &Context, sender: Arc<Sender>, cleaned: CancellationToken) {
     // Also if it panics or the daemon stops.
     let over = cleaned.drop_guard();
     let task = context.clone();
     context.spawn("cleaning", async move {
         let _over = over;
         let jobs = task.shared.jobs.clone();
-        jobs.run_until_cancelled(clean_stale_protections(task, sender)).await;
+        let configured = Arc::clone(&task.shared.configured_jobs);
+        jobs.run_until_cancelled(clean_up(task, async move { sender.clean_and_warn(&configured).await })).await;
     });
 }
 

@@ -286,6 +286,7 @@ impl Properties {
         };
         Ok(Dataset {
             placeholder: placeholder(&name, self.placeholder.as_deref()),
+            placeholder_text: self.placeholder.map(String::into_boxed_str),
             kind,
             encryption,
             resume_token: self.resume_token,

@@ -166,6 +166,13 @@ impl Node {
         versions.into()
     }
 
+    fn placeholder_text(&self) -> Option<Box<str>> {
+        match self.properties.get("zrepl:placeholder") {
+            Some((value, Source::Local)) => Some(value.as_str().into()),
+            _ => None,
+        }
+    }
+
     fn placeholder(&self, name: &DatasetName) -> Placeholder {
         match self.properties.get("zrepl:placeholder") {
             Some((value, Source::Local)) if value == "on" || *value == legacy_placeholder(name) => Placeholder::On,
@@ -263,6 +270,7 @@ impl Host {
             name: name.clone(),
             kind: node.kind,
             placeholder: node.placeholder(name),
+            placeholder_text: node.placeholder_text(),
             encryption: self.encryption(node),
             resume_token: node.partial.as_ref().and_then(Partial::token),
             versions: node.versions(),

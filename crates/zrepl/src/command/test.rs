@@ -1,5 +1,8 @@
 //! `zrepl test`
 
+pub(crate) mod placeholder;
+pub(crate) mod token;
+
 use std::io::{Write, stdout};
 use std::path::Path;
 
