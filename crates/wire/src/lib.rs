@@ -3,7 +3,10 @@
 //! [`Endpoint`] is the service that a side offers, in terms of the model. [`local`] connects two jobs
 //! of one daemon. This crate knows nothing of ZFS or of jobs.
 
+pub mod frame;
+pub mod handshake;
 pub mod local;
+pub mod pdu;
 pub mod service;
 
 pub use local::LocalNetwork;
