@@ -44,8 +44,6 @@ enum Phase {
     /// The reset is due or sent.
     Closing {
         until: Instant,
-        /// The peer's direction has ended.
-        drained: bool,
     },
     Dead,
 }
@@ -113,21 +111,9 @@ impl Link {
     /// direction, then read until the end.
     pub fn close(&mut self, now: Instant) {
         if self.phase == Phase::Open {
-            self.phase = Phase::Closing { until: now + self.limits.closing, drained: false };
+            self.phase = Phase::Closing { until: now + self.limits.closing };
             self.reading = None;
             self.writing = None;
-        }
-    }
-
-    /// The peer's direction ended. Whether the connection may be closed at once.
-    pub fn end_of_file(&mut self) -> bool {
-        match &mut self.phase {
-            Phase::Open => false,
-            Phase::Closing { drained, .. } => {
-                *drained = true;
-                true
-            }
-            Phase::Dead => true,
         }
     }
 
@@ -138,15 +124,24 @@ impl Link {
 
     /// When to ask [`Link::act`] again if nothing happens before.
     pub fn deadline(&self) -> Option<Instant> {
+        [self.patience(), self.heartbeat_due()].into_iter().flatten().min()
+    }
+
+    /// When the peer, or the end of a closing connection, is waited for no longer. A time that appears
+    /// later is at least [`Limits::idle`] or [`Limits::closing`] after the event that brought it.
+    pub fn patience(&self) -> Option<Instant> {
         match self.phase {
             Phase::Dead => None,
-            Phase::Closing { drained: true, .. } => None,
-            Phase::Closing { until, .. } => Some(until),
+            Phase::Closing { until } => Some(until),
             Phase::Open => {
-                let idle = [self.reading, self.writing].into_iter().flatten().map(|since| since + self.limits.idle);
-                idle.chain(self.heartbeat_due()).min()
+                [self.reading, self.writing].into_iter().flatten().map(|since| since + self.limits.idle).min()
             }
         }
+    }
+
+    /// When this side has to say that it lives. Never while a frame is being written, which says it too.
+    pub fn heartbeat_due(&self) -> Option<Instant> {
+        (self.is_open() && self.writing.is_none()).then(|| self.last_sent + self.limits.heartbeat)
     }
 
     /// What is due at `now`. Ask again until there is nothing; a heartbeat asked for counts as sent only
@@ -155,7 +150,7 @@ impl Link {
         let over = |since: Option<Instant>| since.is_some_and(|since| now >= since + self.limits.idle);
         let action = match self.phase {
             Phase::Dead => return None,
-            Phase::Closing { until, drained } if drained || now >= until => Action::Close,
+            Phase::Closing { until } if now >= until => Action::Close,
             Phase::Closing { .. } => return None,
             Phase::Open if over(self.writing) => Action::GiveUpWriting,
             Phase::Open if over(self.reading) => Action::GiveUpReading,
@@ -164,10 +159,5 @@ impl Link {
         };
         self.phase = Phase::Dead;
         Some(action)
-    }
-
-    /// A frame that is being written is a sign of life itself.
-    fn heartbeat_due(&self) -> Option<Instant> {
-        self.writing.is_none().then(|| self.last_sent + self.limits.heartbeat)
     }
 }
