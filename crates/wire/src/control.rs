@@ -2,6 +2,7 @@
 //!
 //! [`client`] offers a peer as an [`Endpoint`](crate::Endpoint); [`server`] offers an endpoint to a peer.
 
+pub mod authority;
 pub mod client;
 pub mod server;
 

@@ -18,6 +18,7 @@ use tonic::body::Body;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
+use super::authority::Filtered;
 use super::{MAX_REQUEST, PING_ANSWER, SERVER_PING};
 use crate::pdu::{self, convert};
 use crate::service::Endpoint;
@@ -43,7 +44,7 @@ pub async fn serve(io: Connection, endpoint: Arc<dyn Endpoint>) -> Result<(), hy
     let mut http = Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new()).adaptive_window(true).max_concurrent_streams(REQUESTS);
     http.keep_alive_interval(SERVER_PING).keep_alive_timeout(PING_ANSWER);
-    http.serve_connection(TokioIo::new(io), answer).await
+    http.serve_connection(TokioIo::new(Filtered::new(io)), answer).await
 }
 
 /// One client.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use model::protection::{Protection, ProtectionKind, ProtectionPolicy};
 use model::view::{DatasetKind, Encryption, FilesystemView, PartialReceive, Placeholder, View};
 use model::{CreateTxg, DatasetName, Guid, RetryClass, UnixTime, Version, VersionKind, VersionName};
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::time::sleep;
 
 use super::*;
@@ -216,4 +216,49 @@ async fn an_idle_connection_stays() {
     let (remote, _) = remote(Fake::default(), Role::Sender).await;
     sleep(Duration::from_secs(3600)).await;
     assert_eq!(remote.ping("still there").await, Ok(()));
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    digits.chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()).collect()
+}
+
+/// What the server answers to a client that sends these bytes after its label.
+async fn answers(sent: &[u8]) -> Vec<u8> {
+    let endpoint = Arc::new(Fake { view: view(), ..Fake::default() });
+    let (mut here, there) = duplex(1 << 16);
+    let task = tokio::spawn(serve(Box::new(there), endpoint));
+    here.write_all(sent).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    here.shutdown().await.unwrap();
+    let mut answered = vec![];
+    here.read_to_end(&mut answered).await.unwrap();
+    drop(task.await.unwrap());
+    answered
+}
+
+/// How often a list of filesystems was answered, and nothing else than that.
+fn lists(answered: &[u8]) -> usize {
+    let message =
+        hex("0a080a0474616e6b1801 0a080a0674616e6b2f61 0a0f0a0674616e6b2f621205312d616263 0a080a0674616e6b2f78");
+    let reset_stream = hex("000004 03 00");
+    assert!(!answered.windows(5).any(|five| five == reset_stream), "a request was refused: {answered:x?}");
+    answered.windows(message.len()).filter(|window| *window == message).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn recorded_clients_of_zrepl_are_answered() {
+    // Two requests with an empty authority, and pings between them.
+    let recording = include_str!("../../tests/captures/control.jsonl").lines();
+    let lines = recording.map(|line| serde_json::from_str::<(f64, u64, String, String)>(line).unwrap());
+    let sent: Vec<u8> = lines.filter(|line| line.2 == ">").flat_map(|line| hex(&line.3)).collect();
+    assert_eq!(lists(&answers(&sent[67 + 64..sent.len() - 42]).await), 2);
+
+    // An older client's text, which later requests mean by its index.
+    let recording = include_str!("../../tests/captures/older_control.jsonl").lines();
+    let lines = recording.map(|line| serde_json::from_str::<(f64, u64, String, String)>(line).unwrap());
+    let sent: Vec<u8> = lines.filter(|line| line.2 == ">").flat_map(|line| hex(&line.3)).collect();
+    let again = hex("000007 01 04 00000003 8386c2c1c0bfbe 000005 00 01 00000003 0000000000");
+    let sent = [&sent[67 + 64..sent.len() - 42], &again].concat();
+    assert_eq!(lists(&answers(&sent).await), 2);
 }
