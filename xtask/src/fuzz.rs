@@ -26,12 +26,32 @@ struct Target {
     max_length: usize,
 }
 
-const TARGETS: &[Target] = &[Target {
-    name: "config",
-    about: "the reader of configurations and all that it says",
-    seeds: "tests/configs",
-    max_length: 16_384,
-}];
+const TARGETS: &[Target] = &[
+    Target {
+        name: "config",
+        about: "the reader of configurations and all that it says",
+        seeds: "tests/configs",
+        max_length: 16_384,
+    },
+    Target {
+        name: "handshake",
+        about: "banner and label of a peer",
+        seeds: "fuzz/seeds/handshake",
+        max_length: 4_096,
+    },
+    Target {
+        name: "frames",
+        about: "frames, streams and times of a data connection",
+        seeds: "fuzz/seeds/frames",
+        max_length: 16_384,
+    },
+    Target {
+        name: "messages",
+        about: "requests and responses of a peer, and what is made of them",
+        seeds: "fuzz/seeds/messages",
+        max_length: 4_096,
+    },
+];
 
 /// An input that takes more memory is a finding, MiB.
 const MEMORY_LIMIT: u32 = 1024;

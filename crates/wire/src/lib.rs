@@ -3,8 +3,15 @@
 //! [`Endpoint`] is the service that a side offers, in terms of the model. [`local`] connects two jobs
 //! of one daemon. This crate knows nothing of ZFS or of jobs.
 
+pub mod control;
+pub mod data;
+pub mod frame;
+pub mod handshake;
 pub mod local;
+pub mod pdu;
+pub mod remote;
 pub mod service;
+pub mod transport;
 
 pub use local::LocalNetwork;
 pub use service::{

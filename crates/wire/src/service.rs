@@ -74,6 +74,14 @@ pub trait Endpoint: Send + Sync {
     /// changes on disk. On return the snapshot is there and protected.
     async fn receive(&self, request: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError>;
 
+    /// As [`Endpoint::receive`], for a client of zrepl's protocol, which does not tell what its stream is
+    /// incremental from: `from` is none and means nothing, the head of the stream says it.
+    async fn receive_announced(&self, request: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError> {
+        drop(stream);
+        let step = format!("{}{}", request.filesystem, request.to);
+        Err(CallError::permanent(format!("cannot receive {step} without being told what it is incremental from")))
+    }
+
     /// Tells the sender that a step has arrived: moves the cursor, then drops the step's protection.
     /// Idempotent.
     async fn send_completed(&self, request: &SendRequest) -> Result<(), CallError>;

@@ -1,0 +1,264 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use model::protection::{Protection, ProtectionKind, ProtectionPolicy};
+use model::view::{DatasetKind, Encryption, FilesystemView, PartialReceive, Placeholder, View};
+use model::{CreateTxg, DatasetName, Guid, RetryClass, UnixTime, Version, VersionKind, VersionName};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::time::sleep;
+
+use super::*;
+use crate::data::DataClient;
+use crate::frame::Limits;
+use crate::handshake::{Banner, Label};
+use crate::service::*;
+use crate::transport::{Connection, Dialer, welcome};
+
+fn dataset(name: &str) -> DatasetName {
+    DatasetName::parse(name).unwrap()
+}
+
+fn version(kind: VersionKind, name: &str, number: u64) -> Version {
+    Version {
+        kind,
+        name: VersionName::parse(name).unwrap(),
+        guid: Guid(u64::MAX - number),
+        createtxg: CreateTxg(number),
+        creation: UnixTime(1_767_323_045),
+        userrefs: 0,
+    }
+}
+
+fn filesystem(versions: Vec<Version>) -> FilesystemView {
+    FilesystemView {
+        kind: DatasetKind::Filesystem,
+        placeholder: Placeholder::Unset,
+        encryption: Encryption::None,
+        versions: Version::sorted(versions),
+        partial: None,
+        protections: vec![],
+    }
+}
+
+/// A filesystem with a cursor, one with an interrupted receive, a placeholder, and a tree that cannot
+/// be listed.
+fn view() -> View {
+    let bookmark = version(VersionKind::Bookmark, "cursor", 3);
+    let cursor = Protection { kind: ProtectionKind::Cursor, version: bookmark.to_ref(), createtxg: bookmark.createtxg };
+    let snapshots = ["a", "b", "c"].into_iter().zip(2..).map(|(name, at)| version(VersionKind::Snapshot, name, at));
+    let replicated = FilesystemView { protections: vec![cursor], ..filesystem(snapshots.chain([bookmark]).collect()) };
+    let partial = PartialReceive { token: "1-abc".into(), contents: Err("token 1-abc".into()) };
+    let interrupted = FilesystemView { partial: Some(partial), ..filesystem(vec![]) };
+    let placeholder = FilesystemView { placeholder: Placeholder::On, ..filesystem(vec![]) };
+    let mut view = View::without_protections(BTreeMap::from([
+        (dataset("tank"), placeholder),
+        (dataset("tank/a"), replicated),
+        (dataset("tank/b"), interrupted),
+    ]));
+    view.unlisted.insert(dataset("tank/x"), "pool I/O is suspended".into());
+    view
+}
+
+/// Counts what it is asked for.
+#[derive(Default)]
+struct Fake {
+    view: View,
+    listings: AtomicUsize,
+    completed: Mutex<Vec<SendRequest>>,
+    fails: Option<CallError>,
+}
+
+#[async_trait]
+impl Endpoint for Fake {
+    async fn list(&self) -> Result<View, CallError> {
+        self.listings.fetch_add(1, Ordering::Relaxed);
+        sleep(Duration::from_millis(100)).await;
+        self.fails.clone().map_or(Ok(self.view.clone()), Err)
+    }
+
+    async fn send(&self, _: &SendRequest) -> Result<SendReply, CallError> {
+        Err(CallError::permanent("no stream here"))
+    }
+
+    async fn receive(&self, _: &ReceiveRequest, _: ByteStream) -> Result<(), CallError> {
+        Err(CallError::permanent("receives nothing"))
+    }
+
+    async fn send_completed(&self, request: &SendRequest) -> Result<(), CallError> {
+        self.completed.lock().unwrap().push(request.clone());
+        self.fails.clone().map_or(Ok(()), Err)
+    }
+
+    async fn confirm_received(&self, _: &ReceiveRequest) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
+        let outcome = |name: &VersionName| match name.as_str() {
+            "a" => DestroyOutcome::Destroyed,
+            _ => DestroyOutcome::Kept("it has a clone".into()),
+        };
+        let result = |request: &DestroyRequest| DestroyResult {
+            filesystem: request.filesystem.clone(),
+            results: request.snapshots.iter().map(|it| (it.name.clone(), outcome(&it.name))).collect(),
+        };
+        Ok(requests.iter().map(result).collect())
+    }
+
+    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
+        Ok(0)
+    }
+}
+
+/// Every connection is served in a task of its own.
+struct Here(Arc<Fake>);
+
+#[async_trait]
+impl Dialer for Here {
+    async fn dial(&self) -> Result<Connection, CallError> {
+        let (here, there) = duplex(1 << 16);
+        tokio::spawn(accept(there, self.0.clone()));
+        Ok(Box::new(here))
+    }
+}
+
+async fn accept(mut io: DuplexStream, endpoint: Arc<Fake>) {
+    match welcome(&mut io, &Banner::with_extensions(vec![])).await.unwrap() {
+        (_, Label::Control) => drop(serve(Box::new(io), endpoint).await),
+        (_, Label::Data) => drop(crate::data::serve(Box::new(io), endpoint, Limits::default()).await),
+    }
+}
+
+async fn remote(endpoint: Fake, role: Role) -> (Remote, Arc<Fake>) {
+    let endpoint = Arc::new(endpoint);
+    let dialer: Arc<dyn Dialer> = Arc::new(Here(endpoint.clone()));
+    let banner = Banner::with_extensions(vec![]);
+    let data = DataClient::new(dialer.clone(), banner.clone(), Limits::default());
+    let read: client::TokenDecoder = |token| Err(format!("token {token}"));
+    (Remote::connect(&*dialer, &banner, data, role, read).await.unwrap(), endpoint)
+}
+
+fn step() -> SendRequest {
+    SendRequest {
+        filesystem: dataset("tank/a"),
+        from: Some(version(VersionKind::Bookmark, "cursor", 3).to_ref()),
+        to: version(VersionKind::Snapshot, "c", 4).to_ref(),
+        resume_token: Some("1-abc".into()),
+        protection: ProtectionPolicy::default(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_crosses_the_network_with_one_listing() {
+    let (remote, endpoint) = remote(Fake { view: view(), ..Fake::default() }, Role::Sender).await;
+    let mut expected = view();
+    let unlisted = expected.unlisted.get_mut(&dataset("tank/x")).unwrap();
+    *unlisted = "filesystem \"tank/x\" cannot be listed: pool I/O is suspended".into();
+    assert_eq!(remote.list().await, Ok(expected.clone()));
+    assert_eq!(endpoint.listings.load(Ordering::Relaxed), 1);
+    expected.filesystems.retain(|name, _| *name == dataset("tank/a"));
+    expected.unlisted.clear();
+    assert_eq!(remote.list_some(&[dataset("tank/a"), dataset("gone")]).await, Ok(expected));
+    assert_eq!(endpoint.listings.load(Ordering::Relaxed), 2, "every attempt sees the present");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_is_not_asked_for_cursors() {
+    let (remote, _) = remote(Fake { view: view(), ..Fake::default() }, Role::Receiver).await;
+    let seen = remote.list().await.unwrap();
+    assert!(seen.filesystems.values().all(|seen| seen.protections.is_empty()));
+    assert!(!seen.protections_known);
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_lists_pass() {
+    let name = |at: u64| format!("a_name_of_the_usual_length_{at:05}");
+    let snapshots = (1..=100_000).map(|at| version(VersionKind::Snapshot, &name(at), at)).collect();
+    let filesystems = BTreeMap::from([(dataset("tank"), filesystem(snapshots))]);
+    let large = View::without_protections(filesystems);
+    let (remote, _) = remote(Fake { view: large.clone(), ..Fake::default() }, Role::Sender).await;
+    assert!(remote.list().await == Ok(large), "more than 4 MiB");
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_and_outcomes_keep_their_meaning() {
+    let (remote, endpoint) = remote(Fake::default(), Role::Sender).await;
+    assert_eq!(remote.ping("are you there").await, Ok(()), "on both kinds of connection");
+    assert_eq!(remote.send_completed(&step()).await, Ok(()));
+    assert_eq!(*endpoint.completed.lock().unwrap(), [step()]);
+    assert_eq!(remote.send(&step()).await.err().unwrap(), CallError::permanent("no stream here"));
+    let snapshots = vec![step().to, version(VersionKind::Snapshot, "a", 2).to_ref()];
+    let request = DestroyRequest { filesystem: dataset("tank/a"), snapshots };
+    let results = remote.destroy_snapshots(&[request]).await.unwrap();
+    let outcomes: Vec<_> = results[0].results.iter().map(|(name, outcome)| (name.as_str(), outcome.clone())).collect();
+    let kept = DestroyOutcome::Failed("it has a clone".into());
+    assert_eq!(outcomes, [("c", kept), ("a", DestroyOutcome::Destroyed)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_are_answers_and_lost_connections_are_not() {
+    let text = "nö\n%zz: dataset is busy";
+    let (remote, _) =
+        remote(Fake { fails: Some(CallError::Connection(text.into())), ..Fake::default() }, Role::Sender).await;
+    let answer = CallError::Refused { class: RetryClass::Transient, message: text.into() };
+    assert_eq!(remote.list().await, Err(answer.clone()), "the connection meant is another one");
+    assert_eq!(remote.send_completed(&step()).await, Err(answer));
+    remote.driver_for_tests().abort();
+    tokio::task::yield_now().await;
+    assert!(matches!(remote.list().await, Err(CallError::Connection(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_stays() {
+    let (remote, _) = remote(Fake::default(), Role::Sender).await;
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(remote.ping("still there").await, Ok(()));
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    digits.chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()).collect()
+}
+
+/// What the server answers to a client that sends these bytes after its label.
+async fn answers(sent: &[u8]) -> Vec<u8> {
+    let endpoint = Arc::new(Fake { view: view(), ..Fake::default() });
+    let (mut here, there) = duplex(1 << 16);
+    let task = tokio::spawn(serve(Box::new(there), endpoint));
+    here.write_all(sent).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    here.shutdown().await.unwrap();
+    let mut answered = vec![];
+    here.read_to_end(&mut answered).await.unwrap();
+    drop(task.await.unwrap());
+    answered
+}
+
+/// How often a list of filesystems was answered, and nothing else than that.
+fn lists(answered: &[u8]) -> usize {
+    let message =
+        hex("0a080a0474616e6b1801 0a080a0674616e6b2f61 0a0f0a0674616e6b2f621205312d616263 0a080a0674616e6b2f78");
+    let reset_stream = hex("000004 03 00");
+    assert!(!answered.windows(5).any(|five| five == reset_stream), "a request was refused: {answered:x?}");
+    answered.windows(message.len()).filter(|window| *window == message).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn recorded_clients_of_zrepl_are_answered() {
+    // Two requests with an empty authority, and pings between them.
+    let recording = include_str!("../../tests/captures/control.jsonl").lines();
+    let lines = recording.map(|line| serde_json::from_str::<(f64, u64, String, String)>(line).unwrap());
+    let sent: Vec<u8> = lines.filter(|line| line.2 == ">").flat_map(|line| hex(&line.3)).collect();
+    assert_eq!(lists(&answers(&sent[67 + 64..sent.len() - 42]).await), 2);
+
+    // An older client's text, which later requests mean by its index.
+    let recording = include_str!("../../tests/captures/older_control.jsonl").lines();
+    let lines = recording.map(|line| serde_json::from_str::<(f64, u64, String, String)>(line).unwrap());
+    let sent: Vec<u8> = lines.filter(|line| line.2 == ">").flat_map(|line| hex(&line.3)).collect();
+    let again = hex("000007 01 04 00000003 8386c2c1c0bfbe 000005 00 01 00000003 0000000000");
+    let sent = [&sent[67 + 64..sent.len() - 42], &again].concat();
+    assert_eq!(lists(&answers(&sent).await), 2);
+}

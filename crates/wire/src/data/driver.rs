@@ -1,0 +1,375 @@
+//! Moves frames while time passes: heartbeats, limits and the end of a connection.
+
+use std::io;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::frame::{
+    Action, Decoder, Fragment, FrameError, FrameKind, HEADER_LENGTH, Limits, Link, STREAM_CHUNK, StreamError, header,
+    stream_error,
+};
+use crate::service::ByteStream;
+use crate::transport::Connection;
+
+/// Read at a time, bytes. More saves system calls, 256 KiB is where measurements level out.
+const READ_CHUNK: usize = 256 << 10;
+
+/// Read and not yet taken by the sink, in pieces of at most [`READ_CHUNK`].
+const READ_AHEAD: usize = 4;
+
+/// A connection that is of no use any more.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum Failure {
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("{0}")]
+    Stream(#[from] StreamError),
+    #[error("reading: {0}")]
+    Read(String),
+    #[error("writing: {0}")]
+    Write(String),
+    #[error("the peer closed the connection")]
+    Closed,
+    #[error("the peer sends when it must not")]
+    Unexpected,
+    #[error("the peer has sent nothing, not even a heartbeat, for {0:?}")]
+    Silent(std::time::Duration),
+    #[error("the peer has accepted nothing and sent no heartbeat for {0:?}")]
+    Stuck(std::time::Duration),
+}
+
+/// What the peer sent.
+#[derive(Debug)]
+pub(super) enum Event {
+    Payload(FrameKind, Bytes),
+    End,
+}
+
+impl Event {
+    pub(super) fn fragment(&self) -> Fragment<'_> {
+        match self {
+            Event::Payload(kind, bytes) => Fragment::Payload(*kind, bytes),
+            Event::End => Fragment::End,
+        }
+    }
+}
+
+/// What this side wants to send.
+enum Order {
+    Frames(Vec<u8>, oneshot::Sender<()>),
+    Stream(ByteStream, oneshot::Sender<Result<(), String>>),
+}
+
+/// One side's hold on a connection. Dropping it ends the connection in order, in the background and
+/// within [`Limits::closing`].
+pub(super) struct Conversation {
+    events: mpsc::Receiver<Event>,
+    orders: mpsc::Sender<Order>,
+    failure: Arc<OnceLock<Failure>>,
+    finish: CancellationToken,
+    driver: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.finish.cancel();
+    }
+}
+
+impl Conversation {
+    /// Begins after the label.
+    pub(super) fn begin(io: Connection, limits: Limits) -> Self {
+        let (to_owner, events) = mpsc::channel(READ_AHEAD);
+        let (orders, from_owner) = mpsc::channel(4);
+        let (failure, finish) = (Arc::<OnceLock<Failure>>::default(), CancellationToken::new());
+        let driver = Driver {
+            link: Mutex::new(Link::new(limits, Instant::now().into_std())),
+            limits,
+            failure: Arc::clone(&failure),
+            finish: finish.clone(),
+        };
+        let driver = tokio::spawn(driver.run(io, to_owner, from_owner));
+        Self { events, orders, failure, finish, driver }
+    }
+
+    /// What comes next; none if nothing will.
+    pub(super) async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// As [`Conversation::next`], for those who are polled.
+    pub(super) fn poll_next(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Event>> {
+        self.events.poll_recv(context)
+    }
+
+    /// Why nothing more comes.
+    pub(super) fn failure(&self) -> Failure {
+        self.failure.get().cloned().unwrap_or(Failure::Closed)
+    }
+
+    /// Sends whole frames; returns when they are written.
+    pub(super) async fn send(&self, frames: Vec<u8>) -> Result<(), Failure> {
+        let (done, written) = oneshot::channel();
+        self.orders.send(Order::Frames(frames, done)).await.map_err(|_| self.failure())?;
+        written.await.map_err(|_| self.failure())
+    }
+
+    /// Sends a stream to its end. The result comes when its last frame was written, with the error of
+    /// the source if it failed; or never, when the connection ended before.
+    pub(super) async fn send_stream(
+        &self,
+        stream: ByteStream,
+    ) -> Result<oneshot::Receiver<Result<(), String>>, Failure> {
+        let (done, result) = oneshot::channel();
+        self.orders.send(Order::Stream(stream, done)).await.map_err(|_| self.failure())?;
+        Ok(result)
+    }
+
+    /// Ends the connection and waits until that is done. What was ordered before must have been sent.
+    pub(super) async fn close(mut self) {
+        self.finish.cancel();
+        self.events.close();
+        // A panic of the driver has been reported; the connection is gone either way.
+        let _ = (&mut self.driver).await;
+    }
+}
+
+struct Driver {
+    link: Mutex<Link>,
+    limits: Limits,
+    failure: Arc<OnceLock<Failure>>,
+    /// Nothing more is to be sent: the owner is done, or the peer.
+    finish: CancellationToken,
+}
+
+impl Driver {
+    async fn run(self, io: Connection, events: mpsc::Sender<Event>, orders: mpsc::Receiver<Order>) {
+        let (reader, writer) = tokio::io::split(io);
+        let moved = async { tokio::join!(self.read(reader, events), self.write(writer, orders)) };
+        tokio::select! {
+            _ = moved => {}
+            () = self.keep_time() => {}
+        }
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first failure is the one that is told.
+    fn fail(&self, failure: Failure) {
+        let _ = self.failure.set(failure);
+    }
+
+    /// Returns when the connection must be dropped.
+    async fn keep_time(&self) {
+        loop {
+            let now = Instant::now();
+            let (action, patience) = {
+                let mut link = self.link();
+                (link.act(now.into_std()), link.patience())
+            };
+            match action {
+                Some(Action::GiveUpReading) => return self.fail(Failure::Silent(self.limits.idle)),
+                Some(Action::GiveUpWriting) => return self.fail(Failure::Stuck(self.limits.idle)),
+                Some(Action::Close) => return,
+                Some(Action::SendHeartbeat) | None => {}
+            }
+            // A time that appears while this sleeps lies after the end of the sleep.
+            let latest = now + self.limits.idle.min(self.limits.closing);
+            let until = patience.map_or(latest, |patience| Instant::from_std(patience).min(latest));
+            let open = self.link().is_open();
+            tokio::select! {
+                () = sleep_until(until) => {}
+                () = self.finish.cancelled(), if open => self.link().close(Instant::now().into_std()),
+            }
+        }
+    }
+
+    /// Reads to the end of the connection, whatever the owner still wants of it.
+    async fn read(&self, mut reader: impl AsyncRead + Unpin, events: mpsc::Sender<Event>) {
+        if let Err(failure) = self.read_frames(&mut reader, events).await {
+            self.fail(failure);
+        }
+        self.finish.cancel();
+        let mut rest = BytesMut::with_capacity(HEADER_LENGTH << 10);
+        while let Ok(1..) = reader.read_buf(&mut rest).await {
+            rest.clear();
+        }
+    }
+
+    /// Reads until the peer's reset, or until the owner is done.
+    async fn read_frames(
+        &self,
+        reader: &mut (impl AsyncRead + Unpin),
+        events: mpsc::Sender<Event>,
+    ) -> Result<(), Failure> {
+        let (mut decoder, mut buffer) = (Decoder::default(), BytesMut::new());
+        loop {
+            self.link().read_began(Instant::now().into_std());
+            buffer.reserve(READ_CHUNK);
+            let length = tokio::select! {
+                read = reader.read_buf(&mut buffer) => read.map_err(|error| Failure::Read(error.to_string()))?,
+                () = events.closed() => return Ok(()),
+            };
+            self.link().received(Instant::now().into_std());
+            if length == 0 {
+                decoder.finish()?;
+                return Err(Failure::Closed);
+            }
+            let bytes = buffer.split().freeze();
+            let mut input: &[u8] = &bytes;
+            while let Some(fragment) = decoder.next(&mut input)? {
+                let event = match fragment {
+                    Fragment::Reset => return Ok(()),
+                    Fragment::Heartbeat => {
+                        self.link().heartbeat_received(Instant::now().into_std());
+                        continue;
+                    }
+                    Fragment::End => Event::End,
+                    Fragment::Payload(kind, piece) => Event::Payload(kind, bytes.slice_ref(piece)),
+                };
+                self.link().read_paused();
+                if events.send(event).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Writes what is ordered, then the end.
+    async fn write(&self, mut writer: impl AsyncWrite + Unpin, mut orders: mpsc::Receiver<Order>) {
+        if let Err(error) = self.write_orders(&mut writer, &mut orders).await {
+            // Perhaps the peer has said why before it went away: reading goes on.
+            self.fail(Failure::Write(error.to_string()));
+            return;
+        }
+        self.link().close(Instant::now().into_std());
+        // The peer may be gone already, and misses nothing then.
+        let _ = writer.write_all(&header(FrameKind::Reset, 0)).await;
+        let _ = writer.shutdown().await;
+    }
+
+    async fn write_orders(
+        &self,
+        writer: &mut (impl AsyncWrite + Unpin),
+        orders: &mut mpsc::Receiver<Order>,
+    ) -> io::Result<()> {
+        loop {
+            let order = tokio::select! {
+                biased;
+                order = orders.recv() => order,
+                () = self.finish.cancelled() => return Ok(()),
+                () = self.heartbeat_time() => {
+                    self.write_frames(writer, &header(FrameKind::Heartbeat, 0)).await?;
+                    continue;
+                }
+            };
+            match order {
+                None => return Ok(()),
+                Some(Order::Frames(frames, done)) => {
+                    self.write_frames(writer, &frames).await?;
+                    // Whoever does not wait does not want to know.
+                    let _ = done.send(());
+                }
+                Some(Order::Stream(stream, done)) => match self.write_stream(writer, stream).await? {
+                    None => return Ok(()),
+                    Some(result) => drop(done.send(result)),
+                },
+            }
+        }
+    }
+
+    /// None if the connection is to be ended before the stream is.
+    async fn write_stream(
+        &self,
+        writer: &mut (impl AsyncWrite + Unpin),
+        mut stream: ByteStream,
+    ) -> io::Result<Option<Result<(), String>>> {
+        let mut frame = BytesMut::with_capacity(HEADER_LENGTH + STREAM_CHUNK);
+        loop {
+            let filled = {
+                let mut filling = pin!(fill(&mut frame, &mut stream));
+                loop {
+                    tokio::select! {
+                        filled = &mut filling => break filled,
+                        () = self.finish.cancelled() => return Ok(None),
+                        () = self.heartbeat_time() => {
+                            self.write_frames(writer, &header(FrameKind::Heartbeat, 0)).await?;
+                        }
+                    }
+                }
+            };
+            match filled {
+                Ok(Filled::Frame) => self.write_frames(writer, &frame).await?,
+                Ok(Filled::End) => {
+                    self.write_frames(writer, &header(FrameKind::End, 0)).await?;
+                    return Ok(Some(Ok(())));
+                }
+                Err(error) => {
+                    self.write_frames(writer, &stream_error(&error.to_string())).await?;
+                    return Ok(Some(Err(error.to_string())));
+                }
+            }
+        }
+    }
+
+    async fn write_frames(&self, writer: &mut (impl AsyncWrite + Unpin), frames: &[u8]) -> io::Result<()> {
+        self.link().write_began(Instant::now().into_std());
+        let mut rest = frames;
+        while !rest.is_empty() {
+            let length = writer.write(rest).await?;
+            if length == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            rest = rest.get(length..).unwrap_or_default();
+            self.link().wrote(Instant::now().into_std());
+        }
+        writer.flush().await?;
+        self.link().write_ended(Instant::now().into_std());
+        Ok(())
+    }
+
+    async fn heartbeat_time(&self) {
+        let due = self.link().heartbeat_due();
+        match due {
+            Some(due) => sleep_until(Instant::from_std(due)).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+enum Filled {
+    Frame,
+    End,
+}
+
+/// Reads the next frame of a stream: never one with a single byte, which would kill a zrepl peer.
+async fn fill(frame: &mut BytesMut, stream: &mut ByteStream) -> io::Result<Filled> {
+    frame.clear();
+    frame.extend_from_slice(&[0; HEADER_LENGTH]);
+    loop {
+        let room = (HEADER_LENGTH + STREAM_CHUNK).saturating_sub(frame.len()) as u64;
+        let length = stream.take(room).read_buf(frame).await?;
+        let payload = frame.len().saturating_sub(HEADER_LENGTH);
+        match (length, payload) {
+            (0, 0) => return Ok(Filled::End),
+            (0, _) => return Err(io::Error::other("the stream ends with a single byte, which cannot be sent")),
+            (_, 1) => {}
+            _ => {
+                let length = u32::try_from(payload).unwrap_or(u32::MAX);
+                for (to, from) in frame.iter_mut().zip(header(FrameKind::Stream, length)) {
+                    *to = from;
+                }
+                return Ok(Filled::Frame);
+            }
+        }
+    }
+}

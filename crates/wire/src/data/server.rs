@@ -1,0 +1,160 @@
+//! The passive side of a data connection: one request, then the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::driver::{Conversation, Failure};
+use super::inbound::{Inbound, read_message};
+use super::{PING, RECEIVE, SEND, refusal, response};
+use crate::frame::{FrameKind, Limits};
+use crate::pdu::{PingReq, PingRes, ReceiveReq, ReceiveRes, SendReq, convert};
+use crate::service::{CallError, Endpoint};
+use crate::transport::Connection;
+
+/// How long a client may keep a connection without asking for anything. Some connect ahead, while the
+/// step before is under way.
+const REQUEST: Duration = Duration::from_secs(10 * 60);
+
+/// How long the end of a stream may take once its sink is content with it.
+const REST_OF_STREAM: Duration = Duration::from_secs(60);
+
+/// A connection that ended without an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ServeError {
+    /// Nothing was asked for in time.
+    #[error("the client asked for nothing within {REQUEST:?}")]
+    Idle,
+    /// The connection broke, or the client went away.
+    #[error("{doing}: {why}")]
+    Lost {
+        /// What was going on.
+        doing: &'static str,
+        /// What happened.
+        why: String,
+    },
+    /// What was asked for cannot be read.
+    #[error(transparent)]
+    Malformed(#[from] convert::Malformed),
+}
+
+/// Serves one connection after its label, to its very end. An error that the client was told of is not
+/// one of the connection.
+pub async fn serve(io: Connection, endpoint: Arc<dyn Endpoint>, limits: Limits) -> Result<(), ServeError> {
+    let mut conversation = Conversation::begin(io, limits);
+    let asked = timeout(REQUEST, read_request(&mut conversation)).await.map_err(|_| ServeError::Idle);
+    let (path, message) = match asked.and_then(|asked| asked) {
+        Ok(asked) => asked,
+        Err(error) => {
+            conversation.close().await;
+            return Err(error);
+        }
+    };
+    let answered = match path.as_str() {
+        PING => ping(conversation, &message).await,
+        SEND => send(conversation, &message, endpoint).await,
+        RECEIVE => receive(conversation, &message, endpoint).await,
+        _ => refuse(conversation, "requested endpoint does not exist").await,
+    };
+    answered?.close().await;
+    Ok(())
+}
+
+async fn read_request(conversation: &mut Conversation) -> Result<(String, Vec<u8>), ServeError> {
+    let header = read_message(conversation, FrameKind::RequestHeader).await.map_err(lost("reading the request"))?;
+    let message = read_message(conversation, FrameKind::Request).await.map_err(lost("reading the request"))?;
+    Ok((String::from_utf8_lossy(&header).into_owned(), message))
+}
+
+async fn ping(conversation: Conversation, message: &[u8]) -> Result<Conversation, ServeError> {
+    let request: PingReq = convert::decode("PingReq", message)?;
+    say(conversation, response(&PingRes { echo: request.message })).await
+}
+
+async fn send(
+    mut conversation: Conversation,
+    message: &[u8],
+    endpoint: Arc<dyn Endpoint>,
+) -> Result<Conversation, ServeError> {
+    let request: SendReq = convert::decode("SendReq", message)?;
+    let request = match convert::send_request(request) {
+        Ok(request) => request,
+        Err(error) => return refuse(conversation, &error.to_string()).await,
+    };
+    // A client that goes away wants no stream: the step is cancelled.
+    let reply = tokio::select! {
+        reply = endpoint.send(&request) => reply,
+        gone = gone(&mut conversation) => return Err(lost("starting a stream")(gone)),
+    };
+    let reply = match reply {
+        Ok(reply) => reply,
+        Err(error) => return refuse(conversation, &error.to_string()).await,
+    };
+    let head = convert::send_response(reply.used_resume_token, reply.expected.get().copied());
+    conversation = say(conversation, response(&head)).await?;
+    let sent = conversation.send_stream(reply.stream).await.map_err(lost("sending a stream"))?;
+    match sent.await {
+        // The client was told of an error of the source.
+        Ok(Ok(()) | Err(_)) => Ok(conversation),
+        Err(_) => Err(lost("sending a stream")(conversation.failure())),
+    }
+}
+
+async fn receive(
+    conversation: Conversation,
+    message: &[u8],
+    endpoint: Arc<dyn Endpoint>,
+) -> Result<Conversation, ServeError> {
+    let request: ReceiveReq = convert::decode("ReceiveReq", message)?;
+    let request = match convert::receive_request(&request) {
+        Ok(request) => request,
+        Err(error) => return refuse(conversation, &error.to_string()).await,
+    };
+    let (stream, returned) = Inbound::lent(conversation);
+    let received = endpoint.receive_announced(&request, Box::pin(stream)).await;
+    // The sink has dropped its stream by now, or is about to.
+    let gone = |_| ServeError::Lost { doing: "receiving a stream", why: "its sink keeps it".to_owned() };
+    let mut returned = returned.await.map_err(gone)?;
+    // A sink may be content before the end, but the answer must not come before it.
+    let received = match received {
+        Err(error) => Err(error),
+        Ok(()) => match timeout(REST_OF_STREAM, returned.drain()).await {
+            Ok(whole) => whole.map_err(CallError::permanent),
+            Err(_) => Err(CallError::permanent(format!("the stream did not end within {REST_OF_STREAM:?}"))),
+        },
+    };
+    let gone = ServeError::Lost { doing: "receiving a stream", why: "the connection is gone".to_owned() };
+    let conversation = returned.conversation().ok_or(gone)?;
+    match received {
+        Ok(()) => say(conversation, response(&ReceiveRes {})).await,
+        Err(error) => refuse(conversation, &error.to_string()).await,
+    }
+}
+
+async fn refuse(conversation: Conversation, text: &str) -> Result<Conversation, ServeError> {
+    say(conversation, refusal(text)).await
+}
+
+async fn say(
+    conversation: Conversation,
+    frames: Result<Vec<u8>, crate::frame::StreamError>,
+) -> Result<Conversation, ServeError> {
+    let doing = "answering";
+    let frames = frames.map_err(|error| ServeError::Lost { doing, why: error.to_string() })?;
+    conversation.send(frames).await.map_err(lost(doing))?;
+    Ok(conversation)
+}
+
+/// Returns when the client ends the connection, or sends what it must not.
+async fn gone(conversation: &mut Conversation) -> Failure {
+    match conversation.next().await {
+        Some(_) => Failure::Unexpected,
+        None => conversation.failure(),
+    }
+}
+
+fn lost(doing: &'static str) -> impl Fn(Failure) -> ServeError {
+    move |why| ServeError::Lost { doing, why: why.to_string() }
+}

@@ -1,0 +1,174 @@
+//! A connection between two machines as the protocols see it, and the handshake on it.
+
+use std::io;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::handshake::{
+    Agreement, Banner, BannerDecoder, BannerError, LABEL_LENGTH, Label, UnknownLabel, VersionMismatch,
+};
+use crate::service::CallError;
+
+/// How long either side waits for the peer's banner, and a server for the label. zrepl's own.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Bytes in both directions; shutting down the writer leaves the reader open.
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+/// An established connection of any transport, before the banner.
+pub type Connection = Box<dyn Transport>;
+
+/// The active side's way to new connections.
+#[async_trait]
+pub trait Dialer: Send + Sync {
+    /// Connects and authenticates, within the transport's time limit.
+    async fn dial(&self) -> Result<Connection, CallError>;
+}
+
+/// A handshake that failed. Nothing more is said to the peer.
+#[derive(Debug, Error)]
+pub enum HandshakeError {
+    /// The banner or label could not be sent.
+    #[error("could not send the protocol banner: {0}")]
+    Send(#[source] io::Error),
+    /// The peer closed the connection, as one does that refuses this client, or it broke.
+    #[error("could not read the peer's {what}: {error} (does the peer allow this client?)")]
+    Receive {
+        /// What was being read.
+        what: &'static str,
+        /// What happened.
+        error: io::Error,
+    },
+    /// The peer said nothing.
+    #[error("the peer sent no {0} within {HANDSHAKE:?}")]
+    Silent(&'static str),
+    /// What it sent is no banner.
+    #[error(transparent)]
+    Banner(#[from] BannerError),
+    /// It speaks another protocol.
+    #[error(transparent)]
+    Version(#[from] VersionMismatch),
+    /// It wants something unknown.
+    #[error(transparent)]
+    Label(#[from] UnknownLabel),
+}
+
+/// The client's part. Banner, label and the first bytes of the conversation leave together, which saves
+/// round trips; the banner is checked before any answer is used.
+pub async fn greet(
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    ours: &Banner,
+    label: Label,
+    first: &[u8],
+) -> Result<Agreement, HandshakeError> {
+    let sent = [ours.encode()?.as_slice(), &label.encode(), first].concat();
+    let exchange = async {
+        // The peer may be about to send its banner before it reads.
+        let (mut reader, mut writer) = tokio::io::split(io);
+        let send = async {
+            writer.write_all(&sent).await.map_err(HandshakeError::Send)?;
+            writer.flush().await.map_err(HandshakeError::Send)
+        };
+        let (received, sent) = tokio::join!(read_banner(&mut reader), send);
+        // A peer that refuses this client may close before it has read everything: what it said counts.
+        let theirs = received?;
+        sent.map(|()| theirs)
+    };
+    let theirs = timeout(HANDSHAKE, exchange).await.map_err(|_| HandshakeError::Silent("banner"))??;
+    Ok(ours.agree(&theirs)?)
+}
+
+/// The server's part: what both know, and what the client wants.
+pub async fn welcome(
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    ours: &Banner,
+) -> Result<(Agreement, Label), HandshakeError> {
+    let exchange = async {
+        io.write_all(&ours.encode()?).await.map_err(HandshakeError::Send)?;
+        io.flush().await.map_err(HandshakeError::Send)?;
+        read_banner(io).await
+    };
+    let theirs = timeout(HANDSHAKE, exchange).await.map_err(|_| HandshakeError::Silent("banner"))??;
+    let agreement = ours.agree(&theirs)?;
+    let mut label = [0; LABEL_LENGTH];
+    let read = timeout(HANDSHAKE, io.read_exact(&mut label)).await.map_err(|_| HandshakeError::Silent("label"))?;
+    read.map_err(|error| HandshakeError::Receive { what: "label", error })?;
+    Ok((agreement, Label::decode(&label)?))
+}
+
+async fn read_banner(io: &mut (impl AsyncRead + Unpin)) -> Result<Banner, HandshakeError> {
+    let failed = |error| HandshakeError::Receive { what: "banner", error };
+    let (mut decoder, mut piece) = (BannerDecoder::default(), [0; 1024]);
+    loop {
+        let wanted = decoder.missing().min(piece.len());
+        let room = piece.get_mut(..wanted).unwrap_or_default();
+        let length = io.read(room).await.map_err(failed)?;
+        if length == 0 {
+            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+        }
+        if let Some(banner) = decoder.feed(&mut room.get(..length).unwrap_or_default())? {
+            return Ok(banner);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn plain() -> Banner {
+        Banner::with_extensions(vec![])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_sides_agree_and_the_first_bytes_follow() {
+        // A narrow pipe, so that everything is cut.
+        let (mut client, mut server) = duplex(5);
+        let ours = Banner::with_extensions(vec!["keep".into(), "new".into()]);
+        let theirs = Banner::with_extensions(vec!["keep".into()]);
+        let (greeted, (agreed, first)) = tokio::join!(greet(&mut client, &ours, Label::Data, b"request"), async {
+            let agreed = welcome(&mut server, &theirs).await.unwrap();
+            let mut first = [0; 7];
+            server.read_exact(&mut first).await.unwrap();
+            (agreed, first)
+        });
+        let keep = Agreement { extensions: vec!["keep".into()] };
+        assert_eq!((greeted.unwrap(), agreed, &first), (keep.clone(), (keep, Label::Data), b"request"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_peers_are_given_up_after_ten_seconds() {
+        let start = Instant::now();
+        let (mut here, mut there) = duplex(1000);
+        let refused = greet(&mut here, &plain(), Label::Data, b"").await.unwrap_err();
+        assert!(matches!(refused, HandshakeError::Silent("banner")));
+        assert_eq!(start.elapsed(), HANDSHAKE);
+        there.write_all(&plain().encode().unwrap()).await.unwrap();
+        there.write_all(&[b'z'; 63]).await.unwrap();
+        let refused = welcome(&mut here, &plain()).await.unwrap_err();
+        assert!(matches!(refused, HandshakeError::Silent("label")));
+        assert_eq!(start.elapsed(), 2 * HANDSHAKE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_say_why() {
+        let told = async |bytes: &[u8]| {
+            let (mut here, mut there) = duplex(1000);
+            there.write_all(bytes).await.unwrap();
+            there.shutdown().await.unwrap();
+            greet(&mut here, &plain(), Label::Control, b"").await.unwrap_err().to_string()
+        };
+        assert!(told(b"").await.contains("allow this client"));
+        assert!(told(b"HTTP/1.1 400 Bad Request\r\n").await.contains("is it a zrepl daemon"));
+        let six = Banner { version: 6, extensions: vec![] }.encode().unwrap();
+        assert!(told(&six).await.contains("ours is 7, theirs is 6"));
+    }
+}

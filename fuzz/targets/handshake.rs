@@ -1,0 +1,9 @@
+//! Any bytes instead of a banner and a label.
+
+#![no_main]
+#![allow(dead_code, reason = "the other targets use the rest")]
+
+#[path = "../../crates/wire/tests/probe/mod.rs"]
+mod probe;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| probe::handshake(bytes));
