@@ -46,6 +46,12 @@ const TARGETS: &[Target] = &[
         max_length: 16_384,
     },
     Target {
+        name: "headers",
+        about: "the filter before the HTTP library of the control service",
+        seeds: "fuzz/seeds/headers",
+        max_length: 4_096,
+    },
+    Target {
         name: "messages",
         about: "requests and responses of a peer, and what is made of them",
         seeds: "fuzz/seeds/messages",
