@@ -33,17 +33,18 @@ const TARGETS: &[Target] = &[
         seeds: "tests/configs",
         max_length: 16_384,
     },
-    Target {
-        name: "handshake",
-        about: "banner and label of a peer",
-        seeds: "fuzz/seeds/handshake",
-        max_length: 4_096,
-    },
+    Target { name: "handshake", about: "banner and label of a peer", seeds: "fuzz/seeds/handshake", max_length: 4_096 },
     Target {
         name: "frames",
         about: "frames, streams and times of a data connection",
         seeds: "fuzz/seeds/frames",
         max_length: 16_384,
+    },
+    Target {
+        name: "headers",
+        about: "the filter before the HTTP library of the control service",
+        seeds: "fuzz/seeds/headers",
+        max_length: 4_096,
     },
     Target {
         name: "messages",

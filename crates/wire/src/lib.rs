@@ -1,7 +1,9 @@
 //! What passes between the two sides of a replication, and how they find each other.
 //!
 //! [`Endpoint`] is the service that a side offers, in terms of the model. [`local`] connects two jobs
-//! of one daemon. This crate knows nothing of ZFS or of jobs.
+//! of one daemon. Between two machines the bytes are those of zrepl 0.6 and 0.7: [`handshake`],
+//! [`frame`] and [`pdu`] are codecs without I/O; [`transport`], [`data`] and [`control`] speak them over any
+//! bytes in both directions. This crate knows nothing of ZFS or of jobs.
 
 pub mod control;
 pub mod data;

@@ -1,5 +1,7 @@
 //! Ordinary inputs of the fuzz targets, and those that once broke something.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
+
 mod probe;
 
 use std::fs;
@@ -36,6 +38,11 @@ fn handshakes() {
 #[test]
 fn frames() {
     replay("frames", probe::frames);
+}
+
+#[test]
+fn headers() {
+    replay("headers", probe::headers);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// `PRI * HTTP/2.0` and what follows it.
-const PREFACE: usize = 24;
+pub(super) const PREFACE: usize = 24;
 
 /// Length, type, flags, stream.
 const HEADER: usize = 9;
@@ -184,8 +184,9 @@ pub(super) struct Filtered<T> {
 }
 
 impl<T> Filtered<T> {
-    pub(super) fn new(io: T) -> Self {
-        Self { io, filter: Filter::default(), ready: Vec::new(), taken: 0 }
+    /// Of which the beginning has been read.
+    pub(super) fn after_preface(preface: [u8; PREFACE], io: T) -> Self {
+        Self { io, filter: Filter { pass: 0, frame: Vec::new() }, ready: preface.to_vec(), taken: 0 }
     }
 }
 

@@ -125,8 +125,8 @@ impl Remote {
         while let Some((name, seen)) = views.next().await {
             match seen {
                 Ok(seen) => drop(view.filesystems.insert(name, seen)),
-                Err(CallError::Refused { message, .. }) => drop(view.unlisted.insert(name, message)),
                 Err(lost @ CallError::Connection(_)) => return Err(lost),
+                Err(error) => drop(view.unlisted.insert(name, error.to_string())),
             }
         }
         Ok(view)

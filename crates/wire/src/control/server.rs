@@ -12,13 +12,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use model::DatasetName;
 use model::view::{FilesystemView, View};
+use thiserror::Error;
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::body::Body;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use super::authority::Filtered;
+use super::authority::{Filtered, PREFACE};
 use super::{MAX_REQUEST, PING_ANSWER, SERVER_PING};
 use crate::pdu::{self, convert};
 use crate::service::Endpoint;
@@ -34,8 +36,29 @@ const REQUESTS: u32 = 64;
 /// Longest text of an error, bytes. It travels in a header.
 const MAX_TEXT: usize = 4 << 10;
 
+/// How long a client may take to begin.
+const BEGIN: Duration = Duration::from_secs(10);
+
+/// A control connection that did not end in order.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The client opened it and said nothing.
+    #[error("the client did not begin to speak HTTP/2 within {BEGIN:?}")]
+    Silent,
+    /// The client left before it said anything.
+    #[error("the client left before its first request: {0}")]
+    Lost(#[source] std::io::Error),
+    /// It broke, or the client does not speak HTTP/2.
+    #[error("the control connection failed: {0}")]
+    Http(#[from] hyper::Error),
+}
+
 /// Serves one connection after its label, until the client ends it or is gone.
-pub async fn serve(io: Connection, endpoint: Arc<dyn Endpoint>) -> Result<(), hyper::Error> {
+pub async fn serve(mut io: Connection, endpoint: Arc<dyn Endpoint>) -> Result<(), ServeError> {
+    // The library waits for the preface for ever.
+    let mut preface = [0; PREFACE];
+    let begun = timeout(BEGIN, io.read_exact(&mut preface)).await.map_err(|_| ServeError::Silent)?;
+    begun.map_err(ServeError::Lost)?;
     let peer = Arc::new(Peer { endpoint, listing: Mutex::default() });
     let answer = service_fn(move |request| {
         let peer = Arc::clone(&peer);
@@ -44,7 +67,8 @@ pub async fn serve(io: Connection, endpoint: Arc<dyn Endpoint>) -> Result<(), hy
     let mut http = Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new()).adaptive_window(true).max_concurrent_streams(REQUESTS);
     http.keep_alive_interval(SERVER_PING).keep_alive_timeout(PING_ANSWER);
-    http.serve_connection(TokioIo::new(Filtered::new(io)), answer).await
+    http.serve_connection(TokioIo::new(Filtered::after_preface(preface, io)), answer).await?;
+    Ok(())
 }
 
 /// One client.

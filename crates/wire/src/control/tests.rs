@@ -262,3 +262,22 @@ async fn recorded_clients_of_zrepl_are_answered() {
     let sent = [&sent[67 + 64..sent.len() - 42], &again].concat();
     assert_eq!(lists(&answers(&sent).await), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_say_nothing_are_left() {
+    let (here, there) = duplex(100);
+    let start = tokio::time::Instant::now();
+    let silent = serve(Box::new(there), Arc::new(Fake::default())).await;
+    assert!(matches!(silent, Err(server::ServeError::Silent)));
+    assert_eq!(start.elapsed(), Duration::from_secs(10));
+    drop(here);
+
+    // One that began and then hangs.
+    let (mut here, there) = duplex(1 << 16);
+    here.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    here.write_all(&hex("000000 04 00 00000000")).await.unwrap();
+    let start = tokio::time::Instant::now();
+    assert!(serve(Box::new(there), Arc::new(Fake::default())).await.is_err());
+    assert!(start.elapsed() <= Duration::from_secs(16), "{:?}", start.elapsed());
+    drop(here);
+}

@@ -222,7 +222,7 @@ fn read_ref(version: &FilesystemVersion) -> Result<VersionRef, Problem> {
 fn creation(text: &str) -> Result<UnixTime, Problem> {
     let bad = || Problem::Creation(text.chars().take(40).collect());
     let plain = (20..=40).contains(&text.len())
-        && text.bytes().nth(10) == Some(b'T')
+        && text.as_bytes().get(10) == Some(&b'T')
         && text.bytes().all(|byte| byte.is_ascii_digit() || b"TZ:.+-".contains(&byte));
     if !plain {
         return Err(bad());

@@ -55,8 +55,11 @@ pub(crate) fn frames(bytes: &[u8]) {
     clock(bytes);
 }
 
-fn payloads(bytes: &[u8], cut: usize) -> (Vec<(Option<FrameKind>, Vec<u8>)>, Option<FrameError>) {
-    let (mut decoder, mut found) = (Decoder::default(), Vec::<(Option<FrameKind>, Vec<u8>)>::new());
+/// The kind and payload of every frame; no kind for those without.
+type Frames = Vec<(Option<FrameKind>, Vec<u8>)>;
+
+fn payloads(bytes: &[u8], cut: usize) -> (Frames, Option<FrameError>) {
+    let (mut decoder, mut found) = (Decoder::default(), Frames::new());
     let mut continues = false;
     for mut piece in bytes.chunks(cut) {
         loop {
@@ -121,6 +124,22 @@ fn clock(bytes: &[u8]) {
         assert!(action.is_none() || due, "{action:?} came before its time");
         over |= action.is_some_and(|action| action != Action::SendHeartbeat);
     }
+}
+
+/// What a client of the control service sends: the same however it is cut, hardly longer than before, and
+/// without another change the second time.
+pub(crate) fn headers(bytes: &[u8]) {
+    let once = filtered(bytes, bytes.len().max(1));
+    assert_eq!(once, filtered(bytes, 7));
+    // An empty text of one byte becomes a letter of two.
+    assert!(once.len() <= bytes.len() * 3 / 2);
+    assert_eq!(filtered(&once, 100), once);
+}
+
+fn filtered(bytes: &[u8], cut: usize) -> Vec<u8> {
+    let (mut filter, mut output) = (wire::control::authority::Filter::default(), vec![]);
+    bytes.chunks(cut).for_each(|piece| filter.feed(piece, &mut output));
+    output
 }
 
 /// Messages: read or refused, and what was read can be said again.
