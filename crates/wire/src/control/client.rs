@@ -47,16 +47,11 @@ pub enum Role {
 /// A peer on the other end of a control connection. Steps go over data connections.
 pub struct Remote {
     channel: Channel,
+    /// Ends by itself: with a goodbye when the channel is gone, or when the peer no longer answers pings.
     driver: JoinHandle<()>,
     data: DataClient,
     role: Role,
     decode_token: TokenDecoder,
-}
-
-impl Drop for Remote {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
 }
 
 impl Remote {
@@ -82,6 +77,11 @@ impl Remote {
     #[cfg(test)]
     pub(super) fn driver_for_tests(&self) -> &JoinHandle<()> {
         &self.driver
+    }
+
+    /// Whether the control connection stands, as far as is known here.
+    pub fn is_connected(&self) -> bool {
+        !self.driver.is_finished()
     }
 
     /// Whether the peer answers on both kinds of connection, with the text that it is sent.

@@ -208,6 +208,7 @@ async fn errors_are_answers_and_lost_connections_are_not() {
     assert_eq!(remote.send_completed(&step()).await, Err(answer));
     remote.driver_for_tests().abort();
     tokio::task::yield_now().await;
+    assert!(!remote.is_connected());
     assert!(matches!(remote.list().await, Err(CallError::Connection(_))));
 }
 
@@ -280,4 +281,30 @@ async fn clients_that_say_nothing_are_left() {
     assert!(serve(Box::new(there), Arc::new(Fake::default())).await.is_err());
     assert!(start.elapsed() <= Duration::from_secs(16), "{:?}", start.elapsed());
     drop(here);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_done_says_so() {
+    let (here, mut there) = duplex(1 << 16);
+    let once = Mutex::new(Some(here));
+    struct Once(Mutex<Option<DuplexStream>>);
+    #[async_trait]
+    impl Dialer for Once {
+        async fn dial(&self) -> Result<Connection, CallError> {
+            Ok(Box::new(self.0.lock().unwrap().take().expect("dialled once")))
+        }
+    }
+    let server = tokio::spawn(async move {
+        welcome(&mut there, &Banner::with_extensions(vec![])).await.unwrap();
+        serve(Box::new(there), Arc::new(Fake::default())).await
+    });
+    let dialer: Arc<dyn Dialer> = Arc::new(Once(once));
+    let banner = Banner::with_extensions(vec![]);
+    let data = DataClient::new(dialer.clone(), banner.clone(), Limits::default());
+    let remote = Remote::connect(&*dialer, &banner, data, Role::Sender, |_| Err(String::new())).await.unwrap();
+    assert_eq!(remote.send_completed(&step()).await, Ok(()));
+    assert!(remote.is_connected());
+    drop(remote);
+    let ended = tokio::time::timeout(Duration::from_secs(1), server).await.expect("at once").unwrap();
+    assert!(ended.is_ok(), "{ended:?}");
 }
