@@ -1,6 +1,6 @@
 //! The data connection: one request each, with the bytes of a stream before or after the response.
 //!
-//! [`driver`] owns the connection and keeps the rules of time and shutdown; [`client`] and [`server`]
+//! `driver` owns the connection and keeps the rules of time and shutdown; `client` and `server`
 //! hold the conversation.
 
 pub mod client;
