@@ -123,8 +123,9 @@ pub fn after_receive(to: &VersionRef, strategy: ProtectionStrategy, existing: &[
 /// What no step can need any longer, as far as one side alone can tell: to be removed when a job
 /// starts. Takes the protections of one filesystem and one job.
 ///
-/// Stale are step holds that are not newer than the cursor (without a cursor: all but the newest), and
-/// all last-received holds but the newest. To release a hold destroys nothing. A bookmark is stale only
+/// Stale are step holds that are not newer than the cursor, and all last-received holds but the newest.
+/// Without a cursor no step hold is: the older one may be on the base of a step that was interrupted, when
+/// nobody told the sender that the step before had arrived. The next step releases them. A bookmark is stale only
 /// if the cursor is on the same version: should the receiver have lost what it had since, an older
 /// bookmark is all that is left of the common base. [`after_completion`] removes older ones, knowing
 /// what the receiver has.
@@ -132,16 +133,12 @@ pub fn stale_protections(existing: &[Protection]) -> ProtectionChanges {
     let newest = |kind| existing.iter().filter(|p| p.kind == kind).map(|p| p.createtxg).max();
     let cursor = newest(ProtectionKind::Cursor);
     let last_received = newest(ProtectionKind::LastReceivedHold);
-    let last_step = newest(ProtectionKind::StepHold);
     let older = |protection: &Protection, than: Option<CreateTxg>| than.is_some_and(|txg| protection.createtxg < txg);
     let is_stale = |protection: &&Protection| match protection.kind {
         ProtectionKind::Cursor => false,
         ProtectionKind::TentativeCursor => has(existing, ProtectionKind::Cursor, protection.version.guid),
         ProtectionKind::LastReceivedHold => older(protection, last_received),
-        ProtectionKind::StepHold => match cursor {
-            Some(cursor) => protection.createtxg <= cursor,
-            None => older(protection, last_step),
-        },
+        ProtectionKind::StepHold => cursor.is_some_and(|cursor| protection.createtxg <= cursor),
     };
     let mut changes = ProtectionChanges::default();
     changes.remove(existing.iter().filter(is_stale));
