@@ -1,9 +1,11 @@
 //! A connection between two machines as the protocols see it, and the handshake on it.
 
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use model::ClientIdentity;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
@@ -29,6 +31,26 @@ pub trait Dialer: Send + Sync {
     /// Connects and authenticates, within the transport's time limit.
     async fn dial(&self) -> Result<Connection, CallError>;
 }
+
+/// The passive side's way to new connections, of one transport.
+#[async_trait]
+pub trait Acceptor: Send {
+    /// The next one. Talks to nobody: a client that says nothing must not keep the others waiting.
+    async fn accept(&mut self) -> io::Result<Arrival>;
+}
+
+/// What has reached a listener and is still to show who it is.
+pub struct Arrival {
+    /// Where it is from, for people: an address, or the name of a socket.
+    pub from: String,
+    /// Finds out who it is, within the transport's time limit.
+    pub identify: Pin<Box<dyn Future<Output = Result<(Connection, ClientIdentity), Stranger>> + Send>>,
+}
+
+/// A client that the transport does not let in. It is told as little as possible; this text is for the log.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct Stranger(pub String);
 
 /// A handshake that failed. Nothing more is said to the peer.
 #[derive(Debug, Error)]
