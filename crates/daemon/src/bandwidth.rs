@@ -5,12 +5,14 @@
 //! before the next read, so that several streams together keep the rate whatever their sizes of reads.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use config::types::BandwidthLimit;
+use pump::{Bytes, Moved};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use wire::ByteStream;
@@ -132,18 +134,51 @@ struct Limited {
     wait: Option<Pin<Box<Sleep>>>,
 }
 
-impl AsyncRead for Limited {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+impl Limited {
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(wait) = &mut self.wait {
             ready!(wait.as_mut().poll(cx));
             self.wait = None;
         }
+        Poll::Ready(())
+    }
+
+    fn pay(&mut self, bytes: usize) {
+        self.wait = self.shared.take(bytes).map(|until| Box::pin(sleep_until(until)));
+    }
+}
+
+impl Bytes for Limited {
+    fn poll_move(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<Moved>> {
+        ready!(self.poll_wait(cx));
+        let most = self.shared.largest_read.min(most);
+        let moved = ready!(self.bytes.as_mut().poll_move(cx, to, most))?;
+        if let Moved::Bytes(bytes) = moved {
+            self.pay(bytes);
+        }
+        Poll::Ready(Ok(moved))
+    }
+
+    /// In the portions in which they may leave.
+    fn ready(&self) -> Option<usize> {
+        self.bytes.ready().map(|bytes| bytes.min(self.shared.largest_read)).filter(|_| self.wait.is_none())
+    }
+}
+
+impl AsyncRead for Limited {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_wait(cx));
         let most = self.shared.largest_read.min(buf.remaining());
         let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
         ready!(self.bytes.as_mut().poll_read(cx, &mut part))?;
         let read = part.filled().len();
         buf.advance(read);
-        self.wait = self.shared.take(read).map(|until| Box::pin(sleep_until(until)));
+        self.pay(read);
         Poll::Ready(Ok(()))
     }
 }

@@ -274,6 +274,8 @@ impl FaultyStream {
     }
 }
 
+impl pump::Bytes for FaultyStream {}
+
 impl AsyncRead for FaultyStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.process.is_alive() {

@@ -223,6 +223,8 @@ struct Pipe {
     ended: bool,
 }
 
+impl pump::Bytes for Pipe {}
+
 impl AsyncRead for Pipe {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while self.read == self.current.len() && !self.ended {

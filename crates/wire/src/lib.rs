@@ -16,7 +16,8 @@ pub mod service;
 pub mod transport;
 
 pub use local::LocalNetwork;
+pub use pump::ByteStream;
 pub use service::{
-    ByteStream, CallError, Connector, DestroyOutcome, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest,
-    RenameAsideRequest, RollBackRequest, SameProcess, SendReply, SendRequest, Service,
+    CallError, Connector, DestroyOutcome, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, RenameAsideRequest,
+    RollBackRequest, SameProcess, SendReply, SendRequest, Service,
 };

@@ -1,18 +1,13 @@
 //! The service that a sender or receiver offers to the job that drives a replication.
 
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use model::protection::ProtectionPolicy;
 use model::view::View;
 use model::{ClientIdentity, DatasetName, RetryClass, VersionName, VersionRef};
+use pump::ByteStream;
 use thiserror::Error;
-use tokio::io::AsyncRead;
-
-/// Bytes of a send stream. Ends with an error, never with a clean end of file, when its source
-/// failed, so that a short stream is not taken for a whole one.
-pub type ByteStream = Pin<Box<dyn AsyncRead + Send>>;
 
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

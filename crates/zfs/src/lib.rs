@@ -18,9 +18,10 @@ use model::{DatasetName, HoldTag, VersionName};
 pub use error::{ChildFailure, Details, Error, ErrorKind};
 pub use listing::{Contents, Dataset, Hold, Listing, Scope};
 pub use ops::{
-    ByteStream, ItemResult, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, SendArgs, SendFlags, SendSource,
-    SendStream, Snapshot,
+    ItemResult, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, SendArgs, SendFlags, SendSource, SendStream,
+    Snapshot,
 };
+pub use pump::ByteStream;
 pub use stream::{BeginRecord, ParseError, Parsed, parse_begin};
 
 /// What zrepl asks of ZFS. Every call has a deadline of the implementation's, ends early with

@@ -1,12 +1,11 @@
 //! Arguments and results of operations.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use model::{DatasetName, PropertyName, VersionName, VersionRef};
-use tokio::io::AsyncRead;
+use pump::ByteStream;
 
 use crate::error::Error;
 use crate::stream::BeginRecord;
@@ -28,10 +27,6 @@ impl fmt::Display for Snapshot {
 
 /// What became of one item of a bulk operation.
 pub type ItemResult = Result<(), Error>;
-
-/// Bytes of a send stream. Ends with an error, never with a clean end of file, when its source
-/// failed, so that a short stream is not taken for a whole one.
-pub type ByteStream = Pin<Box<dyn AsyncRead + Send>>;
 
 /// Flags of `zfs send`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

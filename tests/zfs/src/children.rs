@@ -172,6 +172,8 @@ struct Breaking {
     left: u64,
 }
 
+impl pump::Bytes for Breaking {}
+
 impl AsyncRead for Breaking {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -197,6 +199,8 @@ impl AsyncRead for Breaking {
 /// so far.
 fn then_idle(stream: ByteStream, bytes: u64, reached: Arc<Notify>) -> ByteStream {
     struct Idle(Arc<Notify>);
+    impl pump::Bytes for Idle {}
+
     impl AsyncRead for Idle {
         fn poll_read(
             self: Pin<&mut Self>,

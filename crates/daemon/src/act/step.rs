@@ -1,6 +1,7 @@
 //! One step: send, receive, tell the sender that it arrived. And what makes up for a lost end of one.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +12,7 @@ use model::event::{Replication, What};
 use model::plan::replication::{Repair, Step};
 use model::protection::ProtectionPolicy;
 use model::{DatasetName, VersionRef};
+use pump::{Bytes, Moved};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use wire::{ByteStream, CallError, Endpoint, ReceiveRequest, SendRequest};
@@ -153,13 +155,37 @@ struct Counted {
     of_invocation: Arc<AtomicU64>,
 }
 
+impl Counted {
+    fn count(&self, moved: usize) {
+        self.of_step.fetch_add(moved as u64, Ordering::Relaxed);
+        self.of_invocation.fetch_add(moved as u64, Ordering::Relaxed);
+    }
+}
+
 impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = self.bytes.as_mut().poll_read(cx, buf);
-        let read = (buf.filled().len() - before) as u64;
-        self.of_step.fetch_add(read, Ordering::Relaxed);
-        self.of_invocation.fetch_add(read, Ordering::Relaxed);
+        self.count(buf.filled().len() - before);
         polled
+    }
+}
+
+impl Bytes for Counted {
+    fn poll_move(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<Moved>> {
+        let polled = self.bytes.as_mut().poll_move(cx, to, most);
+        if let Poll::Ready(Ok(Moved::Bytes(moved))) = &polled {
+            self.count(*moved);
+        }
+        polled
+    }
+
+    fn ready(&self) -> Option<usize> {
+        self.bytes.ready()
     }
 }

@@ -1,5 +1,6 @@
 //! Reads the head of an incoming stream, and what may not be in it.
 
+use pump::HeadThen;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use wire::{ByteStream, CallError, ReceiveRequest};
 use zfs::BeginRecord;
@@ -88,6 +89,6 @@ impl Head {
 
     /// The whole stream again.
     pub(super) fn followed_by(self, rest: ByteStream) -> ByteStream {
-        Box::pin(std::io::Cursor::new(self.bytes).chain(rest))
+        Box::pin(HeadThen::new(self.bytes, rest))
     }
 }

@@ -1,10 +1,12 @@
 //! What an endpoint wraps around the stream that it sends.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use pump::{Bytes, Moved};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 use wire::ByteStream;
@@ -27,18 +29,48 @@ impl Sending {
     }
 }
 
+impl Sending {
+    /// While there is nothing: the error when it is for too long. Told again and again, so that reading on
+    /// does not hang.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let limit = self.limit;
+        let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(silence.as_mut().poll(cx));
+        // A timer that is over must not be polled.
+        silence.as_mut().reset(Instant::now());
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, format!("zfs send gave no data for {limit:?}")))
+    }
+}
+
 impl AsyncRead for Sending {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if let Poll::Ready(result) = self.bytes.as_mut().poll_read(cx, buf) {
             self.silence = None;
             return Poll::Ready(result);
         }
-        let limit = self.limit;
-        let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(limit)));
-        ready!(silence.as_mut().poll(cx));
-        // Keeps failing rather than panicking if it is read again.
-        silence.as_mut().reset(Instant::now());
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, format!("zfs send gave no data for {limit:?}"))))
+        let error = ready!(self.poll_silence(cx));
+        Poll::Ready(Err(error))
+    }
+}
+
+impl Bytes for Sending {
+    fn poll_move(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<Moved>> {
+        if let Poll::Ready(result) = self.bytes.as_mut().poll_move(cx, to, most) {
+            self.silence = None;
+            return Poll::Ready(result);
+        }
+        // The error is read.
+        ready!(self.poll_silence(cx));
+        Poll::Ready(Ok(Moved::Read))
+    }
+
+    fn ready(&self) -> Option<usize> {
+        self.bytes.ready()
     }
 }
 

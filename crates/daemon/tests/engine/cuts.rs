@@ -149,6 +149,8 @@ struct Wire {
     checked: usize,
 }
 
+impl pump::Bytes for Wire {}
+
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.line.broken.load(Ordering::Relaxed)

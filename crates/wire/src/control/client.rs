@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use model::protection::{Protection, ProtectionKind};
 use model::view::{DatasetKind, Encryption, FilesystemView, PartialReceive, Placeholder, TokenContents, View};
 use model::{DatasetName, Guid, Version};
+use pump::ByteStream;
 use tokio::task::JoinHandle;
 use tonic::body::Body;
 use tonic::client::Grpc;
@@ -24,9 +25,7 @@ use crate::data::DataClient;
 use crate::handshake::{Banner, Label};
 use crate::pdu::{self, RemoteFilesystem, convert};
 use crate::remote;
-use crate::service::{
-    ByteStream, CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest,
-};
+use crate::service::{CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
 use crate::transport::{Dialer, greet};
 
 /// Filesystems whose versions are asked for at the same time.

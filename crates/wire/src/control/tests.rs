@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use model::protection::{Protection, ProtectionKind, ProtectionPolicy};
 use model::view::{DatasetKind, Encryption, FilesystemView, PartialReceive, Placeholder, View};
 use model::{CreateTxg, DatasetName, Guid, RetryClass, UnixTime, Version, VersionKind, VersionName};
+use pump::ByteStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::time::sleep;
 

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use pump::ByteStream;
+
 use super::driver::{Conversation, Failure};
 use super::inbound::{Inbound, read_message};
 use super::{FAILED, OK, PING, RECEIVE, SEND, request};
@@ -9,7 +11,7 @@ use crate::frame::{FrameKind, Limits};
 use crate::handshake::{Banner, Label};
 use crate::pdu::{PingReq, PingRes, ReceiveReq, ReceiveRes, SendReq, SendRes, convert};
 use crate::remote;
-use crate::service::{ByteStream, CallError, ReceiveRequest, SendReply, SendRequest};
+use crate::service::{CallError, ReceiveRequest, SendReply, SendRequest};
 use crate::transport::{Dialer, greet};
 
 /// Makes requests, each on a connection of its own.

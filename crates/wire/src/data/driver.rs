@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use pump::ByteStream;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +16,6 @@ use crate::frame::{
     Action, Decoder, Fragment, FrameError, FrameKind, HEADER_LENGTH, Limits, Link, STREAM_CHUNK, StreamError, header,
     stream_error,
 };
-use crate::service::ByteStream;
 use crate::transport::Connection;
 
 /// Read at a time, bytes. More saves system calls, 256 KiB is where measurements level out.

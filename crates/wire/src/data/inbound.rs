@@ -85,6 +85,8 @@ impl Inbound {
     }
 }
 
+impl pump::Bytes for Inbound {}
+
 impl AsyncRead for Inbound {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while self.bytes.is_empty() {

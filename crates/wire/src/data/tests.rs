@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use model::protection::ProtectionPolicy;
 use model::view::View;
 use model::{DatasetName, Guid, RetryClass, VersionKind, VersionName, VersionRef};
+use pump::ByteStream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -195,6 +196,8 @@ impl Script {
         Box::pin(Failing { reader, failure })
     }
 }
+
+impl<R: AsyncRead + Unpin + Send> pump::Bytes for Failing<R> {}
 
 /// Fails at its end.
 struct Failing<R> {

@@ -24,13 +24,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use model::{DatasetName, HoldTag, PropertyName, VersionName, VersionRef};
+use pump::ByteStream;
 
 pub use record::{CommandEvent, CommandRecord, Observer};
 pub use space::ArgumentSpace;
 
 use crate::error::{Error, ErrorKind};
 use crate::listing::{Contents, Dataset, Hold, Listing, Scope};
-use crate::ops::{ByteStream, ItemResult, PlaceholderEncryption, ReceiveArgs, SendArgs, SendStream, Snapshot};
+use crate::ops::{ItemResult, PlaceholderEncryption, ReceiveArgs, SendArgs, SendStream, Snapshot};
 use crate::{RunningCommand, Zfs};
 use argv::Class;
 use run::{Failure, Runner};

@@ -2,19 +2,16 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use pump::{ByteStream, Fed, Feeder};
 use tokio::time::{Instant, timeout};
 
 use super::argv;
 use super::classify;
-use super::run::{Pipes, Process, Runner, enlarge};
+use super::run::{Pipes, Process, Runner};
 use crate::error::{Error, ErrorKind};
-use crate::ops::{ByteStream, ReceiveArgs};
+use crate::ops::ReceiveArgs;
 
 const OPERATION: &str = "receive into";
-
-/// What is read from the source at once. A quarter of the pipe, so that reading and receiving overlap.
-const CHUNK: usize = 256 * 1024;
 
 /// How long a receive may take to write down what it has after its input ended too early. It commits
 /// the state of a resumable receive, which takes a few transaction groups.
@@ -45,11 +42,7 @@ pub(crate) async fn receive(runner: &Runner, args: &ReceiveArgs, mut source: Byt
     let mut process = runner
         .spawn(&argv::receive(args), Pipes::Input)
         .map_err(|failure| failure.into_error(OPERATION, &args.dataset))?;
-    if let Some(stdin) = &process.stdin {
-        enlarge(stdin);
-    }
     let feed = feed(&mut process, &mut source, args.stall_limit).await;
-    process.stdin = None; // whatever comes now, the input is over
     let limit = match feed {
         Feed::Complete => runner.config.deadlines.receive_end,
         Feed::Source(_) | Feed::Stalled => STATE_LIMIT,
@@ -66,27 +59,24 @@ pub(crate) async fn receive(runner: &Runner, args: &ReceiveArgs, mut source: Byt
     Ok(())
 }
 
-/// Moves bytes until one side ends.
+/// Moves bytes until one side ends; then the input is over.
 async fn feed(process: &mut Process, source: &mut ByteStream, stall_limit: Duration) -> Feed {
-    let mut buffer = vec![0; CHUNK];
-    let (mut start, mut end) = (0, 0);
+    let stdin = process.stdin.take().and_then(|stdin| stdin.into_owned_fd().ok());
+    let Some(mut feeder) = stdin.and_then(|stdin| {
+        pump::enlarge(&stdin);
+        Feeder::new(stdin).ok()
+    }) else {
+        return Feed::Refused;
+    };
     let mut moved = Instant::now();
-    let Some(mut stdin) = process.stdin.take() else { return Feed::Refused };
     loop {
-        let step = async {
-            if start == end {
-                return Step::Read(source.read(&mut buffer).await);
-            }
-            Step::Wrote(stdin.write(buffer.get(start..end).unwrap_or_default()).await)
-        };
         tokio::select! {
-            step = step => {
-                match step {
-                    Step::Read(Ok(0)) => return Feed::Complete,
-                    Step::Read(Ok(n)) => (start, end) = (0, n),
-                    Step::Read(Err(error)) => return Feed::Source(source_text(&error)),
-                    Step::Wrote(Ok(n)) => start += n,
-                    Step::Wrote(Err(_)) => return Feed::Refused,
+            fed = feeder.feed(source) => {
+                match fed {
+                    Fed::Some => {}
+                    Fed::End => return Feed::Complete,
+                    Fed::Failed(error) => return Feed::Source(source_text(&error)),
+                    Fed::Refused(_) => return Feed::Refused,
                 }
                 moved = Instant::now();
             }
@@ -94,11 +84,6 @@ async fn feed(process: &mut Process, source: &mut ByteStream, stall_limit: Durat
             () = tokio::time::sleep_until(moved + stall_limit) => return Feed::Stalled,
         }
     }
-}
-
-enum Step {
-    Read(std::io::Result<usize>),
-    Wrote(std::io::Result<usize>),
 }
 
 /// The words of a source that failed; those of ZFS if it is a send on this host.

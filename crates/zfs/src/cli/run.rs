@@ -38,10 +38,6 @@ const STDERR_TAIL: usize = 32 * 1024;
 /// The same for commands with many objects, which print a line for each.
 const STDERR_TAIL_BULK: usize = 1024 * 1024;
 
-/// What is asked of the kernel for a pipe that carries a stream: the most that an unprivileged
-/// process gets. Less works too, with more switches between the two ends.
-pub(crate) const PIPE_SIZE: usize = 1024 * 1024;
-
 /// Starts children.
 #[derive(Clone)]
 pub(crate) struct Runner {
@@ -440,12 +436,4 @@ impl Stderr {
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.tail).into_owned()
     }
-}
-
-/// Makes a pipe larger, where the system can.
-pub(crate) fn enlarge(pipe: impl std::os::fd::AsFd) {
-    #[cfg(target_os = "linux")]
-    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_SIZE);
-    #[cfg(not(target_os = "linux"))]
-    let _ = pipe;
 }

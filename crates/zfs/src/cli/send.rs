@@ -1,15 +1,17 @@
 //! Sends: the stream of a child that fails with the child's own error, and its estimate.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use pump::{Bytes, Moved, PipeReader};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
 use super::argv;
 use super::classify;
-use super::run::{Pipes, Process, Runner, enlarge};
+use super::run::{Pipes, Process, Runner};
 use crate::error::{Error, ErrorKind};
 use crate::ops::{ExpectedSize, SendArgs, SendSource, SendStream};
 use crate::stream::{BeginRecord, Parsed, parse_begin};
@@ -26,13 +28,15 @@ pub(crate) async fn send(runner: &Runner, args: &SendArgs) -> Result<SendStream,
     let expected = ExpectedSize::default();
     process.stderr.filter(note_size(expected.clone()));
     if let Some(stdout) = &process.stdout {
-        enlarge(stdout);
+        pump::enlarge(stdout);
     }
     let limit = runner.config.deadlines.send_start;
     let head = timeout_at(Instant::now() + limit, read_head(&mut process, &object)).await;
     match head {
         Ok(Ok((begin, head))) => {
-            Ok(SendStream { begin, bytes: Box::pin(SendReader::new(process, head, object)), expected })
+            let failed = |error: io::Error| Error::new(OPERATION, &object, ErrorKind::Source(error.to_string()));
+            let reader = SendReader::new(process, head, object.clone()).map_err(failed)?;
+            Ok(SendStream { begin, bytes: Box::pin(reader), expected })
         }
         Ok(Err(error)) => {
             process.kill().await;
@@ -134,6 +138,8 @@ enum State {
 }
 
 struct Streaming {
+    /// None at the end. Closed before the process is ended.
+    pipe: Option<PipeReader>,
     process: Process,
     /// What was read already, and how much of it was passed on.
     head: Vec<u8>,
@@ -141,8 +147,10 @@ struct Streaming {
 }
 
 impl SendReader {
-    fn new(process: Process, head: Vec<u8>, object: String) -> Self {
-        Self { state: State::Streaming(Box::new(Streaming { process, head, passed: 0 })), object }
+    fn new(mut process: Process, head: Vec<u8>, object: String) -> io::Result<Self> {
+        let stdout =
+            process.stdout.take().map(|stdout| stdout.into_owned_fd().and_then(PipeReader::new)).transpose()?;
+        Ok(Self { state: State::Streaming(Box::new(Streaming { pipe: stdout, process, head, passed: 0 })), object })
     }
 }
 
@@ -155,17 +163,16 @@ impl AsyncRead for SendReader {
         loop {
             match &mut this.state {
                 State::Streaming(streaming) => {
-                    let Streaming { process, head, passed } = &mut **streaming;
+                    let Streaming { pipe, process, head, passed } = &mut **streaming;
                     if let Some(rest) = head.get(*passed..).filter(|rest| !rest.is_empty()) {
                         let n = rest.len().min(buffer.remaining());
                         buffer.put_slice(rest.get(..n).unwrap_or_default());
                         *passed += n;
                         return Poll::Ready(Ok(()));
                     }
-                    head.clear();
-                    head.shrink_to_fit();
+                    (*head, *passed) = (Vec::new(), 0);
                     process.stderr.poll_drain(cx);
-                    if std::task::ready!(poll_stdout(process, cx, buffer)) {
+                    if std::task::ready!(poll_pipe(pipe, cx, buffer)) {
                         return Poll::Ready(Ok(()));
                     }
                 }
@@ -182,15 +189,44 @@ impl AsyncRead for SendReader {
     }
 }
 
+impl Bytes for SendReader {
+    fn poll_move(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<Moved>> {
+        match &mut self.state {
+            State::Streaming(streaming) if streaming.passed == streaming.head.len() => {
+                streaming.process.stderr.poll_drain(cx);
+                match &mut streaming.pipe {
+                    Some(pipe) => Pin::new(pipe).poll_move(cx, to, most),
+                    None => Poll::Ready(Ok(Moved::Read)),
+                }
+            }
+            _ => Poll::Ready(Ok(Moved::Read)),
+        }
+    }
+
+    fn ready(&self) -> Option<usize> {
+        match &self.state {
+            State::Streaming(streaming) if streaming.passed == streaming.head.len() => {
+                streaming.pipe.as_ref().and_then(Bytes::ready)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl SendReader {
     /// From the end of the output to the end of the child.
     fn end(&mut self) {
         let object = self.object.clone();
         let streaming = std::mem::replace(&mut self.state, State::Ended(Ok(())));
         if let State::Streaming(streaming) = streaming {
-            let mut process = streaming.process;
+            let Streaming { pipe, mut process, .. } = *streaming;
             self.state = State::Ending(Box::pin(async move {
-                process.stdout = None;
+                drop(pipe);
                 process.finish().await;
                 let ended = process.ended();
                 if ended.status.success() { Ok(()) } else { Err(ended.error(OPERATION, object)) }
@@ -200,8 +236,8 @@ impl SendReader {
 }
 
 /// Whether bytes came; false at the end of the output, however it ended: the child knows why.
-fn poll_stdout(process: &mut Process, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<bool> {
-    let Some(stdout) = &mut process.stdout else { return Poll::Ready(false) };
+fn poll_pipe(pipe: &mut Option<PipeReader>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<bool> {
+    let Some(stdout) = pipe else { return Poll::Ready(false) };
     let before = buffer.filled().len();
     let result = std::task::ready!(Pin::new(stdout).poll_read(cx, buffer));
     Poll::Ready(result.is_ok() && buffer.filled().len() > before)

@@ -146,6 +146,7 @@ fn source() -> (tokio::io::DuplexStream, ByteStream) {
 /// A source that gives `bytes` and then fails.
 fn failing_source(bytes: &'static [u8]) -> ByteStream {
     struct Fails;
+    impl pump::Bytes for Fails {}
     impl tokio::io::AsyncRead for Fails {
         fn poll_read(
             self: std::pin::Pin<&mut Self>,
@@ -155,7 +156,7 @@ fn failing_source(bytes: &'static [u8]) -> ByteStream {
             std::task::Poll::Ready(Err(std::io::Error::other("the network is down")))
         }
     }
-    Box::pin(bytes.chain(Fails))
+    Box::pin(std::io::Cursor::new(bytes).chain(Fails))
 }
 
 // --- any command ---

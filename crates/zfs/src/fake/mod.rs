@@ -24,6 +24,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use model::view::DatasetKind;
 use model::{DatasetName, HoldTag, UnixTime, VersionName, VersionRef};
+use pump::ByteStream;
 
 pub use content::ContentHash;
 pub use faults::{Action, Faults, Moment, Point, StreamFault, Verb};
@@ -31,9 +32,7 @@ pub use state::{PoolState, Source};
 
 use crate::error::{Error, ErrorKind};
 use crate::listing::{Contents, Dataset, Hold, Listing, Scope};
-use crate::ops::{
-    ByteStream, ExpectedSize, ItemResult, PlaceholderEncryption, ReceiveArgs, SendArgs, SendStream, Snapshot,
-};
+use crate::ops::{ExpectedSize, ItemResult, PlaceholderEncryption, ReceiveArgs, SendArgs, SendStream, Snapshot};
 use crate::{RunningCommand, Zfs};
 use faults::Call;
 use state::Host;

@@ -298,6 +298,8 @@ impl FakeStream {
     }
 }
 
+impl pump::Bytes for FakeStream {}
+
 impl AsyncRead for FakeStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if let Some(pause) = &mut self.pause {

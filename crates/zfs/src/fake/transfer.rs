@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use pump::ByteStream;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::faults::{Call, StreamFault};
@@ -11,7 +12,7 @@ use super::records::{Fixed, Record};
 use super::send::{Disturbance, FakeStream};
 use super::{ExpectedSize, FakeZfs, Moment, Verb};
 use crate::error::{Error, ErrorKind};
-use crate::ops::{ByteStream, ReceiveArgs, SendArgs, SendSource, SendStream};
+use crate::ops::{ReceiveArgs, SendArgs, SendSource, SendStream};
 use crate::stream::{Head, Parsed, Progress, RECORD, feature, parse_begin, parse_head};
 
 impl FakeZfs {

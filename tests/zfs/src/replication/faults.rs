@@ -159,6 +159,8 @@ impl Endpoint for Faulty {
 /// Fails when read.
 struct Failing(io::Error);
 
+impl pump::Bytes for Failing {}
+
 impl AsyncRead for Failing {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Err(io::Error::new(self.0.kind(), self.0.to_string())))
@@ -171,6 +173,8 @@ struct Tripwire {
     left: u64,
     fault: Option<Arc<Fault>>,
 }
+
+impl pump::Bytes for Tripwire {}
 
 impl AsyncRead for Tripwire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -192,6 +196,8 @@ impl AsyncRead for Tripwire {
 
 /// Never has anything to read.
 struct Silent;
+
+impl pump::Bytes for Silent {}
 
 impl AsyncRead for Silent {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -1,0 +1,125 @@
+//! From a stream into a descriptor.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncWrite as _, ReadBuf};
+use tokio::net::unix::pipe;
+
+use crate::{ByteStream, Moved};
+
+/// What is read or moved at once, bytes. A quarter of the pipe, so that both of its ends work at the same
+/// time.
+const CHUNK: usize = 256 << 10;
+
+/// The writing end of a pipe, which takes bytes from a stream.
+#[derive(Debug)]
+pub struct Feeder {
+    to: pipe::Sender,
+    /// Read, and from `start` on not yet written. Empty until something must be read.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+/// One step of feeding.
+#[derive(Debug)]
+pub enum Fed {
+    /// Bytes have moved on.
+    Some,
+    /// The stream is at its end, and all of it is in the pipe.
+    End,
+    /// The stream failed.
+    Failed(io::Error),
+    /// The reader of the pipe wants no more, or the pipe is broken.
+    Refused(io::Error),
+}
+
+impl Feeder {
+    /// Makes the descriptor one that does not block. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// It is no pipe that can be written; those of the runtime.
+    pub fn new(to: OwnedFd) -> io::Result<Self> {
+        Ok(Self { to: pipe::Sender::from_owned_fd(to)?, buffer: Vec::new(), start: 0, end: 0 })
+    }
+
+    /// Moves some bytes. Loses none if the future is dropped.
+    pub async fn feed(&mut self, from: &mut ByteStream) -> Fed {
+        poll_fn(|cx| self.poll_feed(cx, from)).await
+    }
+
+    fn poll_feed(&mut self, cx: &mut Context<'_>, from: &mut ByteStream) -> Poll<Fed> {
+        loop {
+            if self.start < self.end {
+                return match ready!(self.poll_write(cx)) {
+                    Ok(()) => Poll::Ready(Fed::Some),
+                    Err(error) => Poll::Ready(Fed::Refused(error)),
+                };
+            }
+            match ready!(from.as_mut().poll_move(cx, self.to.as_fd(), CHUNK)) {
+                Ok(Moved::Bytes(_)) => {
+                    self.buffer = Vec::new();
+                    return Poll::Ready(Fed::Some);
+                }
+                Ok(Moved::Full) => match ready!(self.poll_room(cx)) {
+                    Ok(()) => {}
+                    Err(error) => return Poll::Ready(Fed::Refused(error)),
+                },
+                Ok(Moved::Read) => match ready!(self.poll_fill(cx, from)) {
+                    Ok(()) if self.end == 0 => return Poll::Ready(Fed::End),
+                    Ok(()) => {}
+                    Err(error) => return Poll::Ready(Fed::Failed(error)),
+                },
+                Err(error) => return Poll::Ready(Fed::Refused(error)),
+            }
+        }
+    }
+
+    /// Ready when it may be worth to try again after the pipe was full.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.to.poll_write_ready(cx))?;
+            let room = || match writable(self.to.as_fd()) {
+                true => Ok(()),
+                false => Err(io::ErrorKind::WouldBlock.into()),
+            };
+            if self.to.try_io(room).is_ok() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &mut ByteStream) -> Poll<io::Result<()>> {
+        self.buffer.resize(CHUNK, 0);
+        let mut room = ReadBuf::new(&mut self.buffer);
+        ready!(from.as_mut().poll_read(cx, &mut room))?;
+        (self.start, self.end) = (0, room.filled().len());
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let rest = self.buffer.get(self.start..self.end).unwrap_or_default();
+        match ready!(Pin::new(&mut self.to).poll_write(cx, rest))? {
+            0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            length => {
+                self.start += length;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+/// Whether a write would not block.
+fn writable(to: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut poll_fd = [PollFd::from_borrowed_fd(to, PollFlags::OUT)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut poll_fd, Some(&now)).is_ok_and(|found| found > 0)
+}
+
+#[cfg(test)]
+mod tests;
