@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements. Adding one is a module and an entry in [`BENCHMARKS`].
 
 mod daemon;
+mod data;
 mod idle;
 mod machine;
 mod plan;
@@ -21,6 +22,11 @@ struct Benchmark {
 }
 
 const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
+        name: "data",
+        about: "one large stream over each transport: bytes per second, processor time per GiB",
+        run: data::run,
+    },
     Benchmark {
         name: "idle",
         about: "a cycle in which nothing changed, 5,000 filesystems with 100 snapshots: time, processes, memory",

@@ -7,12 +7,12 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use super::daemon::build;
-use super::stand_in::{Scale, StandIn};
+use super::stand_in::{SMALL, Scale, StandIn};
 use crate::cargo::cargo;
 use crate::children::Scratch;
 
 /// The receiver has the first of 65,000 snapshots.
-const CATCH_UP: Scale = Scale { filesystems: 1, snapshots: 1, increments: 64_999 };
+const CATCH_UP: Scale = Scale { filesystems: 1, snapshots: 1, increments: 64_999, bytes: SMALL };
 
 /// What is aimed at for it, listings included.
 const AIM_SECONDS: f64 = 10.0;

@@ -23,12 +23,14 @@ pub(super) struct Scale {
     pub(super) filesystems: usize,
     /// Snapshots of each, on both sides.
     pub(super) snapshots: usize,
-    /// Newer snapshots of each, of 64 KiB, that only the sender has.
+    /// Newer snapshots of each that only the sender has.
     pub(super) increments: usize,
+    /// What a send of an increment carries, bytes.
+    pub(super) bytes: u64,
 }
 
-/// What a send of an increment carries.
-const INCREMENT_BYTES: usize = 64 * 1024;
+/// The usual size of an increment, bytes.
+pub(super) const SMALL: u64 = 64 * 1024;
 
 /// Filesystems that share a parent.
 const GROUP: usize = 1000;
@@ -37,7 +39,7 @@ const GROUP: usize = 1000;
 const PUSH: &str = "push";
 const SNAP: &str = "snap";
 const SINK: &str = "sink";
-const CLIENT: &str = "c1";
+pub(super) const CLIENT: &str = "c1";
 
 impl StandIn {
     /// Compiles the stand-in and makes a state in which everything but the increments has been
@@ -76,12 +78,18 @@ impl StandIn {
     /// Writes a configuration with a push job to a local sink, with so many steps at a time, and
     /// returns its path.
     pub(super) fn config(&self, steps: usize) -> Result<PathBuf> {
+        let connect = format!("{{type: local, listener_name: bench, client_identity: {CLIENT}}}");
+        self.config_over(steps, &connect, "{type: local, listener_name: bench}")
+    }
+
+    /// The same with these two ends of a transport.
+    pub(super) fn config_over(&self, steps: usize, connect: &str, serve: &str) -> Result<PathBuf> {
         let path = self.folder.join("zrepl.yml");
         let text = format!(
             r#"jobs:
   - name: {PUSH}
     type: push
-    connect: {{type: local, listener_name: bench, client_identity: {CLIENT}}}
+    connect: {connect}
     filesystems: {{"src/data<": true}}
     snapshotting: {{type: manual}}
     replication: {{concurrency: {{steps: {steps}}}}}
@@ -91,7 +99,7 @@ impl StandIn {
   - name: {SINK}
     type: sink
     root_fs: dst/sink
-    serve: {{type: local, listener_name: bench}}
+    serve: {serve}
     recv: {{placeholder: {{encryption: inherit}}}}
 global:
   logging: [{{type: stdout, level: info, format: human, time: true, color: false}}]
@@ -237,7 +245,7 @@ fn versions(filesystem: usize, scale: Scale) -> (String, String) {
     for index in 0..scale.snapshots + scale.increments {
         let (guid, created) = (guid(filesystem, index), 1_700_000_000 + 600 * index);
         let (sender_txg, receiver_txg) = (1000 + index * 10, 2000 + index * 10);
-        let bytes = if index < scale.snapshots { 0 } else { INCREMENT_BYTES };
+        let bytes = if index < scale.snapshots { 0 } else { scale.bytes };
         let _ = writeln!(sender, "S\tbench_{index:05}\t{guid}\t{sender_txg}\t{created}\t{bytes}");
         if index >= scale.snapshots {
             continue;

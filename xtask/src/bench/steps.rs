@@ -7,11 +7,11 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use super::daemon::{Cpu, Daemon, build};
-use super::stand_in::{Scale, StandIn};
+use super::stand_in::{SMALL, Scale, StandIn};
 use crate::children::Scratch;
 
 /// The host for which zrepl 0.7 was measured.
-const SCALE: Scale = Scale { filesystems: 1000, snapshots: 1, increments: 5 };
+const SCALE: Scale = Scale { filesystems: 1000, snapshots: 1, increments: 5, bytes: SMALL };
 
 /// Processes per step of zrepl 0.7, both sides together.
 const ZREPL_PROCESSES: usize = 33;
