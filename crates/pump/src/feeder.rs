@@ -11,9 +11,11 @@ use tokio::net::unix::pipe;
 
 use crate::{ByteStream, Moved};
 
-/// What is read or moved at once, bytes. A quarter of the pipe, so that both of its ends work at the same
-/// time.
+/// What is read at once, bytes. A quarter of the pipe, so that both of its ends work at the same time.
 const CHUNK: usize = 256 << 10;
+
+/// What is moved at once at most, bytes: a whole pipe.
+const MOVE: usize = 1 << 20;
 
 /// The writing end of a pipe, which takes bytes from a stream.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl Feeder {
                     Err(error) => Poll::Ready(Fed::Refused(error)),
                 };
             }
-            match ready!(from.as_mut().poll_move(cx, self.to.as_fd(), CHUNK)) {
+            match ready!(from.as_mut().poll_move(cx, self.to.as_fd(), MOVE)) {
                 Ok(Moved::Bytes(_)) => {
                     self.buffer = Vec::new();
                     return Poll::Ready(Fed::Some);
