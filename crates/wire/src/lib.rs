@@ -13,6 +13,7 @@ pub mod local;
 pub mod pdu;
 pub mod remote;
 pub mod service;
+pub mod tcp;
 pub mod transport;
 
 pub use local::LocalNetwork;
