@@ -53,7 +53,8 @@ pub trait Dialer: Send + Sync {
 /// The passive side's way to new connections, of one transport.
 #[async_trait]
 pub trait Acceptor: Send {
-    /// The next one. Talks to nobody: a client that says nothing must not keep the others waiting.
+    /// The next one. Talks to nobody: a client that says nothing must not keep the others waiting. It is
+    /// dropped half done only when the listener ends.
     async fn accept(&mut self) -> io::Result<Arrival>;
 }
 
@@ -62,8 +63,11 @@ pub struct Arrival {
     /// Where it is from, for people: an address, or the name of a socket.
     pub from: String,
     /// Finds out who it is, within the transport's time limit.
-    pub identify: Pin<Box<dyn Future<Output = Result<(Connection, ClientIdentity), Stranger>> + Send>>,
+    pub identify: Identify,
 }
+
+/// The connection and whose it is, or why it is nobody's.
+pub type Identify = Pin<Box<dyn Future<Output = Result<(Connection, ClientIdentity), Stranger>> + Send>>;
 
 /// A client that the transport does not let in. It is told as little as possible; this text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
