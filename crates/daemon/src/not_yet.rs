@@ -54,15 +54,15 @@ fn features(job: &Job) -> Vec<String> {
 
 fn connect(connect: &Connect) -> Vec<String> {
     match connect {
-        Connect::Local(_) => Vec::new(),
-        Connect::Tcp(_) | Connect::Tls(_) | Connect::Ssh(_) => vec![format!("transport `{}`", connect.transport())],
+        Connect::Local(_) | Connect::Tcp(_) => Vec::new(),
+        Connect::Tls(_) | Connect::Ssh(_) => vec![format!("transport `{}`", connect.transport())],
     }
 }
 
 fn serve(serve: &Serve) -> Vec<String> {
     match serve {
-        Serve::Local(_) => Vec::new(),
-        Serve::Tcp(_) | Serve::Tls(_) | Serve::Stdinserver(_) => vec![format!("transport `{}`", serve.transport())],
+        Serve::Local(_) | Serve::Tcp(_) => Vec::new(),
+        Serve::Tls(_) | Serve::Stdinserver(_) => vec![format!("transport `{}`", serve.transport())],
     }
 }
 
@@ -122,12 +122,9 @@ jobs:
                 "global.logging: outlet `syslog`",
                 "global.logging: outlet `tcp`",
                 "global.monitoring: `prometheus`",
-                "job `a`: transport `tcp`",
                 "job `a`: `send.saved` cannot be used: ZFS sends what an interrupted receive left only by itself (`zfs send -S` \
                  takes no snapshot and no other option); remove it",
                 "job `b`: transport `stdinserver`",
-                "job `c`: transport `tcp`",
-                "job `d`: transport `tcp`",
                 "job `d`: `send.saved` cannot be used: ZFS sends what an interrupted receive left only by itself (`zfs send -S` \
                  takes no snapshot and no other option); remove it",
             ]

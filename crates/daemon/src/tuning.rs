@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use thiserror::Error;
+use wire::transport::HANDSHAKE;
 
 use crate::act::Patience;
 use crate::limits::{ATTEMPTS, HOOK_LOG_BYTES, RECONNECT_WINDOW};
@@ -17,6 +18,12 @@ pub const RECONNECT_TIMEOUT: &str = "ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEO
 pub const CALL_TIMEOUT: &str = "ZREPL_REPLICATION_CALL_TIMEOUT";
 /// How long a replication waits for the next byte of a step.
 pub const STALL_TIMEOUT: &str = "ZREPL_REPLICATION_STALL_TIMEOUT";
+/// How long a job waits for the first words of a peer that it connected to.
+pub const CLIENT_HANDSHAKE_TIMEOUT: &str = "ZREPL_RPC_CLIENT_VERSIONHANDSHAKE_TIMEOUT";
+/// How long a listener waits for the first words of a client.
+pub const SERVER_HANDSHAKE_TIMEOUT: &str = "ZREPL_RPC_SERVER_VERSIONHANDSHAKE_TIMEOUT";
+/// How long a listener then waits to hear what the connection is for.
+pub const DEMUX_TIMEOUT: &str = "ZREPL_TRANSPORT_DEMUX_TIMEOUT";
 /// How many bytes of the output of one edge of a hook are logged.
 pub const HOOK_LOG_SIZE: &str = "ZREPL_MAX_HOOK_LOG_SIZE";
 
@@ -29,8 +36,27 @@ pub struct Tuning {
     pub reconnect_window: Duration,
     /// [`CALL_TIMEOUT`] and [`STALL_TIMEOUT`]
     pub patience: Patience,
+    /// How long peers may take to introduce themselves.
+    pub handshake: Handshake,
     /// [`HOOK_LOG_SIZE`]
     pub hook_log_bytes: u64,
+}
+
+/// How long peers may take to introduce themselves; [`HANDSHAKE`] unless somebody says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handshake {
+    /// [`CLIENT_HANDSHAKE_TIMEOUT`]
+    pub client: Duration,
+    /// [`SERVER_HANDSHAKE_TIMEOUT`]
+    pub server: Duration,
+    /// [`DEMUX_TIMEOUT`]
+    pub label: Duration,
+}
+
+impl Default for Handshake {
+    fn default() -> Self {
+        Self { client: HANDSHAKE, server: HANDSHAKE, label: HANDSHAKE }
+    }
 }
 
 impl Default for Tuning {
@@ -39,6 +65,7 @@ impl Default for Tuning {
             attempts: ATTEMPTS,
             reconnect_window: RECONNECT_WINDOW,
             patience: Patience::default(),
+            handshake: Handshake::default(),
             hook_log_bytes: HOOK_LOG_BYTES,
         }
     }
@@ -69,8 +96,15 @@ impl Tuning {
             tuning.attempts = value.parse().map_err(|_| TuningError { name: MAX_ATTEMPTS, value, expected })?;
         }
         let Patience { call, stall } = &mut tuning.patience;
-        let durations =
-            [(RECONNECT_TIMEOUT, &mut tuning.reconnect_window), (CALL_TIMEOUT, call), (STALL_TIMEOUT, stall)];
+        let Handshake { client, server, label } = &mut tuning.handshake;
+        let durations = [
+            (RECONNECT_TIMEOUT, &mut tuning.reconnect_window),
+            (CALL_TIMEOUT, call),
+            (STALL_TIMEOUT, stall),
+            (CLIENT_HANDSHAKE_TIMEOUT, client),
+            (SERVER_HANDSHAKE_TIMEOUT, server),
+            (DEMUX_TIMEOUT, label),
+        ];
         for (name, duration) in durations {
             let Some(value) = set(name) else { continue };
             let expected = "a duration such as `1m30s`";
@@ -101,6 +135,9 @@ mod tests {
         assert_eq!(read(RECONNECT_TIMEOUT, "1m30s").unwrap().reconnect_window, Duration::from_secs(90));
         assert_eq!(read(CALL_TIMEOUT, "10m").unwrap().patience.call, Duration::from_secs(600));
         assert_eq!(read(STALL_TIMEOUT, "2h").unwrap().patience.stall, Duration::from_secs(7200));
+        assert_eq!(read(CLIENT_HANDSHAKE_TIMEOUT, "3s").unwrap().handshake.client, Duration::from_secs(3));
+        assert_eq!(read(SERVER_HANDSHAKE_TIMEOUT, "4s").unwrap().handshake.server, Duration::from_secs(4));
+        assert_eq!(read(DEMUX_TIMEOUT, "5s").unwrap().handshake.label, Duration::from_secs(5));
         assert!(read(STALL_TIMEOUT, "never").is_err());
         assert_eq!(read(HOOK_LOG_SIZE, "4096").unwrap().hook_log_bytes, 4096);
         assert!(read(HOOK_LOG_SIZE, "1MiB").is_err());

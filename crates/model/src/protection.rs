@@ -25,7 +25,7 @@ impl Default for ProtectionPolicy {
 
 impl ProtectionPolicy {
     /// The strategy for a step, which is initial exactly when it has no `from`.
-    pub fn for_step(&self, from: Option<&VersionRef>) -> ProtectionStrategy {
+    pub fn for_step<From>(&self, from: Option<From>) -> ProtectionStrategy {
         match from {
             None => self.initial,
             Some(_) => self.incremental,

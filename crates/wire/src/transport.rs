@@ -15,8 +15,26 @@ use crate::handshake::{
 };
 use crate::service::CallError;
 
-/// How long either side waits for the peer's banner, and a server for the label. zrepl's own.
+/// How long either side waits for the peer's banner, and a server for the label, unless somebody says
+/// otherwise. zrepl's own.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What a side says first, and how long it waits for what the other one says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    /// What this side says.
+    pub banner: Banner,
+    /// How long the peer's banner may take, its reading of this side's included.
+    pub banner_within: Duration,
+    /// How long a client may take to say what its connection is for.
+    pub label_within: Duration,
+}
+
+impl From<Banner> for Greeting {
+    fn from(banner: Banner) -> Self {
+        Self { banner, banner_within: HANDSHAKE, label_within: HANDSHAKE }
+    }
+}
 
 /// Bytes in both directions; shutting down the writer leaves the reader open.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -35,7 +53,8 @@ pub trait Dialer: Send + Sync {
 /// The passive side's way to new connections, of one transport.
 #[async_trait]
 pub trait Acceptor: Send {
-    /// The next one. Talks to nobody: a client that says nothing must not keep the others waiting.
+    /// The next one. Talks to nobody: a client that says nothing must not keep the others waiting. It is
+    /// dropped half done only when the listener ends.
     async fn accept(&mut self) -> io::Result<Arrival>;
 }
 
@@ -44,8 +63,11 @@ pub struct Arrival {
     /// Where it is from, for people: an address, or the name of a socket.
     pub from: String,
     /// Finds out who it is, within the transport's time limit.
-    pub identify: Pin<Box<dyn Future<Output = Result<(Connection, ClientIdentity), Stranger>> + Send>>,
+    pub identify: Identify,
 }
+
+/// The connection and whose it is, or why it is nobody's.
+pub type Identify = Pin<Box<dyn Future<Output = Result<(Connection, ClientIdentity), Stranger>> + Send>>;
 
 /// A client that the transport does not let in. It is told as little as possible; this text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -67,8 +89,13 @@ pub enum HandshakeError {
         error: io::Error,
     },
     /// The peer said nothing.
-    #[error("the peer sent no {0} within {HANDSHAKE:?}")]
-    Silent(&'static str),
+    #[error("the peer sent no {what} within {limit:?}")]
+    Silent {
+        /// What was waited for.
+        what: &'static str,
+        /// For how long.
+        limit: Duration,
+    },
     /// What it sent is no banner.
     #[error(transparent)]
     Banner(#[from] BannerError),
@@ -84,11 +111,11 @@ pub enum HandshakeError {
 /// round trips; the banner is checked before any answer is used.
 pub async fn greet(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    ours: &Banner,
+    ours: &Greeting,
     label: Label,
     first: &[u8],
 ) -> Result<Agreement, HandshakeError> {
-    let sent = [ours.encode()?.as_slice(), &label.encode(), first].concat();
+    let sent = [ours.banner.encode()?.as_slice(), &label.encode(), first].concat();
     let exchange = async {
         // The peer may be about to send its banner before it reads.
         let (mut reader, mut writer) = tokio::io::split(io);
@@ -101,26 +128,30 @@ pub async fn greet(
         let theirs = received?;
         sent.map(|()| theirs)
     };
-    let theirs = timeout(HANDSHAKE, exchange).await.map_err(|_| HandshakeError::Silent("banner"))??;
-    Ok(ours.agree(&theirs)?)
+    let theirs = within(ours.banner_within, "banner", exchange).await??;
+    Ok(ours.banner.agree(&theirs)?)
 }
 
 /// The server's part: what both know, and what the client wants.
 pub async fn welcome(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    ours: &Banner,
+    ours: &Greeting,
 ) -> Result<(Agreement, Label), HandshakeError> {
     let exchange = async {
-        io.write_all(&ours.encode()?).await.map_err(HandshakeError::Send)?;
+        io.write_all(&ours.banner.encode()?).await.map_err(HandshakeError::Send)?;
         io.flush().await.map_err(HandshakeError::Send)?;
         read_banner(io).await
     };
-    let theirs = timeout(HANDSHAKE, exchange).await.map_err(|_| HandshakeError::Silent("banner"))??;
-    let agreement = ours.agree(&theirs)?;
+    let theirs = within(ours.banner_within, "banner", exchange).await??;
+    let agreement = ours.banner.agree(&theirs)?;
     let mut label = [0; LABEL_LENGTH];
-    let read = timeout(HANDSHAKE, io.read_exact(&mut label)).await.map_err(|_| HandshakeError::Silent("label"))?;
+    let read = within(ours.label_within, "label", io.read_exact(&mut label)).await?;
     read.map_err(|error| HandshakeError::Receive { what: "label", error })?;
     Ok((agreement, Label::decode(&label)?))
+}
+
+async fn within<T>(limit: Duration, what: &'static str, wait: impl Future<Output = T>) -> Result<T, HandshakeError> {
+    timeout(limit, wait).await.map_err(|_| HandshakeError::Silent { what, limit })
 }
 
 async fn read_banner(io: &mut (impl AsyncRead + Unpin)) -> Result<Banner, HandshakeError> {
@@ -146,16 +177,16 @@ mod tests {
 
     use super::*;
 
-    fn plain() -> Banner {
-        Banner::with_extensions(vec![])
+    fn plain() -> Greeting {
+        Banner::with_extensions(vec![]).into()
     }
 
     #[tokio::test(start_paused = true)]
     async fn two_sides_agree_and_the_first_bytes_follow() {
         // A narrow pipe, so that everything is cut.
         let (mut client, mut server) = duplex(5);
-        let ours = Banner::with_extensions(vec!["keep".into(), "new".into()]);
-        let theirs = Banner::with_extensions(vec!["keep".into()]);
+        let ours = Banner::with_extensions(vec!["keep".into(), "new".into()]).into();
+        let theirs = Banner::with_extensions(vec!["keep".into()]).into();
         let (greeted, (agreed, first)) = tokio::join!(greet(&mut client, &ours, Label::Data, b"request"), async {
             let agreed = welcome(&mut server, &theirs).await.unwrap();
             let mut first = [0; 7];
@@ -171,12 +202,12 @@ mod tests {
         let start = Instant::now();
         let (mut here, mut there) = duplex(1000);
         let refused = greet(&mut here, &plain(), Label::Data, b"").await.unwrap_err();
-        assert!(matches!(refused, HandshakeError::Silent("banner")));
+        assert!(matches!(refused, HandshakeError::Silent { what: "banner", .. }));
         assert_eq!(start.elapsed(), HANDSHAKE);
-        there.write_all(&plain().encode().unwrap()).await.unwrap();
+        there.write_all(&plain().banner.encode().unwrap()).await.unwrap();
         there.write_all(&[b'z'; 63]).await.unwrap();
         let refused = welcome(&mut here, &plain()).await.unwrap_err();
-        assert!(matches!(refused, HandshakeError::Silent("label")));
+        assert!(matches!(refused, HandshakeError::Silent { what: "label", .. }));
         assert_eq!(start.elapsed(), 2 * HANDSHAKE);
     }
 

@@ -46,7 +46,8 @@ impl Head {
         }
     }
 
-    /// Whether the stream is what was asked for; checked before anything changes on disk.
+    /// Whether the stream is what was asked for, as far as every client tells it; checked before anything
+    /// changes on disk.
     pub(super) fn check(&self, request: &ReceiveRequest) -> Result<(), CallError> {
         let (begin, filesystem) = (&self.begin, request.filesystem.as_str());
         let refuse = |what: &str| CallError::permanent(format!("the stream for filesystem {filesystem:?} {what}"));
@@ -65,21 +66,27 @@ impl Head {
                 begin.to, begin.to_name, request.to, request.to.guid
             )));
         }
-        let from = request.from.as_ref().map(|from| from.guid);
-        if begin.from != from {
-            let name = |guid: Option<model::Guid>| guid.map_or("nothing".to_owned(), |guid| format!("guid {guid}"));
-            return Err(CallError::permanent(format!(
-                "the stream for filesystem {filesystem:?} is incremental from {}, not from {} as announced",
-                name(begin.from),
-                name(from)
-            )));
-        }
         if self.resumes() && request.clear_resume_token {
             return Err(CallError::permanent(format!(
                 "the stream for filesystem {filesystem:?} continues an interrupted one, which was to be discarded"
             )));
         }
         Ok(())
+    }
+
+    /// Whether the stream is incremental from what was announced, for those who announce it.
+    pub(super) fn check_base(&self, request: &ReceiveRequest) -> Result<(), CallError> {
+        let announced = request.from.as_ref().map(|from| from.guid);
+        if self.begin.from == announced {
+            return Ok(());
+        }
+        let name = |guid: Option<model::Guid>| guid.map_or("nothing".to_owned(), |guid| format!("guid {guid}"));
+        Err(CallError::permanent(format!(
+            "the stream for filesystem {:?} is incremental from {}, not from {} as announced",
+            request.filesystem.as_str(),
+            name(self.begin.from),
+            name(announced)
+        )))
     }
 
     /// Whether the stream continues an interrupted one.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use model::event::What;
 use model::plan::protection::after_receive;
 use model::view::{Placeholder, View};
-use model::{ClientIdentity, DatasetName, JobName, NameError, PropertyName, VersionKind, VersionName};
+use model::{ClientIdentity, DatasetName, Guid, JobName, NameError, PropertyName, VersionKind, VersionName};
 use wire::{
     ByteStream, CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, RenameAsideRequest,
     RollBackRequest, SendReply, SendRequest,
@@ -210,12 +210,18 @@ impl Receiver {
     }
 
     /// What the stream may do to what is at the target.
-    fn plan(&self, target: &DatasetName, request: &ReceiveRequest, facts: Option<&Facts>) -> Result<Plan, CallError> {
+    fn plan(
+        &self,
+        target: &DatasetName,
+        request: &ReceiveRequest,
+        base: Option<Guid>,
+        facts: Option<&Facts>,
+    ) -> Result<Plan, CallError> {
         let Some(facts) = facts else {
             return Ok(Plan { replaces: None, unmarks: false, discard: false });
         };
         let discard = request.clear_resume_token && facts.partial;
-        if request.from.is_some() {
+        if base.is_some() {
             // A mark that was left on data would make an older daemon roll it back.
             let unmarks = facts.placeholder == Placeholder::On;
             return Ok(Plan { replaces: None, unmarks, discard });
@@ -273,21 +279,47 @@ impl Receiver {
         self.side.zfs.receive(&args, self.config.bandwidth.limit(stream)).await.map_err(|error| receive_refused(&error))
     }
 
-    /// Receives a stream whose head fits the request.
+    /// Receives a stream whose head fits the request and says that it is incremental from `base`.
     async fn receive_checked(
         &self,
         target: &DatasetName,
         request: &ReceiveRequest,
+        base: Option<Guid>,
         stream: ByteStream,
     ) -> Result<(), CallError> {
         let facts = self.side.facts(target).await?;
-        let plan = self.plan(target, request, facts.as_ref())?;
+        let plan = self.plan(target, request, base, facts.as_ref())?;
         if facts.is_none() {
             self.make_ancestors(&request.filesystem, target).await?;
         }
         self.receive_stream(target, request, &plan, stream).await?;
         let received = Facts::received(facts, plan.unmarks);
-        self.protect(target, request, received).await
+        self.protect(target, request, base, received).await
+    }
+
+    /// Receives a stream after `check` has seen its head.
+    async fn receive_if(
+        &self,
+        request: &ReceiveRequest,
+        mut stream: ByteStream,
+        check: impl FnOnce(&Head) -> Result<(), CallError>,
+    ) -> Result<(), CallError> {
+        if request.to.kind != VersionKind::Snapshot {
+            return Err(CallError::permanent(format!(
+                "cannot receive {}{}: it is not a snapshot",
+                request.filesystem, request.to
+            )));
+        }
+        let target = self.map(&request.filesystem)?;
+        let _guard = self.side.lock(&target).await?;
+        let head = Head::read(&mut stream).await?;
+        head.check(request)?;
+        check(&head)?;
+        let base = head.begin.from;
+        match self.receive_checked(&target, request, base, head.followed_by(stream)).await {
+            Err(refusal) => Err(self.side.or_pool_missing(&target, refusal).await),
+            Ok(()) => Ok(()),
+        }
     }
 
     async fn can_resume(&self, target: &DatasetName) -> Result<bool, CallError> {
@@ -303,8 +335,14 @@ impl Receiver {
     }
 
     /// Notes what the target is now, and holds what it received.
-    async fn protect(&self, target: &DatasetName, request: &ReceiveRequest, facts: Facts) -> Result<(), CallError> {
-        let strategy = request.protection.for_step(request.from.as_ref());
+    async fn protect(
+        &self,
+        target: &DatasetName,
+        request: &ReceiveRequest,
+        base: Option<Guid>,
+        facts: Facts,
+    ) -> Result<(), CallError> {
+        let strategy = request.protection.for_step(base);
         let changes = after_receive(&request.to, strategy, &facts.protections);
         self.side.table.note(target, Known::Exists(facts));
         if changes.is_empty() {
@@ -342,21 +380,12 @@ impl Endpoint for Receiver {
         Err(CallError::permanent("receiver does not implement Send()"))
     }
 
-    async fn receive(&self, request: &ReceiveRequest, mut stream: ByteStream) -> Result<(), CallError> {
-        if request.to.kind != VersionKind::Snapshot {
-            return Err(CallError::permanent(format!(
-                "cannot receive {}{}: it is not a snapshot",
-                request.filesystem, request.to
-            )));
-        }
-        let target = self.map(&request.filesystem)?;
-        let _guard = self.side.lock(&target).await?;
-        let head = Head::read(&mut stream).await?;
-        head.check(request)?;
-        match self.receive_checked(&target, request, head.followed_by(stream)).await {
-            Err(refusal) => Err(self.side.or_pool_missing(&target, refusal).await),
-            Ok(()) => Ok(()),
-        }
+    async fn receive(&self, request: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError> {
+        self.receive_if(request, stream, |head| head.check_base(request)).await
+    }
+
+    async fn receive_announced(&self, request: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError> {
+        self.receive_if(request, stream, |_| Ok(())).await
     }
 
     async fn send_completed(&self, _: &SendRequest) -> Result<(), CallError> {
@@ -368,7 +397,8 @@ impl Endpoint for Receiver {
         let _guard = self.side.lock(&target).await?;
         let missing = || CallError::permanent(format!("filesystem {:?} does not exist", target.as_str()));
         let facts = self.side.facts(&target).await?.ok_or_else(missing)?;
-        self.protect(&target, request, facts).await
+        let base = request.from.as_ref().map(|from| from.guid);
+        self.protect(&target, request, base, facts).await
     }
 
     async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {

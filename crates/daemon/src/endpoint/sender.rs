@@ -336,6 +336,10 @@ impl Endpoint for Sender {
         Err(CallError::permanent("sender does not implement Receive()"))
     }
 
+    async fn receive_announced(&self, request: &ReceiveRequest, stream: wire::ByteStream) -> Result<(), CallError> {
+        self.receive(request, stream).await
+    }
+
     async fn send_completed(&self, request: &SendRequest) -> Result<(), CallError> {
         let filesystem = &request.filesystem;
         self.check_access(filesystem)?;

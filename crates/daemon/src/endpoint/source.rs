@@ -137,6 +137,10 @@ impl Endpoint for Client {
         self.source.sender.receive(request, stream).await
     }
 
+    async fn receive_announced(&self, request: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError> {
+        self.source.sender.receive_announced(request, stream).await
+    }
+
     async fn send_completed(&self, request: &SendRequest) -> Result<(), CallError> {
         self.source.sender.send_completed(request).await?;
         self.note(&request.filesystem, |needs| *needs = Needs { base: Some(request.to.guid), step: Vec::new() });

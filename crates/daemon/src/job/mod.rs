@@ -9,26 +9,31 @@ pub(crate) mod sink;
 pub(crate) mod snap;
 mod snapshotter;
 pub(crate) mod source;
+pub(crate) mod transport;
 
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use config::types::{Job, LocalConnect, PlaceholderEncryption, RecvOptions, SendOptions, Snapshotting};
+use config::types::{Job, PlaceholderEncryption, Pruning, RecvOptions, SendOptions, Snapshotting};
 use futures::FutureExt as _;
 use futures::future::FusedFuture as _;
 use model::event::{InvocationSummary, ProtectionOutcome, What};
+use model::plan::replication::ReplicationPolicy;
 use model::{DatasetName, FilesystemFilter, JobName};
 use tokio::sync::mpsc;
 use wire::{CallError, Connector};
 use zfs::Zfs;
 
+use crate::act::{Invocation, replicate_and_prune};
 use crate::bandwidth::Bandwidth;
-use crate::daemon::{Shared, World, failed_invocation};
+use crate::daemon::{Shared, failed_invocation};
 use crate::dispatch::{Slot, SnapshotRequests, Snapshots, Start};
 use crate::endpoint::{ReceiverConfig, SendPolicy};
 use crate::events::Events;
 use crate::hooks::HookRunner;
 use crate::tasks::catch;
+use crate::tuning::Tuning;
 use snapshotter::{Rhythm, Rounds};
 
 /// Starts a job's tasks; what the dispatcher has to know of it. A daemon whose configuration asks for
@@ -125,6 +130,14 @@ impl Context {
         Slot::active(starts)
     }
 
+    /// The same for a job that replicates.
+    fn spawn_replicating(&self, prepare: impl Future<Output = ()> + Send + 'static, replicating: Replicating) -> Slot {
+        let context = self.clone();
+        self.spawn_invocations(prepare, move |start| {
+            replicate_and_prune(replicating.invocation(start, &context.events, &context.shared.world.tuning))
+        })
+    }
+
     async fn prepare(&self, prepare: impl Future<Output = ()> + Send) {
         if let Err(panic) = catch(prepare).await {
             let message = format!("the preparation of the job panicked: {panic}; the job goes on without it");
@@ -141,18 +154,40 @@ impl Context {
     }
 }
 
+/// A job that replicates, from one invocation to the next.
+struct Replicating {
+    sender: Arc<dyn Connector>,
+    receiver: Arc<dyn Connector>,
+    policy: ReplicationPolicy,
+    /// At a time.
+    steps: NonZeroUsize,
+    pruning: Pruning,
+}
+
+impl Replicating {
+    fn invocation(&self, start: Start, events: &Events, tuning: &Tuning) -> Invocation {
+        Invocation {
+            number: start.number,
+            events: events.clone(),
+            sender: Arc::clone(&self.sender),
+            receiver: Arc::clone(&self.receiver),
+            policy: self.policy,
+            step_concurrency: self.steps,
+            keep_sender: self.pruning.keep_sender.clone(),
+            keep_receiver: self.pruning.keep_receiver.clone(),
+            attempts: tuning.attempts,
+            reconnect_window: tuning.reconnect_window,
+            patience: tuning.patience,
+            cancel: start.cancel,
+        }
+    }
+}
+
 /// Removes what a crash left behind. A failure only leaves it where it is.
 async fn clean_up(context: Context, cleaning: impl Future<Output = Result<usize, CallError>>) {
     if let Err(error) = cleaning.await {
         tell_not_cleaned(&context, &error);
     }
-}
-
-/// A job's way to its other side.
-pub(crate) fn connector(job: &JobName, connect: &LocalConnect, world: &World) -> Arc<dyn Connector> {
-    let connector =
-        world.network.connector(&connect.listener_name, connect.client_identity.clone(), connect.dial_timeout);
-    (world.connector)(job, Arc::new(connector))
 }
 
 /// What the `send` section of a job says.

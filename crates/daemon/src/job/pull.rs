@@ -3,46 +3,35 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::types::{Connect, PullJob};
+use config::types::PullJob;
 use jiff::{SignedDuration, Timestamp};
 use model::schedule::next_round;
-use wire::{Endpoint, SameProcess};
+use wire::SameProcess;
+use wire::control::Role;
 
-use super::{Context, clean_up, connector};
-use crate::act::{Invocation, replicate_and_prune};
+use super::transport::connector;
+use super::{Context, Replicating, clean_up};
 use crate::daemon::Shared;
-use crate::dispatch::{Slot, Start};
+use crate::dispatch::Slot;
 use crate::endpoint::{Receiver, ReceiverConfig};
 
 pub(super) fn start(job: PullJob, shared: &Shared) -> Slot {
-    let Connect::Local(connect) = &job.connect else { return Slot::passive() };
     let context = Context::new(&job.name, shared);
     let receiver = Receiver::new(Arc::clone(&context.zfs), context.events.clone(), receiver_config(&job));
-    let sender = connector(&job.name, connect, &shared.world);
+    let sender = connector(&job.name, &job.connect, Role::Sender, &shared.world);
     if let Some(interval) = job.interval {
         context.spawn("interval", ticks(context.clone(), interval));
     }
     let (cleaned, jobs) = (Arc::clone(&receiver), Arc::clone(&shared.configured_jobs));
     let prepare = clean_up(context.clone(), async move { cleaned.clean_and_warn(&jobs).await });
-    let receiver: Arc<dyn Endpoint> = receiver;
-    let invocations = context.clone();
-    context.spawn_invocations(prepare, move |start| {
-        let Start { number, cancel } = start;
-        replicate_and_prune(Invocation {
-            number,
-            events: invocations.events.clone(),
-            sender: Arc::clone(&sender),
-            receiver: Arc::new(SameProcess(Arc::clone(&receiver))),
-            policy: job.replication,
-            step_concurrency: job.concurrency.steps,
-            keep_sender: job.pruning.keep_sender.clone(),
-            keep_receiver: job.pruning.keep_receiver.clone(),
-            attempts: invocations.shared.world.tuning.attempts,
-            reconnect_window: invocations.shared.world.tuning.reconnect_window,
-            patience: invocations.shared.world.tuning.patience,
-            cancel,
-        })
-    })
+    let replicating = Replicating {
+        sender,
+        receiver: Arc::new(SameProcess(receiver)),
+        policy: job.replication,
+        steps: job.concurrency.steps,
+        pruning: job.pruning,
+    };
+    context.spawn_replicating(prepare, replicating)
 }
 
 /// What the job's receiver is made of: everything goes right below `root_fs`.

@@ -2,15 +2,35 @@
 
 use std::sync::Arc;
 
-use config::types::LocalServe;
+use config::types::{LocalServe, Serve};
 use model::event::What;
 use wire::Service;
+use wire::frame::Limits;
+use wire::listen::{self, Host, Incident, Watcher};
 
 use super::Context;
+use super::transport::{self, Bound};
+use crate::events::Events;
+use crate::limits::{BACK_OFF_FIRST, BACK_OFF_MAX};
 
-/// Serves clients of the same daemon until it stops. If another job has the name already, that is told
-/// and this job has no clients.
-pub(super) fn local(context: &Context, serve: &LocalServe, service: Arc<dyn Service>) {
+/// Serves a job's clients until the daemon stops.
+pub(super) fn start(context: &Context, serve: Serve, service: Arc<dyn Service>) {
+    match &serve {
+        Serve::Local(local) => serve_local(context, local, service),
+        Serve::Tcp(_) | Serve::Tls(_) | Serve::Stdinserver(_) => {
+            let task = context.clone();
+            context.spawn("listener", async move {
+                task.events.tell(What::JobStarted);
+                task.shared.jobs.run_until_cancelled(serve_others(&task, &serve, service)).await;
+                task.events.tell(What::JobStopped);
+            });
+        }
+    }
+}
+
+/// Serves clients of the same daemon. If another job has the name already, that is told and this job has
+/// no clients.
+fn serve_local(context: &Context, serve: &LocalServe, service: Arc<dyn Service>) {
     // Served before the first client looks for it.
     let listener = context.shared.world.network.listen(&serve.listener_name, service);
     let task = context.clone();
@@ -28,4 +48,56 @@ pub(super) fn local(context: &Context, serve: &LocalServe, service: Arc<dyn Serv
         }
         task.events.tell(What::JobStopped);
     });
+}
+
+/// Serves clients of other processes. An end of the daemon's jobs ends the connections, too.
+async fn serve_others(context: &Context, serve: &Serve, service: Arc<dyn Service>) {
+    let mut bound = bind(context, serve).await;
+    let greeting = transport::host_greeting(&context.shared.world.tuning);
+    let watcher = Arc::new(Told(context.events.clone()));
+    let host = Host { service, greeting, limits: Limits::default(), watcher };
+    listen::serve(&mut *bound.acceptor, host, &context.shared.jobs).await;
+}
+
+/// Listens as soon as that can be done: an address may come later than the daemon.
+async fn bind(context: &Context, serve: &Serve) -> Bound {
+    let (mut pause, mut told) = (BACK_OFF_FIRST, String::new());
+    loop {
+        match transport::bind(serve).await {
+            Ok(bound) => {
+                let message = format!("listening on {}", bound.place);
+                context.events.tell(What::Note { subsystem: "transport", message });
+                return bound;
+            }
+            Err(error) => {
+                let message = format!("cannot listen on {}: {error}; trying again", transport::place(serve));
+                if message != told {
+                    context.events.tell(What::Error { subsystem: "transport", message: message.clone() });
+                    told = message;
+                }
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = BACK_OFF_MAX.min(pause * 2);
+    }
+}
+
+/// What goes wrong with connections, as events of the job.
+struct Told(Events);
+
+impl Watcher for Told {
+    fn notice(&self, incident: &Incident, untold: u64) {
+        let message = match untold {
+            0 => incident.to_string(),
+            untold => format!("{incident} ({untold} more like it since the last such message)"),
+        };
+        self.0.tell(match incident {
+            Incident::AcceptFailed(_) | Incident::Panicked { .. } => What::Error { subsystem: "transport", message },
+            Incident::Lost { .. } => What::Warning { subsystem: "rpc", message },
+            Incident::Crowded { .. }
+            | Incident::Refused { .. }
+            | Incident::Unintelligible { .. }
+            | Incident::Unserved { .. } => What::Warning { subsystem: "transport", message },
+        });
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use config::types::{Serve, SinkJob};
+use config::types::SinkJob;
 use wire::Service;
 
 use super::{Context, serve, tell_not_cleaned};
@@ -11,10 +11,9 @@ use crate::dispatch::Slot;
 use crate::endpoint::{ReceiverConfig, Sink};
 
 pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
-    let Serve::Local(local) = &job.serve else { return Slot::passive() };
     let context = Context::new(&job.name, shared);
     let service = Sink::new(Arc::clone(&context.zfs), context.events.clone(), receiver_config(&job));
-    serve::local(&context, local, Arc::clone(&service) as Arc<dyn Service>);
+    serve::start(&context, job.serve, Arc::clone(&service) as Arc<dyn Service>);
     let task = context.clone();
     context.spawn("cleaning", async move {
         let cleaning = service.clean_and_warn(&task.shared.configured_jobs);

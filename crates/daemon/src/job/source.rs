@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use config::types::{Serve, SourceJob};
+use config::types::SourceJob;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, clean_up, send_policy, serve};
@@ -12,13 +12,12 @@ use crate::dispatch::Slot;
 use crate::endpoint::{Sender, SenderConfig, Source};
 
 pub(super) fn start(job: SourceJob, shared: &Shared) -> Slot {
-    let Serve::Local(local) = &job.serve else { return Slot::passive() };
     let context = Context::new(&job.name, shared);
     let sender = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
     let cleaned = CancellationToken::new();
     let service = Source::new(Arc::clone(&sender), context.events.clone(), cleaned.clone());
     spawn_cleaning(&context, sender, cleaned);
-    serve::local(&context, local, service);
+    serve::start(&context, job.serve, service);
     Slot::passive().with(context.spawn_snapshotter(job.snapshotting, job.filesystems))
 }
 

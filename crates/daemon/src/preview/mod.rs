@@ -13,9 +13,7 @@ mod timing;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use config::Config;
-use config::types::{
-    Concurrency, Connect, Job, LocalConnect, LocalServe, PullJob, PushJob, Serve, SnapJob, Snapshotting, SourceJob,
-};
+use config::types::{Concurrency, Connect, Job, LocalServe, PullJob, PushJob, Serve, SnapJob, Snapshotting, SourceJob};
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use model::JobName;
@@ -23,6 +21,7 @@ use model::event::{Event, What};
 use model::view::View;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
+use wire::control::Role;
 use wire::local::Listener;
 use wire::{CallError, Endpoint};
 use zfs::{SendArgs, SendFlags, SendSource, Zfs};
@@ -31,7 +30,8 @@ use crate::daemon::World;
 use crate::endpoint::{Receiver, Sender, Sink, Source};
 use crate::events::{Events, Reader};
 use crate::hooks::HookRunner;
-use crate::job::{connector, pull, push, sink, snap, source};
+use crate::job::transport::connector;
+use crate::job::{pull, push, sink, snap, source};
 use crate::limits::{PREVIEW_ESTIMATES, PREVIEW_ESTIMATING, PREVIEW_LOOK};
 use assemble::Sizeable;
 
@@ -62,9 +62,6 @@ pub enum WishError {
     /// A source waits for its clients.
     #[error("job {0:?} only sends what its clients ask for: look at the plans of the jobs that pull from it")]
     Source(String),
-    /// Its other side is reached by a transport that this version reads and does not run.
-    #[error("job {0:?} cannot be planned: this version reaches jobs of the same configuration only")]
-    Remote(String),
 }
 
 /// Serves the sinks and sources of a configuration in a world without a daemon, until the result is
@@ -104,18 +101,12 @@ pub async fn preview(jobs: &[Job], world: &World, wish: &Wish) -> Result<Preview
         let now = world.clock.now();
         match job {
             Job::Push(job) => {
-                let Connect::Local(connect) = &job.connect else {
-                    return Err(WishError::Remote(job.name.to_string()));
-                };
-                previews.push(preview_push(job, connect, world, now, wish.estimate).await);
+                previews.push(preview_push(job, world, now, wish.estimate).await);
             }
             Job::Snap(job) => previews.push(preview_snap(job, world, now).await),
             Job::Pull(job) => {
-                let Connect::Local(connect) = &job.connect else {
-                    return Err(WishError::Remote(job.name.to_string()));
-                };
-                let source = source_of(connect, jobs).filter(|_| wish.estimate);
-                previews.push(preview_pull(job, connect, world, now, source).await);
+                let source = source_of(&job.connect, jobs).filter(|_| wish.estimate);
+                previews.push(preview_pull(job, world, now, source).await);
             }
             Job::Sink(_) | Job::Source(_) => {}
         }
@@ -133,15 +124,9 @@ fn wanted<'a>(jobs: &'a [Job], name: Option<&str>) -> Result<Vec<&'a Job>, WishE
     }
 }
 
-async fn preview_push(
-    job: &PushJob,
-    connect: &LocalConnect,
-    world: &World,
-    now: Timestamp,
-    estimate: bool,
-) -> JobPreview {
+async fn preview_push(job: &PushJob, world: &World, now: Timestamp, estimate: bool) -> JobPreview {
     let warnings = Arc::new(Warnings::default());
-    let (sender, receiver) = look_at_both(job, connect, world, &warnings).await;
+    let (sender, receiver) = look_at_both(job, world, &warnings).await;
     let hooks = hooks(&job.snapshotting, warnings.events(world));
     let (mut preview, sizeable) = assemble::replicating(&job.into(), now, &hooks, sender, receiver);
     if estimate {
@@ -152,8 +137,9 @@ async fn preview_push(
     preview
 }
 
-/// The source that serves a name.
-fn source_of<'a>(connect: &LocalConnect, jobs: &'a [Job]) -> Option<&'a SourceJob> {
+/// The source of the same configuration that a job pulls from. Others' pools are not here to be asked.
+fn source_of<'a>(connect: &Connect, jobs: &'a [Job]) -> Option<&'a SourceJob> {
+    let Connect::Local(connect) = connect else { return None };
     jobs.iter().find_map(|job| match job {
         Job::Source(source) => {
             let served = |serve: &LocalServe| serve.listener_name == connect.listener_name;
@@ -164,15 +150,9 @@ fn source_of<'a>(connect: &LocalConnect, jobs: &'a [Job]) -> Option<&'a SourceJo
 }
 
 /// Asks for sizes if the source is given.
-async fn preview_pull(
-    job: &PullJob,
-    connect: &LocalConnect,
-    world: &World,
-    now: Timestamp,
-    source: Option<&SourceJob>,
-) -> JobPreview {
+async fn preview_pull(job: &PullJob, world: &World, now: Timestamp, source: Option<&SourceJob>) -> JobPreview {
     let warnings = Arc::new(Warnings::default());
-    let (sender, receiver) = look_at_pulled(job, connect, world, &warnings).await;
+    let (sender, receiver) = look_at_pulled(job, world, &warnings).await;
     let none = HookRunner::new(Vec::new(), warnings.events(world));
     let (mut preview, sizeable) = assemble::replicating(&job.into(), now, &none, sender, receiver);
     if let Some(source) = source {
@@ -198,23 +178,21 @@ async fn set_sizes(
 
 async fn look_at_both(
     job: &PushJob,
-    connect: &LocalConnect,
     world: &World,
     warnings: &Arc<Warnings>,
 ) -> (Result<View, String>, Result<View, String>) {
     let sender = Sender::new(Arc::clone(&world.zfs), warnings.events(world), push::sender_config(job));
-    let receiver = async { connector(&job.name, connect, world).connect().await?.list().await };
+    let receiver = async { connector(&job.name, &job.connect, Role::Receiver, world).connect().await?.list().await };
     tokio::join!(look("the sender", sender.list()), look("the receiver", receiver))
 }
 
 async fn look_at_pulled(
     job: &PullJob,
-    connect: &LocalConnect,
     world: &World,
     warnings: &Arc<Warnings>,
 ) -> (Result<View, String>, Result<View, String>) {
     let receiver = Receiver::new(Arc::clone(&world.zfs), warnings.events(world), pull::receiver_config(job));
-    let sender = async { connector(&job.name, connect, world).connect().await?.list().await };
+    let sender = async { connector(&job.name, &job.connect, Role::Sender, world).connect().await?.list().await };
     tokio::join!(look("the sender", sender), look("the receiver", receiver.list()))
 }
 

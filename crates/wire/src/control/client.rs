@@ -22,11 +22,11 @@ use tonic_prost::ProstCodec;
 
 use super::{CLIENT_PING, MAX_REQUEST, MAX_RESPONSE, PING_ANSWER};
 use crate::data::DataClient;
-use crate::handshake::{Banner, Label};
+use crate::handshake::Label;
 use crate::pdu::{self, RemoteFilesystem, convert};
 use crate::remote;
 use crate::service::{CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
-use crate::transport::{Dialer, greet};
+use crate::transport::{Dialer, Greeting, greet};
 
 /// Filesystems whose versions are asked for at the same time.
 const LISTED_AT_ONCE: usize = 8;
@@ -57,13 +57,13 @@ impl Remote {
     /// Opens the control connection.
     pub async fn connect(
         dialer: &dyn Dialer,
-        banner: &Banner,
+        greeting: &Greeting,
         data: DataClient,
         role: Role,
         decode_token: TokenDecoder,
     ) -> Result<Self, CallError> {
         let mut io = dialer.dial().await?;
-        greet(&mut io, banner, Label::Control, b"").await.map_err(|error| lost(&error))?;
+        greet(&mut io, greeting, Label::Control, b"").await.map_err(|error| lost(&error))?;
         let mut http = Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new()).adaptive_window(true);
         http.keep_alive_interval(CLIENT_PING).keep_alive_timeout(PING_ANSWER).keep_alive_while_idle(true);

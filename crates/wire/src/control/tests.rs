@@ -16,7 +16,7 @@ use crate::data::DataClient;
 use crate::frame::Limits;
 use crate::handshake::{Banner, Label};
 use crate::service::*;
-use crate::transport::{Connection, Dialer, welcome};
+use crate::transport::{Connection, Dialer, Greeting, welcome};
 
 fn dataset(name: &str) -> DatasetName {
     DatasetName::parse(name).unwrap()
@@ -127,7 +127,7 @@ impl Dialer for Here {
 }
 
 async fn accept(mut io: DuplexStream, endpoint: Arc<Fake>) {
-    match welcome(&mut io, &Banner::with_extensions(vec![])).await.unwrap() {
+    match welcome(&mut io, &Banner::with_extensions(vec![]).into()).await.unwrap() {
         (_, Label::Control) => drop(serve(Box::new(io), endpoint).await),
         (_, Label::Data) => drop(crate::data::serve(Box::new(io), endpoint, Limits::default()).await),
     }
@@ -136,7 +136,7 @@ async fn accept(mut io: DuplexStream, endpoint: Arc<Fake>) {
 async fn remote(endpoint: Fake, role: Role) -> (Remote, Arc<Fake>) {
     let endpoint = Arc::new(endpoint);
     let dialer: Arc<dyn Dialer> = Arc::new(Here(endpoint.clone()));
-    let banner = Banner::with_extensions(vec![]);
+    let banner = Greeting::from(Banner::with_extensions(vec![]));
     let data = DataClient::new(dialer.clone(), banner.clone(), Limits::default());
     let read: client::TokenDecoder = |token| Err(format!("token {token}"));
     (Remote::connect(&*dialer, &banner, data, role, read).await.unwrap(), endpoint)
@@ -296,11 +296,11 @@ async fn a_client_that_is_done_says_so() {
         }
     }
     let server = tokio::spawn(async move {
-        welcome(&mut there, &Banner::with_extensions(vec![])).await.unwrap();
+        welcome(&mut there, &Banner::with_extensions(vec![]).into()).await.unwrap();
         serve(Box::new(there), Arc::new(Fake::default())).await
     });
     let dialer: Arc<dyn Dialer> = Arc::new(Once(once));
-    let banner = Banner::with_extensions(vec![]);
+    let banner = Greeting::from(Banner::with_extensions(vec![]));
     let data = DataClient::new(dialer.clone(), banner.clone(), Limits::default());
     let remote = Remote::connect(&*dialer, &banner, data, Role::Sender, |_| Err(String::new())).await.unwrap();
     assert_eq!(remote.send_completed(&step()).await, Ok(()));

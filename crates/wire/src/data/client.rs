@@ -8,24 +8,24 @@ use super::driver::{Conversation, Failure};
 use super::inbound::{Inbound, read_message};
 use super::{FAILED, OK, PING, RECEIVE, SEND, request};
 use crate::frame::{FrameKind, Limits};
-use crate::handshake::{Banner, Label};
+use crate::handshake::Label;
 use crate::pdu::{PingReq, PingRes, ReceiveReq, ReceiveRes, SendReq, SendRes, convert};
 use crate::remote;
 use crate::service::{CallError, ReceiveRequest, SendReply, SendRequest};
-use crate::transport::{Dialer, greet};
+use crate::transport::{Dialer, Greeting, greet};
 
 /// Makes requests, each on a connection of its own.
 #[derive(Clone)]
 pub struct DataClient {
     dialer: Arc<dyn Dialer>,
-    banner: Banner,
+    greeting: Greeting,
     limits: Limits,
 }
 
 impl DataClient {
-    /// A client that announces these extensions.
-    pub fn new(dialer: Arc<dyn Dialer>, banner: Banner, limits: Limits) -> Self {
-        Self { dialer, banner, limits }
+    /// A client that greets its peer so.
+    pub fn new(dialer: Arc<dyn Dialer>, greeting: Greeting, limits: Limits) -> Self {
+        Self { dialer, greeting, limits }
     }
 
     /// Whether the peer answers, with the text it is sent.
@@ -73,7 +73,7 @@ impl DataClient {
         let frames = request(path, message).map_err(|error| CallError::permanent(format!("{path}: {error}")))?;
         let mut io = self.dialer.dial().await?;
         let refused = |error| CallError::Connection(format!("{path}: {error}"));
-        greet(&mut io, &self.banner, Label::Data, &frames).await.map_err(refused)?;
+        greet(&mut io, &self.greeting, Label::Data, &frames).await.map_err(refused)?;
         Ok(Conversation::begin(io, self.limits))
     }
 

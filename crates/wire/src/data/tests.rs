@@ -128,14 +128,14 @@ impl Dialer for Once {
 
 fn client(io: DuplexStream) -> DataClient {
     let dialer = Once(Mutex::new(Some(Box::new(io))));
-    DataClient::new(Arc::new(dialer), Banner::with_extensions(vec![]), Limits::default())
+    DataClient::new(Arc::new(dialer), Banner::with_extensions(vec![]).into(), Limits::default())
 }
 
 fn server(mut io: DuplexStream, endpoint: Fake) -> (Arc<Fake>, JoinHandle<Result<(), server::ServeError>>) {
     let endpoint = Arc::new(endpoint);
     let serving = Arc::clone(&endpoint);
     let task = tokio::spawn(async move {
-        let (_, label) = welcome(&mut io, &Banner::with_extensions(vec![])).await.unwrap();
+        let (_, label) = welcome(&mut io, &Banner::with_extensions(vec![]).into()).await.unwrap();
         assert_eq!(label, Label::Data);
         serve(Box::new(io), serving, Limits::default()).await
     });
@@ -152,13 +152,13 @@ fn pair(endpoint: Fake) -> (DataClient, Arc<Fake>, JoinHandle<Result<(), server:
 async fn raw_client(endpoint: Fake) -> (DuplexStream, JoinHandle<Result<(), server::ServeError>>) {
     let (mut here, there) = duplex(4 << 20);
     let (_, task) = server(there, endpoint);
-    greet(&mut here, &Banner::with_extensions(vec![]), Label::Data, b"").await.unwrap();
+    greet(&mut here, &Banner::with_extensions(vec![]).into(), Label::Data, b"").await.unwrap();
     (here, task)
 }
 
 /// What a client says first to a server that is nothing but bytes; the server says `answer`.
 async fn raw_server(mut io: DuplexStream, answer: Vec<u8>) -> DuplexStream {
-    welcome(&mut io, &Banner::with_extensions(vec![])).await.unwrap();
+    welcome(&mut io, &Banner::with_extensions(vec![]).into()).await.unwrap();
     io.write_all(&answer).await.unwrap();
     io
 }

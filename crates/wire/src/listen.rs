@@ -1,0 +1,281 @@
+//! The passive side: whoever arrives is identified, greeted and served, each in a task of its own, so
+//! that a slow or silent client delays nobody.
+
+mod muffler;
+mod refusing;
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use model::ClientIdentity;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::frame::Limits;
+use crate::handshake::Label;
+use crate::service::{CallError, Service};
+use crate::transport::{Acceptor, Arrival, Connection, Greeting, HandshakeError, Stranger, welcome};
+use crate::{control, data};
+use muffler::Muffler;
+use refusing::Refusing;
+
+/// Connections of one listener at a time: more than clients with many concurrent steps need, and few
+/// enough to leave a process with the usual 1024 files some for its children's pipes.
+const CONNECTIONS: usize = 512;
+
+/// Of those, connections that have not shown yet who they are and what they want. They end by
+/// themselves, within the limits of the transport and of the greeting.
+const UNKNOWN: usize = 128;
+
+/// Pause after a failed accept, which as a rule lacks file descriptors; it doubles.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Longest such pause.
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What a listener does with those who arrive.
+pub struct Host {
+    /// Whose endpoints are offered.
+    pub service: Arc<dyn Service>,
+    /// What clients are told first.
+    pub greeting: Greeting,
+    /// The times of data connections.
+    pub limits: Limits,
+    /// Who is told what goes wrong.
+    pub watcher: Arc<dyn Watcher>,
+}
+
+/// Is told what goes wrong with connections.
+pub trait Watcher: Send + Sync {
+    /// Takes notice of an incident, after this many of the same kind and source that were not told, so
+    /// that nobody who only knocks can fill a log. Must be quick.
+    fn notice(&self, incident: &Incident, untold: u64);
+}
+
+/// Something that went wrong with a connection, or before there was one.
+#[derive(Debug)]
+pub enum Incident {
+    /// No connection can be accepted; it is tried again.
+    AcceptFailed(io::Error),
+    /// There are too many connections; this one was closed.
+    Crowded {
+        /// Where it came from.
+        from: String,
+    },
+    /// A client that is not let in.
+    Refused {
+        /// Where it came from.
+        from: String,
+        /// Why.
+        why: Stranger,
+    },
+    /// A client that does not speak the protocol.
+    Unintelligible {
+        /// Where it came from.
+        from: String,
+        /// Who it is.
+        client: ClientIdentity,
+        /// What it did.
+        error: HandshakeError,
+    },
+    /// A client that the job has nothing for; it was told so.
+    Unserved {
+        /// Where it came from.
+        from: String,
+        /// Who it is.
+        client: ClientIdentity,
+        /// Why.
+        error: CallError,
+    },
+    /// A connection that did not end in order.
+    Lost {
+        /// Where it came from.
+        from: String,
+        /// Who it is.
+        client: ClientIdentity,
+        /// What it was for.
+        label: Label,
+        /// What happened.
+        why: String,
+    },
+    /// A defect of this program; the connection is gone.
+    Panicked {
+        /// Where it came from.
+        from: String,
+        /// What the panic said.
+        message: String,
+    },
+}
+
+impl fmt::Display for Incident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Incident::AcceptFailed(error) => write!(f, "cannot accept connections: {error}; trying again"),
+            Incident::Crowded { from } => write!(
+                f,
+                "connection from {from} closed: there are too many (at most {CONNECTIONS}, and {UNKNOWN} that have not \
+                 shown yet what they want)"
+            ),
+            Incident::Refused { from, why } => write!(f, "connection from {from} refused: {why}"),
+            Incident::Unintelligible { from, client, error } => {
+                write!(f, "handshake with client {:?} from {from} failed: {error}", client.as_str())
+            }
+            Incident::Unserved { from, client, error } => {
+                write!(f, "client {:?} from {from} cannot be served: {error}", client.as_str())
+            }
+            Incident::Lost { from, client, label, why } => {
+                let kind = match label {
+                    Label::Control => "control",
+                    Label::Data => "data",
+                };
+                write!(f, "{kind} connection of client {:?} from {from} broke: {why}", client.as_str())
+            }
+            Incident::Panicked { from, message } => write!(f, "serving a connection from {from} panicked: {message}"),
+        }
+    }
+}
+
+impl Incident {
+    /// What counts as the same again.
+    fn key(&self) -> (&str, &'static str) {
+        match self {
+            Incident::AcceptFailed(_) => ("", "accept"),
+            // Whoever causes it, it is one state of the listener.
+            Incident::Crowded { .. } => ("", "crowded"),
+            Incident::Refused { from, .. } => (from, "refused"),
+            Incident::Unintelligible { from, .. } => (from, "unintelligible"),
+            Incident::Unserved { from, .. } => (from, "unserved"),
+            Incident::Lost { from, .. } => (from, "lost"),
+            Incident::Panicked { from, .. } => (from, "panicked"),
+        }
+    }
+}
+
+/// Serves everybody who arrives, until `stop` is cancelled. What is under way then is ended, and nothing of
+/// it runs any longer on return, except that data connections may say goodbye.
+pub async fn serve(acceptor: &mut dyn Acceptor, host: Host, stop: &CancellationToken) {
+    let reception = Arc::new(Reception {
+        host,
+        muffler: Mutex::default(),
+        all: Arc::new(Semaphore::new(CONNECTIONS)),
+        unknown: Arc::new(Semaphore::new(UNKNOWN)),
+    });
+    let mut guests = JoinSet::new();
+    stop.run_until_cancelled(reception.accept_all(acceptor, &mut guests)).await;
+    guests.shutdown().await;
+}
+
+struct Reception {
+    host: Host,
+    muffler: Mutex<Muffler>,
+    all: Arc<Semaphore>,
+    unknown: Arc<Semaphore>,
+}
+
+/// Room for one connection.
+struct Room {
+    _all: OwnedSemaphorePermit,
+    unknown: OwnedSemaphorePermit,
+}
+
+impl Reception {
+    async fn accept_all(self: &Arc<Self>, acceptor: &mut dyn Acceptor, guests: &mut JoinSet<()>) {
+        let mut pause = ACCEPT_PAUSE;
+        loop {
+            let arrived = acceptor.accept().await;
+            // Those that are over; they have told themselves what went wrong.
+            while guests.try_join_next().is_some() {}
+            match arrived {
+                Ok(arrival) => {
+                    pause = ACCEPT_PAUSE;
+                    match self.room() {
+                        Some(room) => drop(guests.spawn(Arc::clone(self).attend(arrival, room))),
+                        None => self.tell(&Incident::Crowded { from: arrival.from }),
+                    }
+                }
+                // It gave up before it was accepted.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    self.tell(&Incident::AcceptFailed(error));
+                    sleep(pause).await;
+                    pause = ACCEPT_PAUSE_MAX.min(pause * 2);
+                }
+            }
+        }
+    }
+
+    fn room(&self) -> Option<Room> {
+        let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        let unknown = Arc::clone(&self.unknown).try_acquire_owned().ok()?;
+        Some(Room { _all: all, unknown })
+    }
+
+    fn tell(&self, incident: &Incident) {
+        let (source, kind) = incident.key();
+        let mut muffler = self.muffler.lock().unwrap_or_else(PoisonError::into_inner);
+        let untold = muffler.admit(source, kind, Instant::now());
+        drop(muffler);
+        if let Some(untold) = untold {
+            self.host.watcher.notice(incident, untold);
+        }
+    }
+
+    /// One connection, from its arrival to its end.
+    async fn attend(self: Arc<Self>, arrival: Arrival, room: Room) {
+        let from = arrival.from.clone();
+        let served = AssertUnwindSafe(self.serve(arrival, room)).catch_unwind().await;
+        let incident = match served {
+            Ok(Ok(())) => return,
+            Ok(Err(incident)) => incident,
+            Err(panic) => Incident::Panicked { from, message: message_of(&*panic) },
+        };
+        self.tell(&incident);
+    }
+
+    async fn serve(&self, arrival: Arrival, room: Room) -> Result<(), Incident> {
+        let Arrival { from, identify } = arrival;
+        let (mut io, client) = match identify.await {
+            Ok(identified) => identified,
+            Err(why) => return Err(Incident::Refused { from, why }),
+        };
+        let label = match welcome(&mut io, &self.host.greeting).await {
+            Ok((_agreement, label)) => label,
+            Err(error) => return Err(Incident::Unintelligible { from, client, error }),
+        };
+        let Room { _all, unknown } = room;
+        drop(unknown);
+        let endpoint = self.host.service.endpoint_for(&client).unwrap_or_else(|error| {
+            self.tell(&Incident::Unserved { from: from.clone(), client: client.clone(), error: error.clone() });
+            Arc::new(Refusing(error))
+        });
+        let served = self.converse(io, label, endpoint).await;
+        served.map_err(|why| Incident::Lost { from, client, label, why })
+    }
+
+    async fn converse(
+        &self,
+        io: Connection,
+        label: Label,
+        endpoint: Arc<dyn crate::service::Endpoint>,
+    ) -> Result<(), String> {
+        match label {
+            Label::Control => control::serve(io, endpoint).await.map_err(|error| error.to_string()),
+            Label::Data => data::serve(io, endpoint, self.host.limits).await.map_err(|error| error.to_string()),
+        }
+    }
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests;
