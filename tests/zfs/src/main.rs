@@ -22,6 +22,7 @@ mod lab;
 mod machine;
 mod preview;
 mod pruning;
+mod remote;
 mod replication;
 mod retention;
 
@@ -70,6 +71,7 @@ fn cases() -> Vec<Case> {
         pruning::cases(),
         errors::cases(),
         jobs::cases(),
+        remote::cases(),
         retention::cases(),
         preview::cases(),
         hooks::cases(),

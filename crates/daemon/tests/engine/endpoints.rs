@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::event::What;
-use model::protection::ProtectionPolicy;
+use model::protection::{ProtectionPolicy, ProtectionStrategy};
 use model::{ClientIdentity, HoldTag, RetryClass, VersionKind, VersionRef};
 use tokio::io::AsyncReadExt;
 use wire::{ByteStream, CallError, Connector, DestroyRequest, Endpoint, ReceiveRequest, SendRequest, Service};
@@ -93,6 +93,68 @@ async fn a_stream_that_is_not_the_announced_one_changes_nothing() {
     bookmark.to.kind = VersionKind::Bookmark;
     let error = refusal(bookmark, stream(&world, &first).await).await;
     assert!(error.to_string().contains("is not a snapshot"), "{error}");
+}
+
+/// What a client of zrepl's protocol sends, which tells no base.
+fn announced(request: &SendRequest) -> ReceiveRequest {
+    ReceiveRequest { from: None, ..receive(request) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stream_is_incremental_from_is_told_by_its_head_if_the_client_does_not() {
+    let world = two_snapshots().await;
+    let receiver = receiver(&world).await;
+    let (first, second) = (send(&world, None, "1"), send(&world, Some("1"), "2"));
+    for request in [&first, &second] {
+        let stream = stream(&world, request).await;
+        receiver.receive_announced(&announced(request), stream).await.unwrap();
+    }
+    assert_eq!(world.target_versions("src/a").await, ["@1", "@2 zrepl_last_received_J_sink"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_kind_of_step_has_its_own_protection_whoever_tells_the_base() {
+    let world = two_snapshots().await;
+    let receiver = receiver(&world).await;
+    let (first, second) = (send(&world, None, "1"), send(&world, Some("1"), "2"));
+    let protection = ProtectionPolicy { initial: ProtectionStrategy::Nothing, ..ProtectionPolicy::default() };
+    for (request, expected) in [(&first, &["@1"][..]), (&second, &["@1", "@2 zrepl_last_received_J_sink"][..])] {
+        let stream = stream(&world, request).await;
+        receiver.receive_announced(&ReceiveRequest { protection, ..announced(request) }, stream).await.unwrap();
+        assert_eq!(world.target_versions("src/a").await, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_told_base_everything_else_is_checked_all_the_same() {
+    let world = two_snapshots().await;
+    let receiver = receiver(&world).await;
+    let (first, second) = (send(&world, None, "1"), send(&world, Some("1"), "2"));
+    let refusal = async |request: ReceiveRequest, stream: ByteStream| {
+        let before = datasets(&world).await;
+        let error = receiver.receive_announced(&request, stream).await.unwrap_err();
+        assert_eq!(datasets(&world).await, before);
+        error.to_string()
+    };
+    let error = refusal(announced(&second), stream(&world, &first).await).await;
+    assert!(error.contains("carries a snapshot with guid"), "{error}");
+    let package: &'static [u8] = include_bytes!("../../../zfs/testdata/head-R");
+    let error = refusal(announced(&first), Box::pin(package)).await;
+    assert!(error.contains("package of several filesystems"), "{error}");
+    let mut bookmark = announced(&first);
+    bookmark.to.kind = VersionKind::Bookmark;
+    let error = refusal(bookmark, stream(&world, &first).await).await;
+    assert!(error.contains("is not a snapshot"), "{error}");
+
+    let received = stream(&world, &first).await;
+    receiver.receive_announced(&announced(&first), received).await.unwrap();
+    // A full stream must not replace it, also if it is not announced as one.
+    let full = send(&world, None, "2");
+    let error = refusal(announced(&full), stream(&world, &full).await).await;
+    assert!(error.contains("it has snapshots"), "{error}");
+    let sender: &dyn Endpoint = &*world.daemons.sender;
+    let error = sender.receive_announced(&announced(&first), Box::pin(&b""[..])).await.unwrap_err();
+    assert_eq!(error.to_string(), "sender does not implement Receive()");
 }
 
 #[tokio::test(start_paused = true)]

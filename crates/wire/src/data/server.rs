@@ -44,12 +44,20 @@ pub enum ServeError {
 /// one of the connection.
 pub async fn serve(io: Connection, endpoint: Arc<dyn Endpoint>, limits: Limits) -> Result<(), ServeError> {
     let mut conversation = Conversation::begin(io, limits);
-    let asked = timeout(REQUEST, read_request(&mut conversation)).await.map_err(|_| ServeError::Idle);
-    let (path, message) = match asked.and_then(|asked| asked) {
-        Ok(asked) => asked,
-        Err(error) => {
+    let (path, message) = match timeout(REQUEST, read_request(&mut conversation)).await {
+        Ok(Ok(asked)) => asked,
+        // What is too long, or in the wrong place, can be answered all the same.
+        Ok(Err(Failure::Stream(error))) => {
+            refuse(conversation, &error.to_string()).await?.close().await;
+            return Ok(());
+        }
+        Ok(Err(error)) => {
             conversation.close().await;
-            return Err(error);
+            return Err(lost("reading the request")(error));
+        }
+        Err(_) => {
+            conversation.close().await;
+            return Err(ServeError::Idle);
         }
     };
     let answered = match path.as_str() {
@@ -62,9 +70,9 @@ pub async fn serve(io: Connection, endpoint: Arc<dyn Endpoint>, limits: Limits) 
     Ok(())
 }
 
-async fn read_request(conversation: &mut Conversation) -> Result<(String, Vec<u8>), ServeError> {
-    let header = read_message(conversation, FrameKind::RequestHeader).await.map_err(lost("reading the request"))?;
-    let message = read_message(conversation, FrameKind::Request).await.map_err(lost("reading the request"))?;
+async fn read_request(conversation: &mut Conversation) -> Result<(String, Vec<u8>), Failure> {
+    let header = read_message(conversation, FrameKind::RequestHeader).await?;
+    let message = read_message(conversation, FrameKind::Request).await?;
     Ok((String::from_utf8_lossy(&header).into_owned(), message))
 }
 
