@@ -13,7 +13,7 @@ mod proxy;
 mod tests;
 
 pub use acceptor::StdinAcceptor;
-pub use proxy::{ProxyError, proxy, refuse};
+pub use proxy::{ProxyError, proxy, refuse, standard_streams};
 
 /// Length of each of the texts below on the wire: filled up with zeros.
 pub(crate) const GREETING_LENGTH: usize = 31;

@@ -1,5 +1,6 @@
 //! The side of `zrepl stdinserver`: gives its descriptors away and waits for the end.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
@@ -64,6 +65,19 @@ pub fn proxy(socket: &Path, input: OwnedFd, output: OwnedFd) -> Result<(), Proxy
         Ok(1..) => Ok(()),
         Ok(0) | Err(_) => Err(ProxyError::Ended { socket: socket.to_owned() }),
     }
+}
+
+/// Takes standard input and output from this process, for [`proxy`]. What reads or writes there afterwards
+/// finds nothing.
+///
+/// # Errors
+/// The system's.
+pub fn standard_streams() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (input, output) = (io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?);
+    let nothing = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&nothing)?;
+    rustix::stdio::dup2_stdout(&nothing)?;
+    Ok((input, output))
 }
 
 fn hand_over(daemon: &UnixStream, input: &OwnedFd, output: &OwnedFd) -> io::Result<()> {
