@@ -3,6 +3,7 @@
 //! What differs between the program and a test of it is the [`World`]. The simulator does without: it
 //! runs the engine of [`crate::act`] and the endpoints in processes of its own.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use model::{JobName, event};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use wire::tls::KeyLogFile;
 use wire::{Connector, LocalNetwork};
 use zfs::Zfs;
 
@@ -53,6 +55,8 @@ pub struct World {
     pub readers: Vec<Arc<dyn Reader>>,
     /// Settings from the environment.
     pub tuning: Tuning,
+    /// Where the secrets of TLS connections are written, for a person who looks into recorded traffic.
+    pub key_log: Option<Arc<KeyLogFile>>,
 }
 
 impl World {
@@ -66,6 +70,7 @@ impl World {
             connector: Arc::new(|_, connector| connector),
             readers: Vec::new(),
             tuning: Tuning::default(),
+            key_log: None,
         }
     }
 }
@@ -107,6 +112,8 @@ pub(crate) struct Shared {
     pub configured: Arc<[Job]>,
     /// The same, for endpoints that come upon what belongs to none of them.
     pub configured_jobs: Arc<ConfiguredJobs>,
+    /// Where clients arrive that come by SSH.
+    pub stdinserver_sockets: Arc<Path>,
     /// When the daemon started, which tells its invocations from those of others.
     pub started: Timestamp,
     /// Room for clients that wait for invocations.
@@ -163,6 +170,7 @@ impl Daemon {
         let (dispatch, mut dispatcher) = Dispatch::new(events.clone(), jobs.clone());
         let configured: Arc<[Job]> = config.jobs.clone().into();
         let configured_jobs = Arc::new(ConfiguredJobs::new(&configured));
+        let stdinserver_sockets = config.global.stdinserver_sockets.clone().into();
         let shared = Shared {
             world,
             events,
@@ -173,6 +181,7 @@ impl Daemon {
             status,
             configured,
             configured_jobs,
+            stdinserver_sockets,
             started,
             waiters: Arc::new(Semaphore::new(limits::OUTCOME_WAITERS)),
             previewing: Arc::default(),

@@ -2,7 +2,7 @@
 //! would look as if it replicated.
 
 use config::Config;
-use config::types::{Connect, Job, Outlet, Serve};
+use config::types::{Job, Outlet};
 
 /// Each with the job and the field; empty if the daemon can do everything.
 pub(crate) fn not_yet(config: &Config) -> Vec<String> {
@@ -21,8 +21,6 @@ pub(crate) fn not_yet(config: &Config) -> Vec<String> {
     }
     for job in &config.jobs {
         let name = job.name();
-        let features = features(job).into_iter();
-        found.extend(features.map(|feature| format!("job `{name}`: {feature} cannot be used by this version yet")));
         if sends_saved(job) {
             found.push(format!("job `{name}`: {NO_SAVED}"));
         }
@@ -39,30 +37,6 @@ fn sends_saved(job: &Job) -> bool {
         Job::Push(job) => job.send.saved,
         Job::Source(job) => job.send.saved,
         Job::Sink(_) | Job::Pull(_) | Job::Snap(_) => false,
-    }
-}
-
-fn features(job: &Job) -> Vec<String> {
-    match job {
-        Job::Push(job) => connect(&job.connect),
-        Job::Sink(job) => serve(&job.serve),
-        Job::Snap(_) => Vec::new(),
-        Job::Pull(job) => connect(&job.connect),
-        Job::Source(job) => serve(&job.serve),
-    }
-}
-
-fn connect(connect: &Connect) -> Vec<String> {
-    match connect {
-        Connect::Local(_) | Connect::Tcp(_) => Vec::new(),
-        Connect::Tls(_) | Connect::Ssh(_) => vec![format!("transport `{}`", connect.transport())],
-    }
-}
-
-fn serve(serve: &Serve) -> Vec<String> {
-    match serve {
-        Serve::Local(_) | Serve::Tcp(_) => Vec::new(),
-        Serve::Tls(_) | Serve::Stdinserver(_) => vec![format!("transport `{}`", serve.transport())],
     }
 }
 
@@ -124,7 +98,6 @@ jobs:
                 "global.monitoring: `prometheus`",
                 "job `a`: `send.saved` cannot be used: ZFS sends what an interrupted receive left only by itself (`zfs send -S` \
                  takes no snapshot and no other option); remove it",
-                "job `b`: transport `stdinserver`",
                 "job `d`: `send.saved` cannot be used: ZFS sends what an interrupted receive left only by itself (`zfs send -S` \
                  takes no snapshot and no other option); remove it",
             ]

@@ -9,6 +9,7 @@ pub(crate) mod plan;
 pub(crate) mod signal;
 pub(crate) mod simulate;
 pub(crate) mod status;
+pub(crate) mod stdinserver;
 pub(crate) mod test;
 pub(crate) mod version;
 

@@ -86,6 +86,22 @@ Examples:
         #[arg(long, value_enum)]
         show: Option<Side>,
     },
+    /// Serve a client that comes by SSH, with the help of the daemon
+    ///
+    /// This is the forced command of the client's key: it hands its standard input and output to the daemon,
+    /// where a job with `serve: {type: stdinserver}` takes the client for CLIENT_IDENTITY.
+    #[command(after_help = "\
+Exit code:
+  0  the daemon has served the client
+  1  it has not; standard error says why, and the client is told
+
+Example, in ~root/.ssh/authorized_keys:
+  command=\"zrepl stdinserver laptop\",restrict ssh-ed25519 AAAA…")]
+    Stdinserver {
+        /// Who the client is
+        #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        client_identity: String,
+    },
     /// Show what the next invocation of a job would snapshot, send and destroy; changes nothing
     ///
     /// Sends are planned as if the snapshots had been taken, pruning as if the sends had arrived. The

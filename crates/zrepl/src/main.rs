@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Status { mode } => command::status::run(config, mode),
         Command::Signal { operation, job, wait } => command::signal::run(config, operation, &job, wait),
         Command::Version { show } => command::version::run(config, show),
+        Command::Stdinserver { client_identity } => command::stdinserver::run(config, &client_identity),
         Command::Plan(plan) => command::plan::run(config, &plan),
         Command::Simulate(simulate) => command::simulate::run(config, &simulate),
         Command::Test(Test::Filesystems(test)) => command::test::filesystems(config, &test),

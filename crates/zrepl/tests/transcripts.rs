@@ -356,7 +356,7 @@ fn a_second_daemon_is_refused_and_the_first_one_unharmed() {
     let socket = place.socket();
     place
         .run(&["daemon"])
-        .failed_with(&format!("cannot listen on control socket {}: another zrepl daemon uses it", socket.display()));
+        .failed_with(&format!("cannot listen on socket {}: another zrepl daemon or job uses it", socket.display()));
     assert_eq!(status(&place)["Jobs"]["snap"]["type"], "snap");
     first.signal(Signal::INT);
     let end = first.end();

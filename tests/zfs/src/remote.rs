@@ -1,7 +1,8 @@
-//! Two daemons, each with a pool and a handle on ZFS of its own, over TCP.
+//! Two daemons, each with a pool and a handle on ZFS of its own, over a network.
 
 mod link;
 mod malformed;
+mod transports;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use model::event::{Event, InvocationSummary, Replication, What};
 use tokio::sync::Notify;
 
 use malformed::malformed_requests;
+pub(crate) use transports::stand_in;
 
 use crate::body;
 use crate::case::Case;
@@ -33,7 +35,7 @@ const CASES: &Table = &[
 
 /// Every case, for both backends.
 pub(crate) fn cases() -> Vec<Case> {
-    rig::cases("remote", &[CASES])
+    rig::cases("remote", &[CASES, transports::CASES])
 }
 
 /// Longer than anything takes that is waited for.
@@ -105,10 +107,15 @@ struct Machine {
 
 impl Machine {
     fn start(stage: &Stage<'_>, jobs: &str) -> Result<Self> {
+        Self::start_with(stage, "", jobs)
+    }
+
+    /// With more in the `global` section.
+    fn start_with(stage: &Stage<'_>, global: &str, jobs: &str) -> Result<Self> {
         let diary = Arc::new(Diary::default());
         let readers = vec![Arc::clone(&diary) as Arc<dyn Reader>];
         let world = World { readers, ..World::new(stage.zfs()) };
-        let yaml = format!("global: {{control: {{sockpath: \"\"}}}}\njobs:\n{jobs}");
+        let yaml = format!("global: {{control: {{sockpath: \"\"}}{global}}}\njobs:\n{jobs}");
         let config = config::parse("zrepl.yml", &yaml).map_err(|error| anyhow::anyhow!("{error:?}"))?.config;
         Ok(Self { daemon: Daemon::start(config, world)?, diary })
     }

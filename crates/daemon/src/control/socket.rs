@@ -1,62 +1,19 @@
 //! The control socket as a file: who may make it, and whose it is.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
-use thiserror::Error;
 use tokio::net::UnixListener;
+use wire::socket_file::{io_problem, prepare_directory, remove_stale};
 
-/// Why there is no control socket.
-#[derive(Debug, Error)]
-#[error("cannot listen on control socket {}: {problem}", path.display())]
-pub struct SocketError {
-    /// Where it should be.
-    pub path: PathBuf,
-    /// What is in the way.
-    pub problem: Problem,
-}
+use wire::socket_file::Problem;
+pub use wire::socket_file::SocketError;
 
-/// What is in the way of a control socket.
-#[derive(Debug, Error)]
-pub enum Problem {
-    /// Another daemon runs.
-    #[error("another zrepl daemon uses it (stop that one, or give this one its own `global.control.sockpath`)")]
-    InUse,
-    /// Anybody could wake and reset jobs.
-    #[error(
-        "socket directory must not be world-accessible: {} (permissions are 0{permissions:o}; see chmod(1))",
-        directory.display()
-    )]
-    WorldAccessible {
-        /// The directory.
-        directory: PathBuf,
-        /// Its permission bits.
-        permissions: u32,
-    },
-    /// The path is no place for a file.
-    #[error("it is not a path of a file in a directory")]
-    NoDirectory,
-    /// Something that is no socket is there.
-    #[error("there is a file that is not a socket (remove it, or change `global.control.sockpath`)")]
-    NotASocket,
-    /// The operating system refuses.
-    #[error("cannot {action}: {source}")]
-    Io {
-        /// What was tried.
-        action: String,
-        /// Its words.
-        source: io::Error,
-    },
-}
-
-fn io_problem(action: &str, path: &Path) -> impl FnOnce(io::Error) -> Problem {
-    let action = format!("{action} {}", path.display());
-    |source| Problem::Io { action, source }
-}
+/// What a person can change.
+const SETTING: &str = "global.control.sockpath";
 
 /// A bound socket, ours alone. Its file is removed when this is dropped.
 #[derive(Debug)]
@@ -100,25 +57,12 @@ impl Drop for Socket {
 }
 
 fn bind(path: &Path) -> Result<Socket, Problem> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).ok_or(Problem::NoDirectory)?;
-    check_directory(directory)?;
+    prepare_directory(path)?;
     let lock = lock(path)?;
-    remove_stale(path)?;
+    // A socket that answers belongs to a daemon that knows nothing of the lock, such as zrepl itself.
+    remove_stale(path, SETTING)?;
     let listener = net::UnixListener::bind(path).map_err(io_problem("bind", path))?;
     Ok(Socket { path: path.to_owned(), listener, _lock: lock })
-}
-
-fn check_directory(directory: &Path) -> Result<(), Problem> {
-    if !directory.exists() {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.map_err(io_problem("create the socket directory", directory))?;
-    }
-    let metadata = fs::metadata(directory).map_err(io_problem("look at", directory))?;
-    let permissions = metadata.mode() & 0o777;
-    if permissions & 0o007 != 0 {
-        return Err(Problem::WorldAccessible { directory: directory.to_owned(), permissions });
-    }
-    Ok(())
 }
 
 /// Takes the lock that a daemon holds as long as it lives, even if it is killed.
@@ -130,34 +74,14 @@ fn lock(path: &Path) -> Result<File, Problem> {
     let file = opened.map_err(io_problem("open the lock file", &name))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Problem::InUse),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Problem::InUse { setting: SETTING }),
         Err(error) => Err(io_problem("lock", &name)(error.into())),
     }
 }
 
-/// Removes what a killed daemon left. A socket that answers belongs to a daemon that knows nothing of
-/// the lock, such as zrepl itself.
-fn remove_stale(path: &Path) -> Result<(), Problem> {
-    let metadata = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io_problem("look at", path)(error)),
-    };
-    if !metadata.file_type().is_socket() {
-        return Err(Problem::NotASocket);
-    }
-    match net::UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-        Ok(_) => return Err(Problem::InUse),
-        // Somebody may live there still, and only cannot be asked.
-        Err(error) => return Err(io_problem("find out who uses", path)(error)),
-    }
-    fs::remove_file(path).map_err(io_problem("remove the stale socket", path))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
 
@@ -176,7 +100,7 @@ mod tests {
         let directory = private_directory();
         let path = directory.path().join("control");
         let socket = Socket::bind(&path).unwrap();
-        assert!(matches!(problem(&path), Problem::InUse));
+        assert!(matches!(problem(&path), Problem::InUse { .. }));
         assert!(path.exists(), "the refused one leaves it alone");
         drop(socket);
         assert!(!path.exists());
@@ -188,7 +112,7 @@ mod tests {
         let directory = private_directory();
         let path = directory.path().join("control");
         let other = net::UnixListener::bind(&path).unwrap();
-        assert!(matches!(problem(&path), Problem::InUse));
+        assert!(matches!(problem(&path), Problem::InUse { .. }));
         drop(other);
         assert!(path.exists());
         drop(Socket::bind(&path).unwrap());
@@ -208,7 +132,7 @@ mod tests {
         let directory = private_directory();
         let path = directory.path().join("control");
         fs::write(&path, "").unwrap();
-        assert!(matches!(problem(&path), Problem::NotASocket));
+        assert!(matches!(problem(&path), Problem::NotASocket { .. }));
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let error = Socket::bind(&path).unwrap_err().to_string();
         let directory = directory.path().display();

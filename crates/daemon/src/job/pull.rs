@@ -18,7 +18,7 @@ use crate::endpoint::{Receiver, ReceiverConfig};
 pub(super) fn start(job: PullJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
     let receiver = Receiver::new(Arc::clone(&context.zfs), context.events.clone(), receiver_config(&job));
-    let sender = connector(&job.name, &job.connect, Role::Sender, &shared.world);
+    let sender = connector(&job.name, &job.connect, Role::Sender, &shared.world, &context.events);
     if let Some(interval) = job.interval {
         context.spawn("interval", ticks(context.clone(), interval));
     }

@@ -16,7 +16,7 @@ use crate::endpoint::{Sender, SenderConfig};
 pub(super) fn start(job: PushJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
     let sender = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
-    let receiver = connector(&job.name, &job.connect, Role::Receiver, &shared.world);
+    let receiver = connector(&job.name, &job.connect, Role::Receiver, &shared.world, &context.events);
     let snapshots = context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
     let (cleaned, jobs) = (Arc::clone(&sender), Arc::clone(&shared.configured_jobs));
     let prepare = clean_up(context.clone(), async move { cleaned.clean_and_warn(&jobs).await });

@@ -63,14 +63,14 @@ async fn serve_others(context: &Context, serve: &Serve, service: Arc<dyn Service
 async fn bind(context: &Context, serve: &Serve) -> Bound {
     let (mut pause, mut told) = (BACK_OFF_FIRST, String::new());
     loop {
-        match transport::bind(serve).await {
+        match transport::bind(serve, context).await {
             Ok(bound) => {
                 let message = format!("listening on {}", bound.place);
                 context.events.tell(What::Note { subsystem: "transport", message });
                 return bound;
             }
             Err(error) => {
-                let message = format!("cannot listen on {}: {error}; trying again", transport::place(serve));
+                let message = format!("cannot listen on {}: {error}; trying again", transport::place(serve, context));
                 if message != told {
                     context.events.tell(What::Error { subsystem: "transport", message: message.clone() });
                     told = message;

@@ -3,21 +3,32 @@
 use std::io;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use config::types::{Connect, HostPort, Port, Serve};
+use config::types::{Connect, HostPort, Port, Serve, SshConnect, TlsConnect, TlsFiles};
 use model::JobName;
+use model::event::What;
+use wire::Connector;
 use wire::control::Role;
 use wire::handshake::Banner;
 use wire::peer::Peer;
+use wire::ssh::SshDialer;
+use wire::stdinserver::StdinAcceptor;
 use wire::tcp::{self, Address, TcpAcceptor, TcpDialer};
+use wire::tls::{self, TlsAcceptor, TlsDialer, TlsOptions};
 use wire::transport::{Acceptor, Dialer, Greeting};
-use wire::{CallError, Connector, Endpoint};
 
+use super::Context;
 use crate::daemon::World;
+use crate::events::Events;
 use crate::tuning::Tuning;
 
 /// A job's way to its other side, which plays this role.
-pub(crate) fn connector(job: &JobName, connect: &Connect, role: Role, world: &World) -> Arc<dyn Connector> {
+pub(crate) fn connector(
+    job: &JobName,
+    connect: &Connect,
+    role: Role,
+    world: &World,
+    events: &Events,
+) -> Arc<dyn Connector> {
     let connector: Arc<dyn Connector> = match connect {
         Connect::Local(local) => {
             let (name, client) = (&local.listener_name, local.client_identity.clone());
@@ -28,7 +39,15 @@ pub(crate) fn connector(job: &JobName, connect: &Connect, role: Role, world: &Wo
             let control = TcpDialer::for_control(address.clone(), timeout);
             peer(Arc::new(control), Arc::new(TcpDialer::for_data(address, timeout)), role, &world.tuning)
         }
-        Connect::Tls(_) | Connect::Ssh(_) => Arc::new(Unknown(connect.transport())),
+        // One for both kinds of connections: sessions are shared.
+        Connect::Tls(tls) => {
+            let dialer: Arc<dyn Dialer> = Arc::new(tls_dialer(tls, world, events));
+            peer(Arc::clone(&dialer), dialer, role, &world.tuning)
+        }
+        Connect::Ssh(ssh) => {
+            let dialer: Arc<dyn Dialer> = Arc::new(ssh_dialer(ssh));
+            peer(Arc::clone(&dialer), dialer, role, &world.tuning)
+        }
     };
     (world.connector)(job, connector)
 }
@@ -56,14 +75,21 @@ fn address(address: &HostPort) -> Address {
     Address { host: address.host.clone(), port }
 }
 
-/// A transport that this version reads and does not run.
-struct Unknown(&'static str);
+fn tls_dialer(tls: &TlsConnect, world: &World, events: &Events) -> TlsDialer {
+    let options = tls_options(&tls.files, world, events);
+    TlsDialer::new(address(&tls.address), tls.dial_timeout, tls.server_cn.clone(), &options)
+}
 
-#[async_trait]
-impl Connector for Unknown {
-    async fn connect(&self) -> Result<Arc<dyn Endpoint>, CallError> {
-        Err(CallError::permanent(format!("transport `{}` cannot be used by this version yet", self.0)))
-    }
+fn tls_options(files: &TlsFiles, world: &World, events: &Events) -> TlsOptions {
+    let TlsFiles { ca, cert, key } = files.clone();
+    let events = events.clone();
+    let tell = move |message| events.tell(What::Warning { subsystem: "transport", message });
+    TlsOptions { files: tls::TlsFiles { ca, cert, key }, key_log: world.key_log.clone(), tell: Arc::new(tell) }
+}
+
+fn ssh_dialer(ssh: &SshConnect) -> SshDialer {
+    let SshConnect { host, user, port, identity_file, options, command, dial_timeout } = ssh.clone();
+    SshDialer { command, host, user, port, identity_file, options, dial_timeout }
 }
 
 /// Where clients arrive.
@@ -73,8 +99,9 @@ pub(super) struct Bound {
     pub(super) place: String,
 }
 
-/// Listens for clients of other processes.
-pub(super) async fn bind(serve: &Serve) -> io::Result<Bound> {
+/// Listens for clients of other processes; of other jobs, who wait by another way, nobody comes.
+pub(super) async fn bind(serve: &Serve, context: &Context) -> io::Result<Bound> {
+    let place = place(serve, context);
     match serve {
         Serve::Tcp(serve) => {
             let listener = tcp::bind(&address(&serve.listen.address), serve.listen.freebind).await?;
@@ -83,20 +110,33 @@ pub(super) async fn bind(serve: &Serve) -> io::Result<Bound> {
             let who_is = move |address, zone: Option<&str>| clients.identify(address, zone);
             Ok(Bound { acceptor: Box::new(TcpAcceptor::new(listener, Arc::new(who_is))), place })
         }
-        Serve::Local(_) | Serve::Tls(_) | Serve::Stdinserver(_) => {
-            let message = format!("transport `{}` cannot be used by this version yet", serve.transport());
-            Err(io::Error::new(io::ErrorKind::Unsupported, message))
+        Serve::Tls(serve) => {
+            let listener = tcp::bind(&address(&serve.listen.address), serve.listen.freebind).await?;
+            let place = listener.local_addr()?.to_string();
+            let options = tls_options(&serve.files, &context.shared.world, &context.events);
+            let acceptor = TlsAcceptor::new(listener, serve.client_cns.clone(), serve.handshake_timeout, &options);
+            if let Err(error) = acceptor.check().await {
+                let message = format!("nobody is let in at {place} until this is repaired: {error}");
+                context.events.tell(What::Error { subsystem: "transport", message });
+            }
+            Ok(Bound { acceptor: Box::new(acceptor), place })
         }
+        Serve::Stdinserver(serve) => {
+            let folder = &context.shared.stdinserver_sockets;
+            let acceptor = StdinAcceptor::bind(folder, &serve.client_identities).map_err(io::Error::other)?;
+            Ok(Bound { acceptor: Box::new(acceptor), place })
+        }
+        Serve::Local(_) => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
 /// Where that would be, in words.
-pub(super) fn place(serve: &Serve) -> String {
+pub(super) fn place(serve: &Serve, context: &Context) -> String {
     match serve {
         Serve::Local(serve) => format!("local listener {:?}", serve.listener_name),
         Serve::Tcp(serve) => address(&serve.listen.address).to_string(),
         Serve::Tls(serve) => address(&serve.listen.address).to_string(),
-        Serve::Stdinserver(_) => "stdinserver sockets".to_owned(),
+        Serve::Stdinserver(_) => format!("stdinserver sockets in {}", context.shared.stdinserver_sockets.display()),
     }
 }
 

@@ -182,7 +182,8 @@ async fn look_at_both(
     warnings: &Arc<Warnings>,
 ) -> (Result<View, String>, Result<View, String>) {
     let sender = Sender::new(Arc::clone(&world.zfs), warnings.events(world), push::sender_config(job));
-    let receiver = async { connector(&job.name, &job.connect, Role::Receiver, world).connect().await?.list().await };
+    let other = connector(&job.name, &job.connect, Role::Receiver, world, &warnings.events(world));
+    let receiver = async { other.connect().await?.list().await };
     tokio::join!(look("the sender", sender.list()), look("the receiver", receiver))
 }
 
@@ -192,7 +193,8 @@ async fn look_at_pulled(
     warnings: &Arc<Warnings>,
 ) -> (Result<View, String>, Result<View, String>) {
     let receiver = Receiver::new(Arc::clone(&world.zfs), warnings.events(world), pull::receiver_config(job));
-    let sender = async { connector(&job.name, &job.connect, Role::Sender, world).connect().await?.list().await };
+    let other = connector(&job.name, &job.connect, Role::Sender, world, &warnings.events(world));
+    let sender = async { other.connect().await?.list().await };
     tokio::join!(look("the sender", sender), look("the receiver", receiver.list()))
 }
 

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use model::view::View;
 
-use crate::service::{
-    ByteStream, CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest,
-};
+use pump::ByteStream;
+
+use crate::service::{CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
 
 /// Answers everything with one error.
 pub(super) struct Refusing(pub(super) CallError);

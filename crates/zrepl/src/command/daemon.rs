@@ -15,9 +15,12 @@ use daemon::tuning::Tuning;
 use daemon::{Daemon, World};
 use jiff::Timestamp;
 use model::event::What;
+use wire::tls::KeyLogFile;
 use zfs::Zfs;
 use zfs::cli::{CliConfig, CommandEvent, CommandRecord, ZfsCli};
 
+/// Where the secrets of TLS connections are written. zrepl's name.
+const KEY_LOG: &str = "ZREPL_KEYLOG_FILE";
 /// Threads for what is asynchronous. They wait, mostly: the work is done by `zfs` and the kernel.
 const THREADS: usize = 2;
 /// How long the rest of the log may take to be written at the end.
@@ -33,10 +36,12 @@ pub(crate) fn run(config: Option<&Path>) -> Result<()> {
     super::warn(&loaded.check_files(Timestamp::now()));
     check_zfs(&loaded.config)?;
     let tuning = Tuning::from_environment(|name| std::env::var(name).ok())?;
+    let key_log = key_log()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     let runtime = runtime.context("cannot start the program's runtime")?;
     let logs = logs(&loaded.config);
-    let result = runtime.block_on(serve(loaded.config, world(&logs, tuning)));
+    let world = World { key_log, ..world(&logs, tuning) };
+    let result = runtime.block_on(serve(loaded.config, world));
     // What was told to stop at once may still be about to.
     runtime.shutdown_timeout(ABORTED);
     logs.iter().for_each(|log| log.flush(LAST_LINES));
@@ -51,6 +56,14 @@ pub(super) fn check_zfs(config: &Config) -> Result<()> {
         bail!("cannot find `zfs` in PATH={} (install OpenZFS, on Debian the package zfsutils-linux)", path.display());
     }
     Ok(())
+}
+
+/// A file for the secrets of TLS connections, if somebody asks for it.
+fn key_log() -> Result<Option<Arc<KeyLogFile>>> {
+    let Some(path) = std::env::var_os(KEY_LOG).filter(|path| !path.is_empty()) else { return Ok(None) };
+    let path = Path::new(&path);
+    let file = KeyLogFile::create(path).with_context(|| format!("cannot write {KEY_LOG}={}", path.display()))?;
+    Ok(Some(Arc::new(file)))
 }
 
 fn logs(config: &Config) -> Vec<Arc<StdoutLog>> {

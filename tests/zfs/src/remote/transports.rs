@@ -1,0 +1,189 @@
+//! The transports that say by themselves who a client is.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, id};
+
+use anyhow::{Context as _, Result, ensure};
+use model::DatasetName;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
+use wire::stdinserver::{proxy, standard_streams};
+
+use super::{Machine, on_real_time};
+use crate::body;
+use crate::conformance::SMALL;
+use crate::replication::rig::{On, Stage, Table};
+
+pub(super) const CASES: &Table =
+    &[("push_over_tls", body!(push_over_tls)), ("pull_over_ssh_and_stdinserver", body!(pull_over_ssh))];
+
+/// The argument after which this program is what `zrepl stdinserver` is.
+const STAND_IN: &str = "stdinserver";
+
+/// What a script in place of `ssh` runs: with the path of a socket instead of a configuration.
+pub(crate) fn stand_in() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    let socket = arguments.next().filter(|first| first == STAND_IN).and_then(|_| arguments.next())?;
+    let served = || {
+        let (input, output) = standard_streams()?;
+        Ok::<_, anyhow::Error>(proxy(Path::new(&socket), input, output)?)
+    };
+    Some(match served() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Files of a case, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(stage: &Stage<'_>, name: &str) -> Result<Self> {
+        let folder = match stage.on {
+            On::Real(bench) => bench.folder().join(name),
+            On::Fake(_) => std::env::temp_dir().join(format!("zrepl-suite-{name}-{}", id())),
+        };
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        Ok(Self(folder))
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.0.join(name);
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A self-signed certificate as zrepl's documentation has people make it, and its key.
+fn pair(folder: &Folder, name: &str) -> Result<()> {
+    let mut wanted = CertificateParams::new([name.to_owned()])?;
+    wanted.distinguished_name.push(DnType::CommonName, name);
+    wanted.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate()?;
+    folder.write(&format!("{name}.crt"), &wanted.self_signed(&key)?.pem())?;
+    folder.write(&format!("{name}.key"), &key.serialize_pem())?;
+    Ok(())
+}
+
+/// `ca`, `cert` and `key` of one side.
+fn files(folder: &Folder, own: &str, other: &str) -> String {
+    let folder = folder.0.display();
+    format!("ca: \"{folder}/{other}.crt\", cert: \"{folder}/{own}.crt\", key: \"{folder}/{own}.key\"")
+}
+
+async fn push_over_tls(stage: &Stage<'_>) -> Result<()> {
+    on_real_time(stage);
+    let folder = Folder::new(stage, "tls")?;
+    for name in ["server", "client"] {
+        pair(&folder, name)?;
+    }
+    let fs = stage.fs_with("sender fs", &["1", "2"]).await?;
+    let root = stage.dst("clients")?;
+    stage.world.create_filesystem(&root)?;
+    let there = Machine::start(
+        stage,
+        &format!(
+            r#"
+  - name: sink job
+    type: sink
+    root_fs: "{root}"
+    serve: {{type: tls, listen: "127.0.0.1:0", {}, client_cns: [client]}}
+    recv: {{placeholder: {{encryption: inherit}}}}
+"#,
+            files(&folder, "server", "client")
+        ),
+    )?;
+    let here = Machine::start(
+        stage,
+        &format!(
+            r#"
+  - name: push job
+    type: push
+    connect: {{type: tls, address: "127.0.0.1:{}", server_cn: server, {}}}
+    filesystems: {{"{fs}": true}}
+    snapshotting: {{type: manual}}
+    pruning:
+      keep_sender: [{{type: last_n, count: 1}}]
+      keep_receiver: [{{type: last_n, count: 2}}]
+"#,
+            there.port().await?,
+            files(&folder, "client", "server")
+        ),
+    )?;
+    let received = root.join(&DatasetName::parse("client")?)?.join(&fs)?;
+    ensure!(here.invoke_well("push job").await?.steps == 1);
+    stage.snap(&fs, SMALL, "3").await?;
+    // A renewed certificate is used without a restart, by whoever shows it and by whoever trusts it.
+    pair(&folder, "client")?;
+    ensure!(here.invoke_well("push job").await?.steps == 1);
+    stage.is(&fs, &["cursor 3", "@3"]).await?;
+    stage.is(&received, &["@2", "@3 last"]).await?;
+    stage.same_files_mounted(&fs, &received)?;
+    here.stop().await?;
+    ensure!(there.diary.problems().is_empty(), "{:?}", there.diary.problems());
+    there.stop().await
+}
+
+async fn pull_over_ssh(stage: &Stage<'_>) -> Result<()> {
+    on_real_time(stage);
+    let folder = Folder::new(stage, "ssh")?;
+    let sockets = folder.0.join("run");
+    let (program, socket) = (std::env::current_exe()?, sockets.join("client"));
+    let ssh = format!("#!/bin/sh\nexec '{}' {STAND_IN} '{}'\n", program.display(), socket.display());
+    let ssh = folder.write("ssh", &ssh)?;
+    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o700))?;
+    let fs = stage.fs_with("sender fs", &["1"]).await?;
+    let there = Machine::start_with(
+        stage,
+        &format!(", serve: {{stdinserver: {{sockdir: \"{}\"}}}}", sockets.display()),
+        &format!(
+            r#"
+  - name: source job
+    type: source
+    serve: {{type: stdinserver, client_identities: [client]}}
+    filesystems: {{"{fs}": true}}
+    snapshotting: {{type: manual}}
+"#
+        ),
+    )?;
+    there.diary.wait_for("listening on stdinserver sockets in").await?;
+    let root = stage.dst("pulled")?;
+    stage.world.create_filesystem(&root)?;
+    let here = Machine::start(
+        stage,
+        &format!(
+            r#"
+  - name: pull job
+    type: pull
+    connect: {{type: ssh+stdinserver, host: there, user: root, port: 22, identity_file: /none, ssh_command: "{}"}}
+    root_fs: "{root}"
+    interval: manual
+    recv: {{placeholder: {{encryption: inherit}}}}
+    pruning:
+      keep_sender: [{{type: last_n, count: 1}}]
+      keep_receiver: [{{type: last_n, count: 3}}]
+"#,
+            ssh.display()
+        ),
+    )?;
+    let received = root.join(&fs)?;
+    ensure!(here.invoke_well("pull job").await?.steps == 1);
+    stage.snap(&fs, SMALL, "2").await?;
+    ensure!(here.invoke_well("pull job").await?.steps == 1);
+    let found = stage.state(&received).await?;
+    ensure!(found == ["@1", "@2 last of pull job"], "{found:?}");
+    stage.same_files_mounted(&fs, &received)?;
+    here.stop().await?;
+    ensure!(there.diary.problems().is_empty(), "{:?}", there.diary.problems());
+    there.stop().await
+}
