@@ -165,8 +165,10 @@ impl Bytes for Limited {
     }
 
     /// In the portions in which they may leave.
-    fn ready(&self) -> Option<usize> {
-        self.bytes.ready().map(|bytes| bytes.min(self.shared.largest_read)).filter(|_| self.wait.is_none())
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        ready!(self.poll_wait(cx));
+        let ready = ready!(self.bytes.as_mut().poll_ready(cx));
+        Poll::Ready(ready.map(|bytes| bytes.min(self.shared.largest_read)))
     }
 }
 

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, ReadBuf};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::pipe;
 
 use crate::{Bytes, Moved};
@@ -42,7 +43,6 @@ impl AsyncRead for PipeReader {
     }
 }
 
-#[cfg(target_os = "linux")]
 impl Bytes for PipeReader {
     fn poll_move(
         self: Pin<&mut Self>,
@@ -52,48 +52,132 @@ impl Bytes for PipeReader {
     ) -> Poll<io::Result<Moved>> {
         loop {
             ready!(self.0.poll_read_ready(cx))?;
-            let moved = self.0.try_io(|| match splice(self.0.as_fd(), to, most) {
-                // The end is read, like everything that is not bytes.
-                Ok(0) => Ok(Moved::Read),
-                Ok(length) => Ok(Moved::Bytes(length)),
-                // It does not say which end would block.
-                Err(rustix::io::Errno::AGAIN) if readable(self.0.as_fd()) => Ok(Moved::Full),
-                // A descriptor that cannot take part.
-                Err(rustix::io::Errno::INVAL) => Ok(Moved::Read),
-                Err(error) => Err(error.into()),
-            });
-            match moved {
+            match self.0.try_io(|| splice(self.0.as_fd(), to, most)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 moved => return Poll::Ready(moved),
             }
         }
     }
 
-    fn ready(&self) -> Option<usize> {
-        let bytes = rustix::io::ioctl_fionread(self.0.as_fd()).ok()?;
-        usize::try_from(bytes).ok().filter(|bytes| *bytes > 0)
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-impl Bytes for PipeReader {}
-
-#[cfg(target_os = "linux")]
-fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, most: usize) -> rustix::io::Result<usize> {
-    use rustix::pipe::SpliceFlags;
-    loop {
-        match rustix::pipe::splice(from, None, to, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
-            Err(rustix::io::Errno::INTR) => {}
-            result => return result,
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        loop {
+            if ready!(self.0.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(None);
+            }
+            let ready = self.0.try_io(|| match rustix::io::ioctl_fionread(self.0.as_fd())? {
+                0 if is_ready(self.0.as_fd(), PollFlags::IN) => Ok(None),
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                length => Ok(usize::try_from(length).ok()),
+            });
+            match ready {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // Whatever is wrong is read.
+                ready => return Poll::Ready(ready.unwrap_or(None)),
+            }
         }
     }
 }
 
-/// Whether a read would not block.
+/// The writing end of a pipe.
+#[derive(Debug)]
+pub struct PipeWriter(pipe::Sender);
+
+impl PipeWriter {
+    /// Makes the descriptor one that does not block. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// It is no pipe that can be written; those of the runtime.
+    pub fn new(pipe: OwnedFd) -> io::Result<Self> {
+        pipe::Sender::from_owned_fd(pipe).map(Self)
+    }
+
+    /// Waits after [`Moved::Full`].
+    ///
+    /// # Errors
+    /// Those of the runtime.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            if self.0.try_io(|| writable(self.0.as_fd())).is_ok() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl AsFd for PipeWriter {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsyncWrite for PipeWriter {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A pipe for streams. Must be called within a tokio runtime.
+///
+/// # Errors
+/// There are too many descriptors.
+pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    let (writer, reader) = pipe::pipe()?;
+    enlarge(&writer);
+    Ok((PipeReader(reader), PipeWriter(writer)))
+}
+
+/// Moves up to `most` bytes from one descriptor to another, of which one is a pipe and none blocks.
+/// [`Moved::Read`] if there are none to come, or if this cannot be done with such descriptors.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] if there is nothing to move; those of either end.
 #[cfg(target_os = "linux")]
-fn readable(from: BorrowedFd<'_>) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut poll_fd = [PollFd::from_borrowed_fd(from, PollFlags::IN)];
+pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, most: usize) -> io::Result<Moved> {
+    use rustix::io::Errno;
+    use rustix::pipe::SpliceFlags;
+    loop {
+        return match rustix::pipe::splice(from, None, to, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
+            Ok(0) | Err(Errno::INVAL) => Ok(Moved::Read),
+            Ok(length) => Ok(Moved::Bytes(length)),
+            Err(Errno::INTR) => continue,
+            // It does not say which end would block.
+            Err(Errno::AGAIN) if is_ready(from, PollFlags::IN) => Ok(Moved::Full),
+            Err(error) => Err(error.into()),
+        };
+    }
+}
+
+/// Other systems read and write.
+///
+/// # Errors
+/// None.
+#[cfg(not(target_os = "linux"))]
+pub fn splice(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: usize) -> io::Result<Moved> {
+    Ok(Moved::Read)
+}
+
+/// Whether something can be written right now.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] if not.
+pub fn writable(to: BorrowedFd<'_>) -> io::Result<()> {
+    match is_ready(to, PollFlags::OUT) {
+        true => Ok(()),
+        false => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+fn is_ready(fd: BorrowedFd<'_>, what: PollFlags) -> bool {
+    let mut poll_fd = [PollFd::from_borrowed_fd(fd, what)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut poll_fd, Some(&now)).is_ok_and(|found| found > 0)
 }

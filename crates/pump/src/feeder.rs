@@ -2,14 +2,13 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncWrite as _, ReadBuf};
-use tokio::net::unix::pipe;
 
-use crate::{ByteStream, Moved};
+use crate::{ByteStream, Moved, PipeWriter};
 
 /// What is read at once, bytes. A quarter of the pipe, so that both of its ends work at the same time.
 const CHUNK: usize = 256 << 10;
@@ -20,7 +19,7 @@ const MOVE: usize = 1 << 20;
 /// The writing end of a pipe, which takes bytes from a stream.
 #[derive(Debug)]
 pub struct Feeder {
-    to: pipe::Sender,
+    to: PipeWriter,
     /// Read, and from `start` on not yet written. Empty until something must be read.
     buffer: Vec<u8>,
     start: usize,
@@ -46,7 +45,7 @@ impl Feeder {
     /// # Errors
     /// It is no pipe that can be written; those of the runtime.
     pub fn new(to: OwnedFd) -> io::Result<Self> {
-        Ok(Self { to: pipe::Sender::from_owned_fd(to)?, buffer: Vec::new(), start: 0, end: 0 })
+        Ok(Self { to: PipeWriter::new(to)?, buffer: Vec::new(), start: 0, end: 0 })
     }
 
     /// Moves some bytes. Loses none if the future is dropped.
@@ -67,7 +66,7 @@ impl Feeder {
                     self.buffer = Vec::new();
                     return Poll::Ready(Fed::Some);
                 }
-                Ok(Moved::Full) => match ready!(self.poll_room(cx)) {
+                Ok(Moved::Full) => match ready!(self.to.poll_room(cx)) {
                     Ok(()) => {}
                     Err(error) => return Poll::Ready(Fed::Refused(error)),
                 },
@@ -77,20 +76,6 @@ impl Feeder {
                     Err(error) => return Poll::Ready(Fed::Failed(error)),
                 },
                 Err(error) => return Poll::Ready(Fed::Refused(error)),
-            }
-        }
-    }
-
-    /// Ready when it may be worth to try again after the pipe was full.
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.to.poll_write_ready(cx))?;
-            let room = || match writable(self.to.as_fd()) {
-                true => Ok(()),
-                false => Err(io::ErrorKind::WouldBlock.into()),
-            };
-            if self.to.try_io(room).is_ok() {
-                return Poll::Ready(Ok(()));
             }
         }
     }
@@ -113,14 +98,6 @@ impl Feeder {
             }
         }
     }
-}
-
-/// Whether a write would not block.
-fn writable(to: BorrowedFd<'_>) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut poll_fd = [PollFd::from_borrowed_fd(to, PollFlags::OUT)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut poll_fd, Some(&now)).is_ok_and(|found| found > 0)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 mod fd;
 mod feeder;
 
-pub use fd::{PipeReader, enlarge};
+pub use fd::{PipeReader, PipeWriter, enlarge, pipe, splice, writable};
 pub use feeder::{Fed, Feeder};
 
 use std::io;
@@ -52,10 +52,11 @@ pub trait Bytes: AsyncRead + Send {
         Poll::Ready(Ok(Moved::Read))
     }
 
-    /// How many bytes a move would find right now, at least; none if it would have to wait, or if they
-    /// must be read.
-    fn ready(&self) -> Option<usize> {
-        None
+    /// How many bytes a move finds right now, at least; pending while there are none. None if they must be
+    /// read.
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        let _ = cx;
+        Poll::Ready(None)
     }
 }
 
@@ -114,10 +115,10 @@ impl Bytes for HeadThen {
         }
     }
 
-    fn ready(&self) -> Option<usize> {
-        match self.head.position() < self.head.get_ref().len() as u64 {
-            true => None,
-            false => self.rest.ready(),
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        match self.in_head() {
+            true => Poll::Ready(None),
+            false => self.rest.as_mut().poll_ready(cx),
         }
     }
 }

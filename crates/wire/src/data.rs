@@ -5,6 +5,7 @@
 
 pub mod client;
 mod driver;
+mod ends;
 mod inbound;
 pub mod server;
 

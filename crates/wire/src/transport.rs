@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use model::ClientIdentity;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::handshake::{
@@ -37,8 +38,25 @@ impl From<Banner> for Greeting {
 }
 
 /// Bytes in both directions; shutting down the writer leaves the reader open.
-pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
+    /// The socket, if what is written to the transport is what goes through it.
+    ///
+    /// # Errors
+    /// The transport itself, if it is another one.
+    fn into_tcp(self: Box<Self>) -> Result<TcpStream, Connection>;
+}
+
+impl Transport for TcpStream {
+    fn into_tcp(self: Box<Self>) -> Result<TcpStream, Connection> {
+        Ok(*self)
+    }
+}
+
+impl Transport for DuplexStream {
+    fn into_tcp(self: Box<Self>) -> Result<TcpStream, Connection> {
+        Err(self)
+    }
+}
 
 /// An established connection of any transport, before the banner.
 pub type Connection = Box<dyn Transport>;

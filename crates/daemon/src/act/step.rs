@@ -185,7 +185,7 @@ impl Bytes for Counted {
         polled
     }
 
-    fn ready(&self) -> Option<usize> {
-        self.bytes.ready()
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        self.bytes.as_mut().poll_ready(cx)
     }
 }

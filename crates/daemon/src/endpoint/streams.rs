@@ -69,8 +69,13 @@ impl Bytes for Sending {
         Poll::Ready(Ok(Moved::Read))
     }
 
-    fn ready(&self) -> Option<usize> {
-        self.bytes.ready()
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        if let Poll::Ready(result) = self.bytes.as_mut().poll_ready(cx) {
+            self.silence = None;
+            return Poll::Ready(result);
+        }
+        // The error is read.
+        self.poll_silence(cx).map(|_| None)
     }
 }
 

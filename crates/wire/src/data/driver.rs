@@ -1,13 +1,15 @@
 //! Moves frames while time passes: heartbeats, limits and the end of a connection.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use pump::ByteStream;
+use pump::{ByteStream, Moved, PipeReader, PipeWriter};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -18,8 +20,13 @@ use crate::frame::{
 };
 use crate::transport::Connection;
 
+use super::ends::{Reader, WORTH_MOVING, Writer, poll_move_in, poll_move_out, write_before_more};
+
 /// Read at a time, bytes. More saves system calls, 256 KiB is where measurements level out.
 const READ_CHUNK: usize = 256 << 10;
+
+/// Payload of the largest frame that is moved, bytes: a whole pipe, and what a zrepl peer likes.
+const MOST_MOVED: usize = 1 << 20;
 
 /// Read and not yet taken by the sink, in pieces of at most [`READ_CHUNK`].
 const READ_AHEAD: usize = 4;
@@ -49,6 +56,8 @@ pub(super) enum Failure {
 #[derive(Debug)]
 pub(super) enum Event {
     Payload(FrameKind, Bytes),
+    /// So many bytes of a stream are in the connection's pipe; its end comes with the first of them.
+    Piped(usize, Option<PipeReader>),
     End,
 }
 
@@ -56,6 +65,7 @@ impl Event {
     pub(super) fn fragment(&self) -> Fragment<'_> {
         match self {
             Event::Payload(kind, bytes) => Fragment::Payload(*kind, bytes),
+            Event::Piped(..) => Fragment::Payload(FrameKind::Stream, &[]),
             Event::End => Fragment::End,
         }
     }
@@ -151,7 +161,25 @@ struct Driver {
 
 impl Driver {
     async fn run(self, io: Connection, events: mpsc::Sender<Event>, orders: mpsc::Receiver<Order>) {
-        let (reader, writer) = tokio::io::split(io);
+        match io.into_tcp() {
+            Ok(mut socket) => {
+                let (reader, writer) = socket.split();
+                self.drive(Reader::Tcp(reader), Writer::Tcp(writer), events, orders).await;
+            }
+            Err(io) => {
+                let (reader, writer) = tokio::io::split(io);
+                self.drive(Reader::Any(reader), Writer::Any(writer), events, orders).await;
+            }
+        }
+    }
+
+    async fn drive(
+        &self,
+        reader: Reader<'_>,
+        writer: Writer<'_>,
+        events: mpsc::Sender<Event>,
+        orders: mpsc::Receiver<Order>,
+    ) {
         let moved = async { tokio::join!(self.read(reader, events), self.write(writer, orders)) };
         tokio::select! {
             _ = moved => {}
@@ -194,7 +222,7 @@ impl Driver {
     }
 
     /// Reads to the end of the connection, whatever the owner still wants of it.
-    async fn read(&self, mut reader: impl AsyncRead + Unpin, events: mpsc::Sender<Event>) {
+    async fn read(&self, mut reader: Reader<'_>, events: mpsc::Sender<Event>) {
         if let Err(failure) = self.read_frames(&mut reader, events).await {
             self.fail(failure);
         }
@@ -206,17 +234,29 @@ impl Driver {
     }
 
     /// Reads until the peer's reset, or until the owner is done.
-    async fn read_frames(
-        &self,
-        reader: &mut (impl AsyncRead + Unpin),
-        events: mpsc::Sender<Event>,
-    ) -> Result<(), Failure> {
+    async fn read_frames(&self, reader: &mut Reader<'_>, events: mpsc::Sender<Event>) -> Result<(), Failure> {
         let (mut decoder, mut buffer) = (Decoder::default(), BytesMut::new());
+        let mut pipe = InPipe::Unmade;
         loop {
+            if let (Some(socket), Some(pipe)) = (reader.socket(), pipe.wanted(&decoder)) {
+                match self.read_into_pipe(socket, pipe, &mut decoder, &events).await? {
+                    Piped::Some => continue,
+                    Piped::None => {}
+                    Piped::NobodyReads => return Ok(()),
+                }
+            }
             self.link().read_began(Instant::now().into_std());
             buffer.reserve(READ_CHUNK);
+            let most = match reader.socket() {
+                // Not beyond the next header: what follows that may be worth moving.
+                Some(_) if pipe.is_made() => {
+                    HEADER_LENGTH + decoder.missing().map_or(0, |(_, missing)| missing as usize)
+                }
+                _ => READ_CHUNK,
+            };
+            let mut part = reader.take(most as u64);
             let length = tokio::select! {
-                read = reader.read_buf(&mut buffer) => read.map_err(|error| Failure::Read(error.to_string()))?,
+                read = part.read_buf(&mut buffer) => read.map_err(|error| Failure::Read(error.to_string()))?,
                 () = events.closed() => return Ok(()),
             };
             self.link().received(Instant::now().into_std());
@@ -244,8 +284,45 @@ impl Driver {
         }
     }
 
+    /// Moves some of the payload that arrives.
+    async fn read_into_pipe(
+        &self,
+        socket: &TcpStream,
+        pipe: &mut (PipeWriter, Option<PipeReader>),
+        decoder: &mut Decoder,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<Piped, Failure> {
+        let Some((_, missing)) = decoder.missing() else { return Ok(Piped::None) };
+        let (writer, reader) = pipe;
+        self.link().read_began(Instant::now().into_std());
+        let moved = tokio::select! {
+            moved = poll_fn(|cx| poll_move_in(socket, cx, writer, missing as usize)) => moved,
+            () = events.closed() => return Ok(Piped::NobodyReads),
+        };
+        match moved {
+            Ok(Moved::Bytes(length)) => {
+                self.link().received(Instant::now().into_std());
+                decoder.skip(u32::try_from(length).unwrap_or(missing));
+                self.link().read_paused();
+                match events.send(Event::Piped(length, reader.take())).await {
+                    Ok(()) => Ok(Piped::Some),
+                    Err(_gone) => Ok(Piped::NobodyReads),
+                }
+            }
+            Ok(Moved::Full) => {
+                self.link().read_paused();
+                tokio::select! {
+                    _ = poll_fn(|cx| writer.poll_room(cx)) => Ok(Piped::Some),
+                    () = events.closed() => Ok(Piped::NobodyReads),
+                }
+            }
+            // The end, or an error of the connection, which shows again when it is read.
+            Ok(Moved::Read) | Err(_) => Ok(Piped::None),
+        }
+    }
+
     /// Writes what is ordered, then the end.
-    async fn write(&self, mut writer: impl AsyncWrite + Unpin, mut orders: mpsc::Receiver<Order>) {
+    async fn write(&self, mut writer: Writer<'_>, mut orders: mpsc::Receiver<Order>) {
         if let Err(error) = self.write_orders(&mut writer, &mut orders).await {
             // Perhaps the peer has said why before it went away: reading goes on.
             self.fail(Failure::Write(error.to_string()));
@@ -257,11 +334,7 @@ impl Driver {
         let _ = writer.shutdown().await;
     }
 
-    async fn write_orders(
-        &self,
-        writer: &mut (impl AsyncWrite + Unpin),
-        orders: &mut mpsc::Receiver<Order>,
-    ) -> io::Result<()> {
+    async fn write_orders(&self, writer: &mut Writer<'_>, orders: &mut mpsc::Receiver<Order>) -> io::Result<()> {
         loop {
             let order = tokio::select! {
                 biased;
@@ -290,13 +363,14 @@ impl Driver {
     /// None if the connection is to be ended before the stream is.
     async fn write_stream(
         &self,
-        writer: &mut (impl AsyncWrite + Unpin),
+        writer: &mut Writer<'_>,
         mut stream: ByteStream,
     ) -> io::Result<Option<Result<(), String>>> {
-        let mut frame = BytesMut::with_capacity(HEADER_LENGTH + STREAM_CHUNK);
+        let mut frame = BytesMut::new();
         loop {
             let filled = {
-                let mut filling = pin!(fill(&mut frame, &mut stream));
+                let moves = writer.socket().is_some();
+                let mut filling = pin!(fill(&mut frame, &mut stream, moves));
                 loop {
                     tokio::select! {
                         filled = &mut filling => break filled,
@@ -309,6 +383,7 @@ impl Driver {
             };
             match filled {
                 Ok(Filled::Frame) => self.write_frames(writer, &frame).await?,
+                Ok(Filled::Ready(length)) => self.move_frame(writer, &mut stream, length).await?,
                 Ok(Filled::End) => {
                     self.write_frames(writer, &header(FrameKind::End, 0)).await?;
                     return Ok(Some(Ok(())));
@@ -321,9 +396,15 @@ impl Driver {
         }
     }
 
-    async fn write_frames(&self, writer: &mut (impl AsyncWrite + Unpin), frames: &[u8]) -> io::Result<()> {
+    async fn write_frames(&self, writer: &mut Writer<'_>, frames: &[u8]) -> io::Result<()> {
         self.link().write_began(Instant::now().into_std());
-        let mut rest = frames;
+        self.write_part(writer, frames).await?;
+        writer.flush().await?;
+        self.link().write_ended(Instant::now().into_std());
+        Ok(())
+    }
+
+    async fn write_part(&self, writer: &mut Writer<'_>, mut rest: &[u8]) -> io::Result<()> {
         while !rest.is_empty() {
             let length = writer.write(rest).await?;
             if length == 0 {
@@ -332,7 +413,33 @@ impl Driver {
             rest = rest.get(length..).unwrap_or_default();
             self.link().wrote(Instant::now().into_std());
         }
-        writer.flush().await?;
+        Ok(())
+    }
+
+    /// A frame of so many bytes of a stream, which has them ready. An error of the stream within the frame
+    /// cannot be told to the peer any more: the connection goes.
+    async fn move_frame(&self, writer: &mut Writer<'_>, stream: &mut ByteStream, length: usize) -> io::Result<()> {
+        let Some(socket) = writer.socket() else { return Err(io::ErrorKind::Unsupported.into()) };
+        self.link().write_began(Instant::now().into_std());
+        write_before_more(socket, &header(FrameKind::Stream, u32::try_from(length).unwrap_or(u32::MAX))).await?;
+        let mut missing = length;
+        while missing > 0 {
+            let Some(socket) = writer.socket() else { return Err(io::ErrorKind::Unsupported.into()) };
+            let moved = match poll_fn(|cx| poll_move_out(socket, cx, stream, missing)).await? {
+                Some(moved) => moved,
+                None => {
+                    let mut part = Vec::new();
+                    let room = missing.min(WORTH_MOVING) as u64;
+                    if stream.take(room).read_buf(&mut part).await? == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    self.write_part(writer, &part).await?;
+                    part.len()
+                }
+            };
+            self.link().wrote(Instant::now().into_std());
+            missing = missing.saturating_sub(moved);
+        }
         self.link().write_ended(Instant::now().into_std());
         Ok(())
     }
@@ -346,14 +453,60 @@ impl Driver {
     }
 }
 
+/// The pipe into which large payloads of streams are moved.
+enum InPipe {
+    Unmade,
+    /// With the end that the owner gets.
+    Made((PipeWriter, Option<PipeReader>)),
+    /// There is none to be had.
+    Failed,
+}
+
+impl InPipe {
+    /// The pipe, if what arrives next is worth it.
+    fn wanted(&mut self, decoder: &Decoder) -> Option<&mut (PipeWriter, Option<PipeReader>)> {
+        decoder.missing().filter(|(kind, missing)| *kind == FrameKind::Stream && *missing as usize >= WORTH_MOVING)?;
+        if let InPipe::Unmade = self {
+            *self = match pump::pipe() {
+                Ok((reader, writer)) => InPipe::Made((writer, Some(reader))),
+                Err(_) => InPipe::Failed,
+            };
+        }
+        match self {
+            InPipe::Made(pipe) => Some(pipe),
+            InPipe::Unmade | InPipe::Failed => None,
+        }
+    }
+
+    fn is_made(&self) -> bool {
+        matches!(self, InPipe::Made(_))
+    }
+}
+
+enum Piped {
+    Some,
+    /// It must be read.
+    None,
+    NobodyReads,
+}
+
 enum Filled {
     Frame,
+    /// So many bytes can be moved.
+    Ready(usize),
     End,
 }
 
 /// Reads the next frame of a stream: never one with a single byte, which would kill a zrepl peer.
-async fn fill(frame: &mut BytesMut, stream: &mut ByteStream) -> io::Result<Filled> {
+async fn fill(frame: &mut BytesMut, stream: &mut ByteStream, moves: bool) -> io::Result<Filled> {
     frame.clear();
+    if moves
+        && let Some(length) = poll_fn(|cx| stream.as_mut().poll_ready(cx)).await
+        && length >= WORTH_MOVING
+    {
+        return Ok(Filled::Ready(length.min(MOST_MOVED)));
+    }
+    frame.reserve(HEADER_LENGTH + STREAM_CHUNK);
     frame.extend_from_slice(&[0; HEADER_LENGTH]);
     loop {
         let room = (HEADER_LENGTH + STREAM_CHUNK).saturating_sub(frame.len()) as u64;

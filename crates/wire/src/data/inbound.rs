@@ -1,10 +1,12 @@
 //! A stream that arrives, as its sink reads it.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use pump::{Moved, PipeReader};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::oneshot;
 
@@ -38,6 +40,10 @@ pub(super) struct Inbound {
     state: State,
     /// Arrived, and not yet read.
     bytes: Bytes,
+    /// Where large payloads arrive, once there was one.
+    pipe: Option<PipeReader>,
+    /// What is in it; all of it comes after `bytes`.
+    piped: usize,
     /// Where the connection goes when the sink drops the stream; without it, it ends.
     owner: Option<oneshot::Sender<Returned>>,
 }
@@ -53,6 +59,8 @@ impl Inbound {
             reader: StreamReader::new(FrameKind::Stream),
             state: State::Open,
             bytes: Bytes::new(),
+            pipe: None,
+            piped: 0,
             owner: None,
         }
     }
@@ -65,6 +73,12 @@ impl Inbound {
         (stream, returned)
     }
 
+    /// Nobody reads what has arrived. Without its other end, the pipe takes no more.
+    fn forget(&mut self) {
+        self.bytes.clear();
+        (self.pipe, self.piped) = (None, 0);
+    }
+
     /// Takes the next event.
     fn accept(&mut self, event: Option<Event>) {
         let Some(event) = event else {
@@ -73,11 +87,14 @@ impl Inbound {
             return;
         };
         match self.reader.accept(event.fragment()) {
-            Ok(Item::Data(_)) => {
-                if let Event::Payload(_, bytes) = event {
-                    self.bytes = bytes;
+            Ok(Item::Data(_)) => match event {
+                Event::Payload(_, bytes) => self.bytes = bytes,
+                Event::Piped(length, pipe) => {
+                    self.piped += length;
+                    self.pipe = pipe.or(self.pipe.take());
                 }
-            }
+                Event::End => {}
+            },
             Ok(Item::Nothing) => {}
             Ok(Item::End) => self.state = State::Ended,
             Err(error) => self.state = State::Failed(error.to_string()),
@@ -85,19 +102,63 @@ impl Inbound {
     }
 }
 
-impl pump::Bytes for Inbound {}
+impl Inbound {
+    /// Waits until there is something: bytes, or an end.
+    fn poll_some(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.bytes.is_empty() && self.piped == 0 && self.state == State::Open {
+            let Some(conversation) = &mut self.conversation else { break };
+            let event = ready!(conversation.poll_next(context));
+            self.accept(event);
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_pipe(&mut self, context: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let gone = || io::Error::other("the pipe of the stream is gone");
+        let Some(pipe) = &mut self.pipe else { return Poll::Ready(Err(gone())) };
+        let length = room.remaining().min(self.piped);
+        let mut part = ReadBuf::new(room.initialize_unfilled_to(length));
+        ready!(Pin::new(pipe).poll_read(context, &mut part))?;
+        let length = part.filled().len();
+        if length == 0 {
+            return Poll::Ready(Err(gone()));
+        }
+        room.advance(length);
+        self.piped = self.piped.saturating_sub(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl pump::Bytes for Inbound {
+    fn poll_move(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        to: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<Moved>> {
+        ready!(self.poll_some(context));
+        let Self { bytes, piped, pipe, .. } = &mut *self;
+        match pipe {
+            Some(pipe) if bytes.is_empty() && *piped > 0 => {
+                let moved = ready!(Pin::new(pipe).poll_move(context, to, most.min(*piped)))?;
+                if let Moved::Bytes(length) = moved {
+                    *piped = piped.saturating_sub(length);
+                }
+                Poll::Ready(Ok(moved))
+            }
+            _ => Poll::Ready(Ok(Moved::Read)),
+        }
+    }
+}
 
 impl AsyncRead for Inbound {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        while self.bytes.is_empty() {
-            match &self.state {
-                State::Ended => return Poll::Ready(Ok(())),
-                State::Failed(error) => return Poll::Ready(Err(io::Error::other(error.clone()))),
-                State::Open => {}
-            }
-            let Some(conversation) = &mut self.conversation else { return Poll::Ready(Ok(())) };
-            let event = ready!(conversation.poll_next(context));
-            self.accept(event);
+        ready!(self.poll_some(context));
+        if self.bytes.is_empty() && self.piped > 0 {
+            return self.poll_pipe(context, room);
+        }
+        if let (State::Failed(error), true) = (&self.state, self.bytes.is_empty()) {
+            return Poll::Ready(Err(io::Error::other(error.clone())));
         }
         let length = room.remaining().min(self.bytes.len());
         room.put_slice(self.bytes.get(..length).unwrap_or_default());
@@ -114,6 +175,8 @@ impl Drop for Inbound {
                 reader: std::mem::replace(&mut self.reader, StreamReader::new(FrameKind::Stream)),
                 state: self.state.clone(),
                 bytes: Bytes::new(),
+                pipe: None,
+                piped: 0,
                 owner: None,
             };
             // If nobody waits for it, it is dropped, which ends the connection.
@@ -125,12 +188,12 @@ impl Drop for Inbound {
 impl Returned {
     /// Reads what the sink left, which must be little; the reason if the stream was not whole.
     pub(super) async fn drain(&mut self) -> Result<(), String> {
-        self.0.bytes.clear();
+        self.0.forget();
         while self.0.state == State::Open {
             let Some(conversation) = &mut self.0.conversation else { break };
             let event = conversation.next().await;
             self.0.accept(event);
-            self.0.bytes.clear();
+            self.0.forget();
         }
         match &self.0.state {
             State::Failed(error) => Err(error.clone()),

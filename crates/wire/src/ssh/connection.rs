@@ -6,10 +6,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::time::timeout;
 
 use super::process::Process;
+
+use crate::transport::{Connection, Transport};
 
 /// How long an unexpected end of the connection waits for the child's, which tells why.
 const WHY: Duration = Duration::from_millis(250);
@@ -55,6 +58,12 @@ impl AsyncRead for SshConnection {
             }
         }
         Poll::Ready(ready!(self.poll_why(context)).map_or(Ok(()), Err))
+    }
+}
+
+impl Transport for SshConnection {
+    fn into_tcp(self: Box<Self>) -> Result<TcpStream, Connection> {
+        Err(self)
     }
 }
 

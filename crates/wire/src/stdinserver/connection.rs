@@ -8,8 +8,11 @@ use std::task::{Context, Poll};
 
 use rustix::fs::{FileType, fstat};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
+
+use crate::transport::{Connection, Transport};
 
 /// What `zrepl stdinserver` has handed over, and the socket by which it learns of the end.
 pub(super) struct Passed {
@@ -63,6 +66,12 @@ impl AsyncRead for Passed {
             Some(input) => Pin::new(input).poll_read(context, into),
             None => Poll::Ready(Ok(())),
         }
+    }
+}
+
+impl Transport for Passed {
+    fn into_tcp(self: Box<Self>) -> Result<TcpStream, Connection> {
+        Err(self)
     }
 }
 

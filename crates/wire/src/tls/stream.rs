@@ -6,7 +6,10 @@ use std::task::{Context, Poll, ready};
 
 use rustls::{AlertDescription, Error as RustlsError, InvalidMessage, PeerIncompatible};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
+
+use crate::transport::{Connection, Transport};
 
 /// What is read from the socket at a time, bytes. By itself the TLS library reads 4 KiB.
 const READ_BUFFER: usize = 64 << 10;
@@ -25,6 +28,12 @@ pub(super) struct Secured<S>(TlsStream<BufReader<S>>);
 impl<S: AsyncRead + AsyncWrite + Unpin> Secured<S> {
     pub(super) fn new(stream: impl Into<TlsStream<BufReader<S>>>) -> Self {
         Self(stream.into())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for Secured<S> {
+    fn into_tcp(self: Box<Self>) -> Result<TcpStream, Connection> {
+        Err(self)
     }
 }
 

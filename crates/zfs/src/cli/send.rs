@@ -208,12 +208,16 @@ impl Bytes for SendReader {
         }
     }
 
-    fn ready(&self) -> Option<usize> {
-        match &self.state {
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        match &mut self.state {
             State::Streaming(streaming) if streaming.passed == streaming.head.len() => {
-                streaming.pipe.as_ref().and_then(Bytes::ready)
+                streaming.process.stderr.poll_drain(cx);
+                match &mut streaming.pipe {
+                    Some(pipe) => Pin::new(pipe).poll_ready(cx),
+                    None => Poll::Ready(None),
+                }
             }
-            _ => None,
+            _ => Poll::Ready(None),
         }
     }
 }
