@@ -189,17 +189,14 @@ impl Verifier {
         Self { trust, refusal: Mutex::new(None) }
     }
 
-    /// Why it last refused somebody.
+    /// Why it refused the last one that it was asked about.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn told(&self, checked: Result<(), Refusal>) -> Result<(), RustlsError> {
-        checked.map_err(|refusal| {
-            let alert = refusal.alert();
-            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
-            alert.into()
-        })
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = checked.as_ref().err().cloned();
+        checked.map_err(|refusal| refusal.alert().into())
     }
 
     fn tls12(
