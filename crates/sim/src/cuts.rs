@@ -1,6 +1,5 @@
 //! Every point at which a step can be cut: enumerated once, then tried one by one.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,6 +7,7 @@ use model::plan::resolve::{ConflictPolicy, WhenDiverged};
 use model::protection::ProtectionStrategy;
 
 use crate::fault::{Fault, Faults, Site, Victims};
+use crate::flow::Places;
 use crate::machine::Machine;
 use crate::process::Host;
 use crate::world::{Failure, Setup, World, simulate};
@@ -56,10 +56,10 @@ impl Scenario {
     ];
 
     /// Filesystems whose newest common version is not the receiver's newest.
-    fn diverged(self) -> Vec<String> {
+    fn diverged(self) -> Places {
         match self {
-            Scenario::Diverged | Scenario::OnlyDiverged => vec![FILESYSTEM.to_owned()],
-            _ => Vec::new(),
+            Scenario::Diverged | Scenario::OnlyDiverged => Places::from([(0, FILESYSTEM.to_owned())]),
+            _ => Places::new(),
         }
     }
 }
@@ -143,7 +143,7 @@ async fn cut_and_recover(
         return Err(Failure::NotConverged(vec!["the cut was never reached".to_owned()]));
     }
     do_mischief(world, scenario, mischief);
-    let (_, stuck) = world.come_to_rest(3, &BTreeSet::new()).await?;
+    let (_, stuck) = world.come_to_rest(3, &Places::new()).await?;
     // Without protection a user can take the base away, but only a user.
     let guarded = strategy != ProtectionStrategy::Nothing || mischief == Mischief::None;
     if guarded && !stuck.is_empty() {
@@ -204,7 +204,7 @@ async fn prepare(scenario: Scenario, strategy: ProtectionStrategy, print: bool) 
         Scenario::Diverged | Scenario::OnlyDiverged | Scenario::Modified => {
             snapshot("one", 1);
             world.invoke().await?;
-            let received = world.room.watch(|watch| watch.names().on_receiver(FILESYSTEM));
+            let received = world.on_receiver(FILESYSTEM);
             let receiver = world.machine(Host::Receiver);
             match scenario {
                 Scenario::Modified => {
@@ -230,7 +230,7 @@ async fn prepare(scenario: Scenario, strategy: ProtectionStrategy, print: bool) 
         Scenario::OntoPlaceholder | Scenario::ResumedOntoPlaceholder => {
             sender.create(CHILD);
             write_and_snapshot(&sender, CHILD, "child", 5);
-            world.user_did("child", &[]);
+            world.user_did("child", &Places::new());
             world.invoke().await?;
             snapshot("one", 1);
             if scenario == Scenario::ResumedOntoPlaceholder {
@@ -259,7 +259,7 @@ async fn lose_reply(world: &mut World) -> Result<(), Failure> {
 }
 
 const KILLS: [Fault; 3] =
-    [Fault::Kill(Victims::One(Host::Sender)), Fault::Kill(Victims::One(Host::Receiver)), Fault::Kill(Victims::Both)];
+    [Fault::Kill(Victims::One(Host::Sender)), Fault::Kill(Victims::One(Host::Receiver)), Fault::Kill(Victims::All)];
 
 /// How an invocation can be cut at a site.
 fn ways(index: usize, site: &Site) -> Vec<Cut> {
@@ -308,7 +308,7 @@ struct KillAtByte(u64);
 impl Faults for KillAtByte {
     fn at(&mut self, site: &Site) -> Option<Fault> {
         let receive = matches!(site, Site::Stream { reader: crate::fault::StreamReader::Receive, .. });
-        receive.then(|| Fault::AtByte(self.0, Box::new(Fault::Kill(Victims::Both))))
+        receive.then(|| Fault::AtByte(self.0, Box::new(Fault::Kill(Victims::All))))
     }
 }
 
@@ -316,6 +316,6 @@ struct KillAtReply;
 
 impl Faults for KillAtReply {
     fn at(&mut self, site: &Site) -> Option<Fault> {
-        (*site == Site::Reply("receive")).then_some(Fault::Kill(Victims::Both))
+        (*site == Site::Reply("receive")).then_some(Fault::Kill(Victims::All))
     }
 }

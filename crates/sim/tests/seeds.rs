@@ -3,7 +3,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test tells its failure by a panic")]
 
-use sim::chaos::{Rest, run_seed};
+use sim::seed::{Rest, run_seed};
 
 fn run(seeds: std::ops::Range<u64>) -> Vec<Rest> {
     let rest = seeds.map(|seed| {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use sim::chaos::run_seed;
+use sim::seed::run_seed;
 
 struct Options {
     from: u64,
