@@ -26,6 +26,8 @@ pub struct Watch {
     flows: Vec<Flow>,
     before: Pictures,
     common: BTreeMap<(usize, String), (Guid, CreateTxg)>,
+    /// Whose base a user took away by force.
+    broken: Places,
     condemned: BTreeSet<(Host, String, Guid)>,
     /// What plans move out of the way.
     moving: BTreeSet<(Host, String)>,
@@ -42,6 +44,7 @@ impl Watch {
             flows,
             before: Default::default(),
             common: BTreeMap::new(),
+            broken: Places::new(),
             condemned: BTreeSet::new(),
             moving: BTreeSet::new(),
             contents: BTreeMap::new(),
@@ -113,7 +116,7 @@ impl Watch {
         for host in Host::ALL {
             self.check_host(host, &now, actors, &mut found);
         }
-        self.check_common(&now, &mut found);
+        self.check_common(&now, actors, &mut found);
         self.settle(now, cause, found)
     }
 
@@ -139,6 +142,7 @@ impl Watch {
             }
         }
         self.common.clear();
+        self.broken.clone_from(broken);
         self.settle(now, cause, found)
     }
 
@@ -219,10 +223,14 @@ impl Watch {
         }
     }
 
-    fn check_common(&self, now: &Pictures, found: &mut Vec<String>) {
+    fn check_common(&self, now: &Pictures, actors: &[Actor], found: &mut Vec<String>) {
         let commons = self.commons(now);
         for (place @ (flow, filesystem), (guid, txg)) in &self.common {
             let Some(flow) = self.flows.get(*flow).filter(|flow| flow.guarded) else { continue };
+            // A rollback takes cursors along: what is left in common then is no other job's business.
+            if self.broken.contains(place) && !actors.iter().all(|(_, job)| flow.is_of(job)) {
+                continue;
+            }
             let who = flow.sending.as_str();
             match commons.get(place) {
                 None => found.push(format!("{filesystem} ({who}) has no common version any longer, it was {guid:?}")),
@@ -287,6 +295,7 @@ impl Watch {
                     }
                     Standing::Behind(_) if excused.contains(&place) => standings.stuck.push(place),
                     Standing::Stuck => standings.stuck.push(place),
+                    Standing::Clashing => standings.clashing.push(place),
                     Standing::Behind(why) => {
                         standings.behind.push(format!("{name} ({}): {why}", flow.sending.as_str()));
                     }
@@ -304,6 +313,9 @@ pub struct Standings {
     pub behind: Vec<String>,
     /// What needs a person.
     pub stuck: Vec<(usize, String)>,
+    /// What the sender has next has the name of another snapshot of the receiver, because the clock was
+    /// set back: this needs a person as well.
+    pub clashing: Vec<(usize, String)>,
 }
 
 /// What the protections of an up-to-date filesystem must be.
@@ -324,6 +336,8 @@ enum Standing {
     Empty,
     /// No incremental is possible, and what the receiver has must not be replaced.
     Stuck,
+    /// The next snapshot has the name of another one that the receiver has.
+    Clashing,
     /// Everything is where it should be.
     Converged,
     /// Something is missing.
@@ -341,6 +355,11 @@ fn standing(flow: &Flow, pictures: &Pictures, filesystem: &str) -> Standing {
     };
     let Some(base) = base.filter(|base| base.guid == received.guid) else { return Standing::Stuck };
     if base.createtxg < newest.createtxg {
+        let mut missing = sender.snapshots().filter(|version| version.createtxg > base.createtxg);
+        let is_there = |version: &VersionPicture| receiver.snapshots().any(|other| other.name == version.name);
+        if missing.any(is_there) {
+            return Standing::Clashing;
+        }
         return Standing::Behind(format!("the receiver has {}, not {}", base.name, newest.name));
     }
     match leftovers(flow, sender, receiver, base.guid) {

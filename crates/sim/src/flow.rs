@@ -41,6 +41,11 @@ impl Flow {
         if self.driver == self.sender { &self.sending } else { &self.receiving }
     }
 
+    /// Whether a job takes part.
+    pub fn is_of(&self, job: &JobName) -> bool {
+        [&self.sending, &self.receiving].contains(&job)
+    }
+
     /// Where the receiver keeps a filesystem.
     pub fn on_receiver(&self, filesystem: &str) -> String {
         format!("{}/{filesystem}", self.root)

@@ -309,7 +309,7 @@ impl World {
         self.room.trace.tell(' ', "nothing goes wrong from now on");
         for number in 1..=limit {
             self.invoke().await?;
-            let Standings { behind, stuck } = self.standings(excused);
+            let Standings { behind, stuck, .. } = self.standings(excused);
             if behind.is_empty() {
                 let changes = self.room.changes();
                 self.invoke().await?;
