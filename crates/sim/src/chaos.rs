@@ -42,6 +42,14 @@ pub struct Failed {
     pub trace: Vec<String>,
 }
 
+impl Failed {
+    /// What failed, and how to see it again.
+    pub fn tell(&self, seed: u64) -> String {
+        let kind = if crate::seed::has_fleet(seed) { "daemons" } else { "engine" };
+        format!("seed {seed} ({kind}): {}\n  again: cargo run -p sim -- --seed {seed}", self.failure)
+    }
+}
+
 /// Runs the world of a seed.
 pub fn run(seed: u64, print: bool) -> Result<Rest, Box<Failed>> {
     simulate(async || {

@@ -133,7 +133,7 @@ impl Layout {
             Shape::PullFromTwo => vec![one(dice, Pull, (Sender, Receiver)), two(dice, Pull, (Third, Receiver))],
             Shape::PushAndPull => vec![one(dice, Push, (Sender, Receiver)), two(dice, Pull, (Sender, Third))],
             Shape::Chain => {
-                let first = one(dice, Push, (Sender, Third));
+                let first = one(dice, Push, (Sender, Third)).into_guarded(dice);
                 let received = first.flow.on_receiver("src/data");
                 let mut second = Replication::random(dice, Pull, (Third, &received), (Receiver, "dst"), "two");
                 // What is received is not snapshotted: it would diverge.
@@ -297,6 +297,14 @@ impl Replication {
             keep_sender: rules(dice, true),
             keep_receiver: rules(dice, false),
         }
+    }
+
+    /// The same with a guarantee. Without one, nothing tells the job that sends on what was received that its
+    /// newest snapshot must stay.
+    fn into_guarded(mut self, dice: &mut Dice) -> Self {
+        self.protection = random_protection(dice, true);
+        (self.flow.guarded, self.flow.expected) = (true, expected(self.protection));
+        self
     }
 
     /// The same, to the sink of another one.
