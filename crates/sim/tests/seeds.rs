@@ -3,7 +3,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test tells its failure by a panic")]
 
-use sim::seed::{Rest, run_seed};
+use sim::seed::{Rest, has_fleet, run_seed};
 
 fn run(seeds: std::ops::Range<u64>) -> Vec<Rest> {
     let rest = seeds.map(|seed| {
@@ -22,6 +22,38 @@ fn worlds_of_many_seeds_are_safe_and_come_to_rest() {
     println!("{} worlds, {faults} faults, {ops} operations; {stuck} need a person", worlds.len());
     assert!(faults > 5 * worlds.len(), "too little goes wrong: {faults} faults");
     assert!(stuck < worlds.len() / 4, "too many worlds end early: {stuck}");
+}
+
+/// What has to come up in some world with whole daemons.
+const EVENTS: [&str; 17] = [
+    " Push",
+    " Pull",
+    " FanOut",
+    " FanIn",
+    " PullFromTwo",
+    " PushAndPull",
+    " Chain",
+    "daemon is killed",
+    "daemon is stopped",
+    "is cut off",
+    "signal reset",
+    "cancelled: true",
+    "Reconnecting",
+    "(resumed)",
+    "pool of A is exported",
+    "the clocks jump",
+    "Snapshotting(RoundStarted",
+];
+
+#[test]
+fn fleets_see_everything_that_can_happen_to_them() {
+    let mut missing = EVENTS.to_vec();
+    for seed in (0..400).filter(|seed| has_fleet(*seed)) {
+        let worlds = run(seed..seed + 1);
+        let lines = worlds.iter().flat_map(|world| &world.trace);
+        lines.for_each(|line| missing.retain(|event| !line.contains(event)));
+    }
+    assert_eq!(missing, Vec::<&str>::new());
 }
 
 #[test]
