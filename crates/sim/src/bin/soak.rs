@@ -83,10 +83,8 @@ fn soak(options: &Options) -> ExitCode {
                     if seed >= end {
                         break;
                     }
-                    if options.fleets.is_some_and(|fleets| fleets != has_fleet(seed)) {
-                        continue;
-                    }
-                    if let Err(failed) = run_seed(seed, false) {
+                    let wanted = options.fleets.is_none_or(|fleets| fleets == has_fleet(seed));
+                    if wanted && let Err(failed) = run_seed(seed, false) {
                         failures.fetch_add(1, Ordering::Relaxed);
                         println!("{}", failed.tell(seed));
                     }
