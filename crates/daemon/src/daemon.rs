@@ -1,7 +1,7 @@
 //! A running daemon: what it is made of, how it starts and how it stops.
 //!
-//! What differs between the program and a test of it is the [`World`]. The simulator does without: it
-//! runs the engine of [`crate::act`] and the endpoints in processes of its own.
+//! What differs between the program and a test of it is the [`World`]. Simulated fleets run daemons like
+//! this one in worlds of theirs.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -33,6 +33,11 @@ impl Events {
         Self { job: Some(job.clone()), ..self.clone() }
     }
 
+    /// The job whose events these are; none for the daemon's own.
+    pub fn job(&self) -> Option<&JobName> {
+        self.job.as_ref()
+    }
+
     /// The clock that dates the events.
     pub fn clock(&self) -> &Clock {
         &self.clock

@@ -1,6 +1,5 @@
 //! A world from a seed: what it looks like, what its users do, and what goes wrong.
 
-use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -13,9 +12,11 @@ use zfs::ErrorKind;
 
 use crate::dice::Dice;
 use crate::fault::{Fault, Faults, Site, StreamReader, Victims};
-use crate::picture::newest_common;
+use crate::flow::Places;
 use crate::process::Host;
-use crate::world::{Failure, Setup, World, filter, simulate};
+use crate::room::Room;
+use crate::users::Users;
+use crate::world::{Direction, Failure, Setup, World, filter, simulate};
 
 /// What became of a world that came to rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +42,16 @@ pub struct Failed {
     pub trace: Vec<String>,
 }
 
+impl Failed {
+    /// What failed, and how to see it again.
+    pub fn tell(&self, seed: u64) -> String {
+        let kind = if crate::seed::has_fleet(seed) { "daemons" } else { "engine" };
+        format!("seed {seed} ({kind}): {}\n  again: cargo run -p sim -- --seed {seed}", self.failure)
+    }
+}
+
 /// Runs the world of a seed.
-pub fn run_seed(seed: u64, print: bool) -> Result<Rest, Box<Failed>> {
+pub fn run(seed: u64, print: bool) -> Result<Rest, Box<Failed>> {
     simulate(async || {
         let mut dice = Dice::new(seed);
         let setup = Setup { print, ..random_setup(seed, &mut dice.part()) };
@@ -82,6 +91,7 @@ fn random_setup(seed: u64, dice: &mut Dice) -> Setup {
         keep_sender: random_rules(dice, true),
         keep_receiver: random_rules(dice, false),
         steps: NonZeroUsize::MIN.saturating_add(dice.below(3)),
+        direction: if dice.chance(400) { Direction::Pull } else { Direction::Push },
         ..Setup::new(seed)
     }
 }
@@ -105,48 +115,47 @@ fn random_rules(dice: &mut Dice, sender: bool) -> Vec<KeepRule> {
     rules
 }
 
-/// The filesystems that may exist; one of them is a volume.
-const NAMES: [&str; 7] =
-    ["src/data", "src/data/a", "src/data/a/x", "src/data/b", "src/data/b/c", "src/data/b/c/d", "src/data/vol"];
-const VOLUME: &str = "src/data/vol";
-
 struct Story {
     world: World,
+    users: Users,
     dice: Dice,
     guarded: bool,
-    counter: u64,
-    broken: BTreeSet<String>,
 }
 
 impl Story {
-    fn begin(setup: Setup, dice: Dice) -> Self {
+    fn begin(setup: Setup, mut dice: Dice) -> Self {
         let guarded = setup.guarded();
         let world = World::new(setup);
-        Self { world, dice, guarded, counter: 0, broken: BTreeSet::new() }
+        let users = Users::new(&world.room, &world.machines, dice.part());
+        Self { world, users, dice, guarded }
     }
 
     async fn run(&mut self) -> Result<(usize, usize), Failure> {
         for _ in 0..1 + self.dice.below(5) {
-            self.create_filesystem();
+            self.users.create_filesystem();
         }
         for _ in 0..3 + self.dice.below(7) {
             for _ in 0..self.dice.below(7) {
-                self.user_acts();
+                match self.dice.chance(50) {
+                    true => self.kill_or_jump(),
+                    false => self.users.act(),
+                }
                 tokio::time::sleep(Duration::from_secs(self.dice.below(90) as u64)).await;
             }
             self.invoke_under_faults().await?;
             if !self.guarded {
                 // Without protection, users take bases away as they like; pruning of what the receiver has
                 // since then does not bring them back.
-                self.broken.extend(self.world.standings(&BTreeSet::new()).1);
+                self.users.broken.extend(self.world.standings(&Places::new()).stuck);
             }
         }
         for host in Host::BOTH {
             self.world.machine(host).set_imported(true);
             self.world.machine(host).set_free(None);
         }
-        let (invocations, stuck) = self.world.come_to_rest(3, &self.broken).await?;
-        let unexpected: Vec<&String> = stuck.iter().filter(|name| !self.broken.contains(*name)).collect();
+        let (invocations, stuck) = self.world.come_to_rest(3, &self.users.broken).await?;
+        let unexpected: Vec<&(usize, String)> =
+            stuck.iter().filter(|name| !self.users.broken.contains(*name)).collect();
         if self.guarded && !unexpected.is_empty() {
             return Err(Failure::NotConverged(vec![format!("{unexpected:?} need a person, and no user is to blame")]));
         }
@@ -155,7 +164,7 @@ impl Story {
 
     async fn invoke_under_faults(&mut self) -> Result<(), Failure> {
         let permille = *self.dice.pick(&[0, 5, 20, 60, 120]).unwrap_or(&0);
-        self.world.set_faults(Chaos { dice: self.dice.part(), permille });
+        self.world.set_faults(Chaos { dice: self.dice.part(), hosts: &Host::BOTH, permille });
         let victim = if self.dice.chance(500) { Host::Sender } else { Host::Receiver };
         let machine = self.world.machine(victim).clone();
         if self.dice.chance(60) {
@@ -185,155 +194,34 @@ impl Story {
         self.world.set_protection(ProtectionPolicy { initial: kind, incremental: kind });
     }
 
-    fn user_acts(&mut self) {
-        match self.dice.below(20) {
-            0..=8 => self.take_snapshot(),
-            9 => self.create_filesystem(),
-            10..=12 => self.destroy_on(Host::Sender),
-            13 => self.destroy_on(Host::Receiver),
-            14 => self.roll_back(),
-            15 => self.hold_or_bookmark(Host::Sender),
-            16 => self.hold_or_bookmark(Host::Receiver),
-            17 => self.destroy_all_snapshots(),
-            18 => self.kill_or_jump(),
-            _ => self.write(),
-        }
-    }
-
-    fn filesystems(&self, host: Host) -> Vec<String> {
-        let below = if host == Host::Sender { "src/data" } else { "dst/sink/client/src" };
-        self.world.machine(host).picture().into_keys().filter(|name| name.starts_with(below)).collect()
-    }
-
-    fn some_filesystem(&mut self, host: Host) -> Option<String> {
-        let all = self.filesystems(host);
-        self.dice.pick(&all).cloned()
-    }
-
-    fn some_snapshot(&mut self, host: Host) -> Option<(String, String)> {
-        let filesystem = self.some_filesystem(host)?;
-        let snapshots = self.world.machine(host).snapshots(&filesystem);
-        self.dice.pick(&snapshots).map(|name| (filesystem, name.clone()))
-    }
-
-    fn did(&self, what: impl std::fmt::Display, result: Result<(), ErrorKind>) -> bool {
-        let done = result.is_ok();
-        let refused = result.err().map(|kind| format!(": {kind}")).unwrap_or_default();
-        let broken: Vec<String> = self.broken.iter().cloned().collect();
-        self.world.user_did(format_args!("{what}{refused}"), &broken);
-        done
-    }
-
-    fn create_filesystem(&mut self) {
-        let name = *self.dice.pick(&NAMES).unwrap_or(&NAMES[0]);
-        let sender = self.world.machine(Host::Sender);
-        if name == VOLUME {
-            sender.create("src/data");
-            let created = sender.create_volume(name);
-            self.did(format_args!("create -V {name}"), created);
-        } else {
-            sender.create(name);
-            self.did(format_args!("create {name}"), Ok(()));
-        }
-        self.write_to(name);
-    }
-
-    fn write(&mut self) {
-        if let Some(filesystem) = self.some_filesystem(Host::Sender) {
-            self.write_to(&filesystem);
-        }
-    }
-
-    fn write_to(&mut self, filesystem: &str) {
-        let file = if filesystem == VOLUME { String::new() } else { format!("file{}", self.dice.below(4)) };
-        let (bytes, seed) = (self.dice.below(1500), self.dice.number());
-        // A pool that is away or full refuses.
-        let _ = self.world.machine(Host::Sender).write(filesystem, &file, bytes, seed);
-    }
-
-    fn take_snapshot(&mut self) {
-        let Some(filesystem) = self.some_filesystem(Host::Sender) else { return };
-        self.write_to(&filesystem);
-        self.counter += 1;
-        let prefix = if self.dice.chance(700) { "zrepl" } else { "manual" };
-        let name = format!("{prefix}_{}", self.counter);
-        let taken = self.world.machine(Host::Sender).snapshot(&filesystem, &name);
-        self.did(format_args!("snapshot {filesystem}@{name}"), taken);
-    }
-
-    fn destroy_on(&mut self, host: Host) {
-        let Some((filesystem, name)) = self.some_snapshot(host) else { return };
-        // Without its newest snapshot, what the receiver has counts as modified, and ZFS rightly refuses the
-        // next incremental stream until a person rolls it back.
-        if host == Host::Receiver && self.world.machine(host).snapshots(&filesystem).last() == Some(&name) {
-            return;
-        }
-        let destroyed = self.world.machine(host).destroy_snapshot(&filesystem, &name);
-        self.did(format_args!("destroy {filesystem}@{name}"), destroyed);
-    }
-
-    fn destroy_all_snapshots(&mut self) {
-        let Some(filesystem) = self.some_filesystem(Host::Sender) else { return };
-        for name in self.world.machine(Host::Sender).snapshots(&filesystem) {
-            let destroyed = self.world.machine(Host::Sender).destroy_snapshot(&filesystem, &name);
-            self.did(format_args!("destroy {filesystem}@{name}"), destroyed);
-        }
-    }
-
-    fn roll_back(&mut self) {
-        let Some((filesystem, name)) = self.some_snapshot(Host::Sender) else { return };
-        let before = self.world.machine(Host::Sender).picture();
-        let receiver = self.world.machine(Host::Receiver).picture();
-        let target = self.world.room.watch(|watch| watch.names().on_receiver(&filesystem));
-        let loses_base = || {
-            let sender = before.get(&filesystem)?;
-            let base = newest_common(sender, receiver.get(&target)?)?;
-            let to = sender.snapshots().find(|version| version.name == name)?;
-            Some(to.createtxg < base.createtxg)
-        };
-        let rolled_back = self.world.machine(Host::Sender).rollback(&filesystem, &name);
-        if rolled_back.is_ok() && loses_base() == Some(true) {
-            self.broken.insert(filesystem.clone());
-        }
-        self.did(format_args!("rollback {filesystem}@{name}"), rolled_back);
-    }
-
-    fn hold_or_bookmark(&mut self, host: Host) {
-        let Some((filesystem, name)) = self.some_snapshot(host) else { return };
-        let machine = self.world.machine(host).clone();
-        if self.dice.chance(500) {
-            let tag =
-                *self.dice.pick(&["keep", "zrepl_STEP_J_other", "zrepl_last_received_J_other"]).unwrap_or(&"keep");
-            let held = machine.hold(&filesystem, &name, tag);
-            self.did(format_args!("hold {tag} {filesystem}@{name}"), held);
-        } else {
-            self.counter += 1;
-            let bookmark = format!("mark_{}", self.counter);
-            let made = machine.bookmark(&filesystem, &name, &bookmark);
-            self.did(format_args!("bookmark {filesystem}@{name} #{bookmark}"), made);
-        }
-    }
-
     fn kill_or_jump(&mut self) {
         if self.dice.chance(500) {
-            self.world.kill(some_victims(&mut self.dice));
+            self.world.kill(some_victims(&mut self.dice, &Host::BOTH));
         } else {
-            let seconds = self.dice.below(8000) as i64 - 4000;
-            self.world.room.trace.tell('u', format_args!("the clocks jump by {seconds} s"));
-            self.world.room.time.jump(SignedDuration::from_secs(seconds));
+            jump(&self.world.room, &mut self.dice);
         }
     }
 }
 
-fn some_victims(dice: &mut Dice) -> Victims {
-    let all = [Victims::One(Host::Sender), Victims::One(Host::Receiver), Victims::Both];
-    *dice.pick(&all).unwrap_or(&Victims::Both)
+/// The wall clocks are set forward or back by up to an hour.
+pub(crate) fn jump(room: &Room, dice: &mut Dice) {
+    let seconds = dice.below(8000) as i64 - 4000;
+    room.trace.tell('u', format_args!("the clocks jump by {seconds} s"));
+    room.time.jump(SignedDuration::from_secs(seconds));
 }
 
-/// Faults at random.
-struct Chaos {
-    dice: Dice,
-    permille: usize,
+pub(crate) fn some_victims(dice: &mut Dice, hosts: &[Host]) -> Victims {
+    match dice.below(hosts.len() + 1) {
+        0 => Victims::All,
+        one => Victims::One(hosts[one - 1]),
+    }
+}
+
+/// Faults at random, on these machines.
+pub(crate) struct Chaos {
+    pub(crate) dice: Dice,
+    pub(crate) hosts: &'static [Host],
+    pub(crate) permille: usize,
 }
 
 impl Chaos {
@@ -353,7 +241,7 @@ impl Chaos {
     }
 
     fn kill(&mut self) -> Fault {
-        Fault::Kill(some_victims(&mut self.dice))
+        Fault::Kill(some_victims(&mut self.dice, self.hosts))
     }
 
     fn delay(&mut self, most_millis: usize) -> Fault {

@@ -3,74 +3,55 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
+use model::aside::is_aside;
 use model::plan::prune::{PrunePlan, PruneSide};
 use model::plan::replication::{FilesystemAction, FilesystemPlan};
 use model::plan::resolve::Resolution;
-use model::protection::{ProtectionKind, last_received_tag, parse_cursor_name, step_hold_tag};
-use model::{CreateTxg, Guid, JobName, VersionKind};
+use model::protection::{ProtectionKind, last_received_tag, step_hold_tag};
+use model::{CreateTxg, DatasetName, Guid, HoldTag, JobName, VersionKind};
 
+use crate::flow::{Flow, Places};
 use crate::picture::{DatasetPicture, Picture, Pools, VersionPicture, newest_common};
 use crate::process::Host;
 
-/// Who is who in a world.
-#[derive(Debug, Clone)]
-pub struct Names {
-    /// The push job.
-    pub push: JobName,
-    /// The sink job.
-    pub sink: JobName,
-    /// Below which the receiver keeps the sender's filesystems, `dst/sink/client`.
-    pub root: String,
-}
+/// What is on all machines.
+pub type Pictures = [Picture; 3];
 
-impl Names {
-    /// Where the receiver keeps a filesystem.
-    pub fn on_receiver(&self, filesystem: &str) -> String {
-        format!("{}/{filesystem}", self.root)
-    }
-
-    fn is_own_tag(&self, host: Host, tag: &str) -> bool {
-        let own = match host {
-            Host::Sender => step_hold_tag(&self.push),
-            Host::Receiver => last_received_tag(&self.sink),
-        };
-        own.is_ok_and(|own| own.as_str() == tag)
-    }
-
-    fn is_own_bookmark(&self, version: &VersionPicture) -> bool {
-        parse_cursor_name(&version.name)
-            .is_some_and(|(_, guid, owner)| owner == self.push.as_str() && guid == version.guid)
-    }
-}
+/// A job on a machine.
+pub type Actor = (Host, JobName);
 
 /// Looks at the pools after every operation.
 pub struct Watch {
     pools: Box<dyn Pools>,
-    names: Names,
-    guarded: bool,
-    before: [Picture; 2],
-    common: BTreeMap<String, (Guid, CreateTxg)>,
+    flows: Vec<Flow>,
+    before: Pictures,
+    common: BTreeMap<(usize, String), (Guid, CreateTxg)>,
+    /// Whose base a user took away by force.
+    broken: Places,
     condemned: BTreeSet<(Host, String, Guid)>,
+    /// What plans move out of the way.
+    moving: BTreeSet<(Host, String)>,
     contents: BTreeMap<Guid, u64>,
     seen: BTreeSet<(Host, String, Guid)>,
     violations: Vec<String>,
 }
 
 impl Watch {
-    /// A watch over these pools. `guarded`: the policy keeps a base, for all kinds of step.
-    pub fn new(pools: Box<dyn Pools>, names: Names, guarded: bool) -> Self {
+    /// A watch over these pools and what is replicated between them.
+    pub fn new(pools: Box<dyn Pools>, flows: Vec<Flow>) -> Self {
         let mut watch = Self {
             pools,
-            names,
-            guarded,
+            flows,
             before: Default::default(),
             common: BTreeMap::new(),
+            broken: Places::new(),
             condemned: BTreeSet::new(),
+            moving: BTreeSet::new(),
             contents: BTreeMap::new(),
             seen: BTreeSet::new(),
             violations: Vec::new(),
         };
-        watch.user_did(&"the world begins", &[]);
+        watch.user_did(&"the world begins", &Places::new());
         watch
     }
 
@@ -79,83 +60,97 @@ impl Watch {
         &self.violations
     }
 
+    /// Something else that must never happen did.
+    pub fn violated(&mut self, what: String) {
+        self.violations.push(what);
+    }
+
     /// What is on the pools, as of the last look.
-    pub fn pictures(&self) -> &[Picture; 2] {
+    pub fn pictures(&self) -> &Pictures {
         &self.before
     }
 
-    /// Who is who.
-    pub fn names(&self) -> &Names {
-        &self.names
+    /// Who replicates what to where.
+    pub fn flows(&self) -> &[Flow] {
+        &self.flows
     }
 
-    /// A plan was announced; what it names may go.
-    pub fn announced(&mut self, plan: &PrunePlan) {
-        let host = match plan.side {
-            PruneSide::Sender | PruneSide::Local => Host::Sender,
-            PruneSide::Receiver => Host::Receiver,
-        };
+    /// A job announced a plan; what it names may go.
+    pub fn announced(&mut self, (host, job): &Actor, plan: &PrunePlan) {
+        let flow = self.flows.iter().find(|flow| flow.driver == *host && flow.active() == job);
         for filesystem in &plan.filesystems {
-            let dataset = match host {
-                Host::Sender => filesystem.name.to_string(),
-                Host::Receiver => self.names.on_receiver(filesystem.name.as_str()),
+            let place = match (plan.side, flow) {
+                (PruneSide::Local, _) => Some((*host, filesystem.name.to_string())),
+                (PruneSide::Sender, Some(flow)) => Some((flow.sender, filesystem.name.to_string())),
+                (PruneSide::Receiver, Some(flow)) => Some((flow.receiver, flow.on_receiver(filesystem.name.as_str()))),
+                (PruneSide::Sender | PruneSide::Receiver, None) => None,
             };
+            let Some((host, dataset)) = place else { continue };
             let destroys = filesystem.destroys().map(|version| (host, dataset.clone(), version.guid));
             self.condemned.extend(destroys);
         }
     }
 
-    /// A replication plan was announced; what it destroys to resolve conflicts may go.
-    pub fn announced_resolutions(&mut self, plans: &[FilesystemPlan]) {
+    /// A job announced a replication plan; what it destroys or moves to resolve conflicts may go.
+    pub fn announced_resolutions(&mut self, (host, job): &Actor, plans: &[FilesystemPlan]) {
+        let Some(flow) = self.flows.iter().find(|flow| flow.driver == *host && flow.active() == job) else { return };
         for filesystem in plans {
-            let FilesystemAction::Steps { resolution: Some(Resolution::RollBack { destroy, .. }), .. } =
-                &filesystem.action
-            else {
-                continue;
-            };
-            let dataset = self.names.on_receiver(filesystem.name.as_str());
-            self.condemned.extend(destroy.iter().map(|version| (Host::Receiver, dataset.clone(), version.guid)));
+            let FilesystemAction::Steps { resolution: Some(resolution), .. } = &filesystem.action else { continue };
+            let dataset = flow.on_receiver(filesystem.name.as_str());
+            match resolution {
+                Resolution::RollBack { destroy, .. } => {
+                    let destroys = destroy.iter().map(|version| (flow.receiver, dataset.clone(), version.guid));
+                    self.condemned.extend(destroys);
+                }
+                Resolution::RenameAside { .. } => {
+                    self.moving.insert((flow.receiver, dataset));
+                }
+            }
         }
     }
 
-    /// Looks after the program did something. What is found is also kept.
-    pub fn look(&mut self, cause: &dyn Display) -> Vec<String> {
+    /// Looks after one of `actors` did something. What is found is also kept.
+    pub fn look(&mut self, cause: &dyn Display, actors: &[Actor]) -> Vec<String> {
         let now = self.take();
         let mut found = Vec::new();
-        for host in Host::BOTH {
-            self.check_host(host, &now, &mut found);
+        for host in Host::ALL {
+            self.check_host(host, &now, actors, &mut found);
         }
-        self.check_common(&now, &mut found);
+        self.check_common(&now, actors, &mut found);
         self.settle(now, cause, found)
     }
 
     /// Looks after somebody else did something, which excuses nothing but what vanished. `broken` are
     /// filesystems whose base the user took away by force.
-    pub fn user_did(&mut self, cause: &dyn Display, broken: &[String]) -> Vec<String> {
+    pub fn user_did(&mut self, cause: &dyn Display, broken: &Places) -> Vec<String> {
         let now = self.take();
         let mut found = Vec::new();
-        if self.guarded {
-            let [sender, receiver] = &now;
-            for filesystem in self.common.keys().filter(|name| !broken.contains(name)) {
-                let pair = sender.get(filesystem).zip(receiver.get(&self.names.on_receiver(filesystem)));
-                let usable = pair.is_some_and(|(sender, receiver)| {
-                    let base = newest_common(sender, receiver).map(|version| version.guid);
-                    base.is_some() && base == receiver.newest().map(|version| version.guid)
-                });
-                if !usable {
-                    found.push(format!("an ordinary command of a user took the base of {filesystem}"));
-                }
+        for (place, flow) in self.common.keys().filter_map(|place| Some((place, self.flows.get(place.0)?))) {
+            if !flow.guarded || broken.contains(place) {
+                continue;
+            }
+            let (_, filesystem) = place;
+            let sender = now[flow.sender.index()].get(filesystem);
+            let receiver = now[flow.receiver.index()].get(&flow.on_receiver(filesystem));
+            let usable = sender.zip(receiver).is_some_and(|(sender, receiver)| {
+                let base = newest_common(sender, receiver).map(|version| version.guid);
+                base.is_some() && base == receiver.newest().map(|version| version.guid)
+            });
+            if !usable {
+                let who = flow.sending.as_str();
+                found.push(format!("an ordinary command of a user took the base of {filesystem} ({who})"));
             }
         }
         self.common.clear();
+        self.broken.clone_from(broken);
         self.settle(now, cause, found)
     }
 
-    fn take(&mut self) -> [Picture; 2] {
-        Host::BOTH.map(|host| self.pools.picture(host))
+    fn take(&mut self) -> Pictures {
+        Host::ALL.map(|host| self.pools.picture(host))
     }
 
-    fn settle(&mut self, now: [Picture; 2], cause: &dyn Display, mut found: Vec<String>) -> Vec<String> {
+    fn settle(&mut self, now: Pictures, cause: &dyn Display, mut found: Vec<String>) -> Vec<String> {
         self.check_contents(&now, &mut found);
         self.common = self.commons(&now);
         self.before = now;
@@ -164,32 +159,62 @@ impl Watch {
         found
     }
 
-    fn check_host(&self, host: Host, now: &[Picture; 2], found: &mut Vec<String>) {
-        let (Some(before), Some(now)) = (self.before.get(host.index()), now.get(host.index())) else { return };
+    fn check_host(&self, host: Host, now: &Pictures, actors: &[Actor], found: &mut Vec<String>) {
+        let (before, now) = (&self.before[host.index()], &now[host.index()]);
         let nothing = DatasetPicture::default();
+        let receives = self.flows.iter().any(|flow| flow.receiver == host);
         for (name, old) in before {
+            let name = &self.name_now(host, name, now);
             let new = now.get(name).unwrap_or(&nothing);
             if old == new {
                 continue;
             }
             for version in old.versions.iter().filter(|version| !new.versions.contains(version)) {
-                self.check_vanished(host, name, version, found);
+                self.check_vanished(host, name, version, actors, found);
             }
-            let released = old.holds.difference(&new.holds);
-            for (snapshot, tag) in released.filter(|(_, tag)| !self.names.is_own_tag(host, tag)) {
-                found.push(format!("foreign hold {tag:?} on {name}@{snapshot} is gone"));
+            for (snapshot, tag) in old.holds.difference(&new.holds) {
+                let owned = |actor| self.flows.iter().any(|flow| flow.owns_hold(actor, tag));
+                if !actors.iter().filter(|(on, _)| *on == host).any(owned) {
+                    found.push(format!("foreign hold {tag:?} on {name}@{snapshot} is gone"));
+                }
             }
             // What holds no snapshot may be the state of a receive, which can be discarded.
-            let holds_nothing = host == Host::Receiver && !old.placeholder && old.versions.is_empty();
+            let holds_nothing = receives && !old.placeholder && old.versions.is_empty();
             if !now.contains_key(name) && !holds_nothing {
                 found.push(format!("dataset {name} is gone"));
             }
         }
     }
 
-    fn check_vanished(&self, host: Host, dataset: &str, version: &VersionPicture, found: &mut Vec<String>) {
+    /// What a dataset is called after something above it, or itself, was moved out of the way as a plan
+    /// says.
+    fn name_now(&self, host: Host, name: &str, now: &Picture) -> String {
+        let is_within = |moved: &str| name.strip_prefix(moved).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        for (_, moved) in self.moving.iter().filter(|(on, _)| *on == host && !now.contains_key(name)) {
+            let Some(rest) = is_within(moved) else { continue };
+            let is_new = |candidate: &&String| {
+                let parsed = DatasetName::parse(candidate);
+                let aside = candidate.starts_with(moved.as_str()) && parsed.is_ok_and(|name| is_aside(&name));
+                aside && !candidate[moved.len()..].contains('/') && !self.before[host.index()].contains_key(*candidate)
+            };
+            if let Some(aside) = now.keys().find(is_new) {
+                return format!("{aside}{rest}");
+            }
+        }
+        name.to_owned()
+    }
+
+    fn check_vanished(
+        &self,
+        host: Host,
+        dataset: &str,
+        version: &VersionPicture,
+        actors: &[Actor],
+        found: &mut Vec<String>,
+    ) {
+        let owned = |actor| self.flows.iter().any(|flow| flow.owns_bookmark(actor, version));
         let excused = match version.kind {
-            VersionKind::Bookmark => self.names.is_own_bookmark(version),
+            VersionKind::Bookmark => actors.iter().filter(|(on, _)| *on == host).any(owned),
             VersionKind::Snapshot => self.condemned.contains(&(host, dataset.to_owned(), version.guid)),
         };
         if !excused {
@@ -198,30 +223,43 @@ impl Watch {
         }
     }
 
-    fn check_common(&self, now: &[Picture; 2], found: &mut Vec<String>) {
+    fn check_common(&self, now: &Pictures, actors: &[Actor], found: &mut Vec<String>) {
         let commons = self.commons(now);
-        for (filesystem, (guid, txg)) in self.common.iter().filter(|_| self.guarded) {
-            match commons.get(filesystem) {
-                None => found.push(format!("{filesystem} has no common version any longer, it was {guid:?}")),
+        for (place @ (flow, filesystem), (guid, txg)) in &self.common {
+            let Some(flow) = self.flows.get(*flow).filter(|flow| flow.guarded) else { continue };
+            // A rollback takes cursors along: what is left in common then is no other job's business.
+            if self.broken.contains(place) && !actors.iter().all(|(_, job)| flow.is_of(job)) {
+                continue;
+            }
+            let who = flow.sending.as_str();
+            match commons.get(place) {
+                None => found.push(format!("{filesystem} ({who}) has no common version any longer, it was {guid:?}")),
                 Some((now, older)) if older < txg => {
-                    found.push(format!("the newest common version of {filesystem} was {guid:?} and is {now:?}"));
+                    found
+                        .push(format!("the newest common version of {filesystem} ({who}) was {guid:?} and is {now:?}"));
                 }
                 Some(_) => {}
             }
         }
     }
 
-    fn commons(&self, [sender, receiver]: &[Picture; 2]) -> BTreeMap<String, (Guid, CreateTxg)> {
-        let common = |(name, dataset): (&String, &DatasetPicture)| {
-            let other = receiver.get(&self.names.on_receiver(name))?;
-            newest_common(dataset, other).map(|version| (name.clone(), (version.guid, version.createtxg)))
-        };
-        sender.iter().filter_map(common).collect()
+    fn commons(&self, pictures: &Pictures) -> BTreeMap<(usize, String), (Guid, CreateTxg)> {
+        let mut commons = BTreeMap::new();
+        for (index, flow) in self.flows.iter().enumerate() {
+            let receiver = &pictures[flow.receiver.index()];
+            for (name, dataset) in pictures[flow.sender.index()].iter().filter(|(name, _)| flow.selects(name)) {
+                let Some(other) = receiver.get(&flow.on_receiver(name)) else { continue };
+                if let Some(version) = newest_common(dataset, other) {
+                    commons.insert((index, name.clone()), (version.guid, version.createtxg));
+                }
+            }
+        }
+        commons
     }
 
     /// What has the same guid has the same content, wherever it is.
-    fn check_contents(&mut self, now: &[Picture; 2], found: &mut Vec<String>) {
-        for (host, picture) in Host::BOTH.into_iter().zip(now) {
+    fn check_contents(&mut self, now: &Pictures, found: &mut Vec<String>) {
+        for (host, picture) in Host::ALL.into_iter().zip(now) {
             for (name, dataset) in picture {
                 for version in dataset.snapshots() {
                     if self.seen.contains(&(host, name.clone(), version.guid)) {
@@ -237,6 +275,47 @@ impl Watch {
             }
         }
     }
+
+    /// How all filesystems stand: what is behind, with the reason, and which need a person. Those in
+    /// `excused` may.
+    pub fn standings(&self, excused: &Places) -> Standings {
+        let mut standings = Standings::default();
+        for (index, flow) in self.flows.iter().enumerate() {
+            for (name, dataset) in &self.before[flow.sender.index()] {
+                if !flow.selects(name) || dataset.placeholder {
+                    continue;
+                }
+                let place = (index, name.clone());
+                match standing(flow, &self.before, name) {
+                    Standing::Empty | Standing::Converged => {
+                        let stale = stale(flow, &self.before, name);
+                        standings
+                            .behind
+                            .extend(stale.map(|stale| format!("{name} ({}): {stale}", flow.sending.as_str())));
+                    }
+                    Standing::Behind(_) if excused.contains(&place) => standings.stuck.push(place),
+                    Standing::Stuck => standings.stuck.push(place),
+                    Standing::Clashing => standings.clashing.push(place),
+                    Standing::Behind(why) => {
+                        standings.behind.push(format!("{name} ({}): {why}", flow.sending.as_str()));
+                    }
+                }
+            }
+        }
+        standings
+    }
+}
+
+/// How everything stands.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Standings {
+    /// What is behind, with the reason.
+    pub behind: Vec<String>,
+    /// What needs a person.
+    pub stuck: Vec<(usize, String)>,
+    /// What the sender has next has the name of another snapshot of the receiver, because the clock was
+    /// set back: this needs a person as well.
+    pub clashing: Vec<(usize, String)>,
 }
 
 /// What the protections of an up-to-date filesystem must be.
@@ -252,11 +331,13 @@ pub enum Expected {
 
 /// How a filesystem stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+enum Standing {
     /// The sender has nothing to send.
     Empty,
     /// No incremental is possible, and what the receiver has must not be replaced.
     Stuck,
+    /// The next snapshot has the name of another one that the receiver has.
+    Clashing,
     /// Everything is where it should be.
     Converged,
     /// Something is missing.
@@ -264,40 +345,39 @@ pub enum Standing {
 }
 
 /// How a filesystem of the sender stands.
-pub fn standing(names: &Names, pictures: &[Picture; 2], filesystem: &str, expected: Expected) -> Standing {
+fn standing(flow: &Flow, pictures: &Pictures, filesystem: &str) -> Standing {
     let nothing = DatasetPicture::default();
-    let [sender, receiver] = pictures;
-    let receiver = receiver.get(&names.on_receiver(filesystem)).unwrap_or(&nothing);
-    let Some(sender) = sender.get(filesystem) else { return Standing::Empty };
+    let receiver = pictures[flow.receiver.index()].get(&flow.on_receiver(filesystem)).unwrap_or(&nothing);
+    let Some(sender) = pictures[flow.sender.index()].get(filesystem) else { return Standing::Empty };
     let (Some(newest), base) = (sender.newest(), newest_common(sender, receiver)) else { return Standing::Empty };
     let Some(received) = receiver.newest() else {
         return Standing::Behind("the receiver has no snapshot".to_owned());
     };
     let Some(base) = base.filter(|base| base.guid == received.guid) else { return Standing::Stuck };
     if base.createtxg < newest.createtxg {
+        let mut missing = sender.snapshots().filter(|version| version.createtxg > base.createtxg);
+        let is_there = |version: &VersionPicture| receiver.snapshots().any(|other| other.name == version.name);
+        if missing.any(is_there) {
+            return Standing::Clashing;
+        }
         return Standing::Behind(format!("the receiver has {}, not {}", base.name, newest.name));
     }
-    match leftovers(names, sender, receiver, base.guid, expected) {
+    match leftovers(flow, sender, receiver, base.guid) {
         None => Standing::Converged,
         Some(problem) => Standing::Behind(problem),
     }
 }
 
-fn leftovers(
-    names: &Names,
-    sender: &DatasetPicture,
-    receiver: &DatasetPicture,
-    base: Guid,
-    expected: Expected,
-) -> Option<String> {
-    let held = |dataset: &DatasetPicture, tag: Result<model::HoldTag, _>| {
-        tag.map(|tag: model::HoldTag| dataset.held(tag.as_str())).unwrap_or_default()
-    };
-    let steps: Vec<Guid> = held(sender, step_hold_tag(&names.push));
-    let tentative = sender.cursors(ProtectionKind::TentativeCursor, &names.push);
-    let cursors = sender.cursors(ProtectionKind::Cursor, &names.push);
-    let received = held(receiver, last_received_tag(&names.sink));
-    let wanted: &[&[Guid]] = match expected {
+fn held<E>(dataset: &DatasetPicture, tag: Result<HoldTag, E>) -> Vec<Guid> {
+    tag.map(|tag| dataset.held(tag.as_str())).unwrap_or_default()
+}
+
+fn leftovers(flow: &Flow, sender: &DatasetPicture, receiver: &DatasetPicture, base: Guid) -> Option<String> {
+    let steps: Vec<Guid> = held(sender, step_hold_tag(&flow.sending));
+    let tentative = sender.cursors(ProtectionKind::TentativeCursor, &flow.sending);
+    let cursors = sender.cursors(ProtectionKind::Cursor, &flow.sending);
+    let received = held(receiver, last_received_tag(&flow.receiving));
+    let wanted: &[&[Guid]] = match flow.expected {
         Expected::OneEach => &[&[base]],
         Expected::None => &[&[]],
         Expected::Either => &[&[base], &[]],
@@ -323,4 +403,16 @@ fn leftovers(
         return Some(format!("last-received holds on {received:?}, base is {base:?}"));
     }
     None
+}
+
+/// A protection that no step needs any longer, whether or not there was anything to send.
+fn stale(flow: &Flow, pictures: &Pictures, filesystem: &str) -> Option<String> {
+    let sender = pictures[flow.sender.index()].get(filesystem)?;
+    let steps = held(sender, step_hold_tag(&flow.sending));
+    let receiver = pictures[flow.receiver.index()].get(&flow.on_receiver(filesystem));
+    let received = receiver.map(|receiver| held(receiver, last_received_tag(&flow.receiving))).unwrap_or_default();
+    match (steps.as_slice(), received.as_slice()) {
+        ([], [] | [_]) => None,
+        _ => Some(format!("stale step holds {steps:?} or last-received holds {received:?}")),
+    }
 }

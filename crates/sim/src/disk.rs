@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
-use model::{DatasetName, HoldTag, VersionName, VersionRef};
+use model::{DatasetName, HoldTag, JobName, VersionName, VersionRef};
 use tokio::io::{AsyncRead, ReadBuf};
 use zfs::{
     ByteStream, Contents, Dataset, Error, ErrorKind, Hold, ItemResult, Listing, PlaceholderEncryption, ReceiveArgs,
@@ -18,23 +18,24 @@ use crate::fault::{Fault, Op, Site, StreamReader};
 use crate::process::{Host, Process};
 use crate::room::Room;
 
-/// The pools of a machine, as one life of its daemon reaches them.
+/// The pools of a machine, as a job of one life of its daemon reaches them.
 pub struct Disk {
     room: Arc<Room>,
     host: Host,
     process: Process,
+    job: JobName,
     zfs: Arc<dyn Zfs>,
 }
 
 impl Disk {
-    /// The pools behind `zfs` for a process.
-    pub fn new(room: Arc<Room>, host: Host, process: Process, zfs: Arc<dyn Zfs>) -> Arc<Self> {
-        Arc::new(Self { room, host, process, zfs })
+    /// The pools behind `zfs` for a job in a process.
+    pub fn new(room: Arc<Room>, host: Host, process: Process, job: JobName, zfs: Arc<dyn Zfs>) -> Arc<Self> {
+        Arc::new(Self { room, host, process, job, zfs })
     }
 
     async fn begin(&self, verb: &'static str, object: String, changes: bool) -> Result<Op, ErrorKind> {
         self.process.go_on().await;
-        let op = self.room.begin_op(self.host, verb, object, changes);
+        let op = self.room.begin_op((self.host, &self.process, &self.job), verb, object, changes);
         self.pass(&Site::Before(op.clone())).await.map(|()| op)
     }
 

@@ -23,7 +23,7 @@ pub enum Site {
         /// What reads it.
         reader: StreamReader,
     },
-    /// The sender's daemon dials.
+    /// A daemon dials.
     Connect,
     /// A call is about to leave.
     Call(&'static str),
@@ -36,7 +36,7 @@ pub enum Site {
 pub struct Op {
     /// On which machine.
     pub host: Host,
-    /// Counts the operations of both machines from 1.
+    /// Counts the operations of all machines from 1.
     pub number: u64,
     /// The method of `zfs::Zfs`.
     pub verb: &'static str,
@@ -55,7 +55,7 @@ impl fmt::Display for Op {
 /// Who reads a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamReader {
-    /// The sender's daemon reads what `zfs send` writes.
+    /// The sending daemon reads what `zfs send` writes.
     Daemon,
     /// The network carries it.
     Network,
@@ -68,8 +68,8 @@ pub enum StreamReader {
 pub enum Victims {
     /// One.
     One(Host),
-    /// Both at once.
-    Both,
+    /// All at once.
+    All,
 }
 
 impl Victims {
@@ -77,7 +77,7 @@ impl Victims {
     pub fn include(self, host: Host) -> bool {
         match self {
             Victims::One(one) => one == host,
-            Victims::Both => true,
+            Victims::All => true,
         }
     }
 }

@@ -42,20 +42,13 @@ fn snapshot(filesystem: &str, name: &str) -> Snapshot {
 }
 
 impl Machine {
-    /// A machine with its pool; a receiver has the sink's root.
-    pub fn new(host: Host, seed: u64, time: &SimTime) -> Self {
-        let pool = match host {
-            Host::Sender => "src",
-            Host::Receiver => "dst",
-        };
+    /// A machine with its pool.
+    pub fn new(host: Host, pool: &'static str, seed: u64, time: &SimTime) -> Self {
         let clock = time.clone();
-        let seed = Dice::new(seed.wrapping_mul(2).wrapping_add(host.index() as u64)).number();
+        let seed = Dice::new(seed.wrapping_mul(4).wrapping_add(host.index() as u64)).number();
         let machine = FakeHost::new(seed, Arc::new(move || clock.unix()));
         // A new machine has no pool of that name.
         let _ = machine.create_pool(&dataset(pool));
-        if host == Host::Receiver {
-            let _ = machine.create_filesystem(&dataset(crate::world::ROOT));
-        }
         Self { pool, host: machine, away: Arc::default(), hook: Arc::default() }
     }
 
@@ -221,15 +214,16 @@ impl Machine {
     }
 }
 
-impl Pools for [Machine; 2] {
+/// Machines by the position of their hosts.
+impl Pools for Vec<Machine> {
     fn picture(&self, host: Host) -> Picture {
-        self[host.index()].picture()
+        self.get(host.index()).map(Machine::picture).unwrap_or_default()
     }
 
     fn content(&self, host: Host, dataset: &str, name: &str) -> Option<u64> {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut digest = DefaultHasher::new();
-        self[host.index()].host.snapshot_hash(&snapshot(dataset, name)).ok()?.hash(&mut digest);
+        self.get(host.index())?.host.snapshot_hash(&snapshot(dataset, name)).ok()?.hash(&mut digest);
         Some(digest.finish())
     }
 }

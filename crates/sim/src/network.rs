@@ -1,50 +1,95 @@
-//! The network between the two daemons: calls run in the receiver's process, streams pass byte by
-//! byte, and both can be cut anywhere.
+//! The network between the daemons: calls run in the process of the other side, streams pass byte by
+//! byte, both can be cut anywhere, and a machine can be unreachable for hours.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use model::view::View;
 use model::{ClientIdentity, DatasetName, VersionName};
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant};
 use wire::{
-    ByteStream, CallError, Connector, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, RenameAsideRequest,
-    RollBackRequest, SendReply, SendRequest, Service,
+    ByteStream, CallError, Connector, DestroyRequest, DestroyResult, Endpoint, LocalNetwork, ReceiveRequest,
+    RenameAsideRequest, RollBackRequest, SendReply, SendRequest,
 };
 
 use crate::fault::{Fault, Site, StreamReader};
+use crate::pipe::{Piece, Pipe};
 use crate::process::{Host, Process};
 use crate::room::Room;
 
 /// What one read from a stream takes, so that a cut can come at many places.
 const PIECE: usize = 4096;
 
-/// The sender's way to the receiver.
-pub struct Link {
-    room: Arc<Room>,
-    client: ClientIdentity,
-    server: Mutex<Option<(Process, Arc<dyn Service>)>>,
+/// How long a daemon waits for a listener of one that runs.
+const DIAL: Duration = Duration::from_secs(2);
+
+/// How a machine that cannot be reached looks from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outage {
+    /// Every packet is refused.
+    Refused,
+    /// Every packet is lost.
+    Silent,
 }
 
-impl Link {
-    /// A way to nobody yet.
-    pub fn new(room: Arc<Room>, client: ClientIdentity) -> Arc<Self> {
-        Arc::new(Self { room, client, server: Mutex::default() })
+/// All machines' network.
+pub struct Network {
+    room: Arc<Room>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    servers: [Option<(Process, LocalNetwork)>; 3],
+    outages: [Option<(Instant, Outage)>; 3],
+}
+
+impl Network {
+    /// A network in which nobody listens yet.
+    pub fn new(room: Arc<Room>) -> Arc<Self> {
+        Arc::new(Self { room, inner: Mutex::default() })
     }
 
-    /// The receiver's daemon serves from now on.
-    pub fn serve(&self, process: Process, service: Arc<dyn Service>) {
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some((process, service));
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there ever was a daemon that serves.
-    pub fn is_served(&self) -> bool {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    /// The listeners of a machine's daemon from now on.
+    pub fn serve(&self, host: Host, process: Process, listeners: LocalNetwork) {
+        self.lock().servers[host.index()] = Some((process, listeners));
+    }
+
+    /// A machine cannot be reached for so long.
+    pub fn cut_off(&self, host: Host, time: Duration, outage: Outage) {
+        self.lock().outages[host.index()] = Some((Instant::now() + time, outage));
+    }
+
+    /// All machines can be reached.
+    pub fn repair(&self) {
+        self.lock().outages = Default::default();
+    }
+
+    /// The way of a process to a listener of another machine.
+    pub fn link(
+        self: &Arc<Self>,
+        (from, process): (Host, Process),
+        (to, listener): (Host, &str),
+        client: ClientIdentity,
+    ) -> Arc<dyn Connector> {
+        let way = Way { network: Arc::clone(self), hosts: [from, to], process };
+        Arc::new(Link { way, listener: listener.to_owned(), client })
+    }
+
+    fn outage(&self, hosts: [Host; 2]) -> Option<(Instant, Outage)> {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        for outage in &mut inner.outages {
+            outage.take_if(|(end, _)| *end <= now);
+        }
+        hosts.iter().find_map(|host| inner.outages[host.index()])
     }
 }
 
@@ -52,28 +97,106 @@ fn broken(what: &str) -> CallError {
     CallError::Connection(format!("{what}: connection reset by peer"))
 }
 
+/// From a process to another machine.
+#[derive(Clone)]
+struct Way {
+    network: Arc<Network>,
+    hosts: [Host; 2],
+    /// That of the first one.
+    process: Process,
+}
+
+impl Way {
+    /// Waits until a packet has passed; false if it is refused.
+    async fn pass(&self) -> bool {
+        while let Some((end, outage)) = self.network.outage(self.hosts) {
+            if outage == Outage::Refused {
+                return false;
+            }
+            // An outage that is repaired meanwhile is noticed soon.
+            let slice = Instant::now() + Duration::from_secs(60);
+            tokio::time::sleep_until(end.min(slice)).await;
+        }
+        true
+    }
+
+    async fn fault(&self, name: &str, site: &Site) -> Result<(), CallError> {
+        match self.network.room.fault(site) {
+            None => {}
+            Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
+            Some(Fault::Kill(victims)) => self.network.room.kill(victims),
+            Some(_) => return Err(broken(name)),
+        }
+        self.process.go_on().await;
+        if self.pass().await { Ok(()) } else { Err(broken(name)) }
+    }
+
+    /// Carries bytes, as far as it gets; `carrier` is the process that does so.
+    async fn carry(&self, carrier: &Process, mut from: ByteStream, to: mpsc::Sender<Piece>) -> Result<(), CallError> {
+        let site = Site::Stream { host: self.hosts[1], reader: StreamReader::Network };
+        let fault = self.network.room.fault(&site);
+        let mut carried = 0_u64;
+        loop {
+            let limit = match &fault {
+                Some(Fault::AtByte(at, _)) => {
+                    usize::try_from(at.saturating_sub(carried)).map_or(PIECE, |n| n.min(PIECE))
+                }
+                _ => PIECE,
+            };
+            if let (0, Some(Fault::AtByte(_, fault))) = (limit, &fault) {
+                if let Fault::Kill(victims) = **fault {
+                    self.network.room.kill(victims);
+                    carrier.go_on().await;
+                }
+                return Err(broken("stream"));
+            }
+            let mut piece = vec![0; limit];
+            let piece = match from.read(&mut piece).await {
+                Ok(0) => Piece::End,
+                Ok(read) => {
+                    carried += read as u64;
+                    piece.truncate(read);
+                    Piece::Data(piece)
+                }
+                Err(error) => Piece::Failed(error.to_string()),
+            };
+            if !self.pass().await {
+                return Err(broken("stream"));
+            }
+            let last = !matches!(piece, Piece::Data(_));
+            // The other side may stop reading early; its answer says why.
+            if to.send(piece).await.is_err() || last {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A daemon's way to a listener.
+struct Link {
+    way: Way,
+    listener: String,
+    client: ClientIdentity,
+}
+
 #[async_trait]
 impl Connector for Link {
     async fn connect(&self) -> Result<Arc<dyn Endpoint>, CallError> {
-        match self.room.fault(&Site::Connect) {
-            Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
-            Some(Fault::Kill(victims)) => {
-                self.room.kill(victims);
-                self.room.process(Host::Sender).go_on().await;
-            }
-            Some(_) => return Err(broken("connect")),
-            None => {}
-        }
-        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (process, service) = server.filter(|(process, _)| process.is_alive()).ok_or_else(|| broken("connect"))?;
-        let endpoint = service.endpoint_for(&self.client)?;
-        Ok(Arc::new(Remote { room: Arc::clone(&self.room), process, endpoint }))
+        self.way.process.go_on().await;
+        self.way.fault("connect", &Site::Connect).await?;
+        let server = self.way.network.lock().servers[self.way.hosts[1].index()].clone();
+        let server = server.filter(|(process, _)| process.is_alive());
+        let (process, listeners) = server.ok_or_else(|| broken("connect"))?;
+        let dial = listeners.connector(&self.listener, self.client.clone(), DIAL);
+        let endpoint = process.run(async { dial.connect().await }).await.ok_or_else(|| broken("connect"))??;
+        Ok(Arc::new(Remote { way: self.way.clone(), process, endpoint }))
     }
 }
 
 /// A connection.
 struct Remote {
-    room: Arc<Room>,
+    way: Way,
+    /// That of the other side.
     process: Process,
     endpoint: Arc<dyn Endpoint>,
 }
@@ -87,67 +210,22 @@ impl Remote {
         name: &'static str,
         call: impl FnOnce(Arc<dyn Endpoint>) -> Call<T> + Send,
     ) -> Result<T, CallError> {
-        self.fault(name, &Site::Call(name)).await?;
+        self.way.process.go_on().await;
+        self.way.fault(name, &Site::Call(name)).await?;
         if !self.process.is_alive() {
             return Err(broken(name));
         }
         let answer = self.process.spawn(call(Arc::clone(&self.endpoint))).await;
         let answer = answer.ok().flatten().ok_or_else(|| broken(name))?;
-        self.fault(name, &Site::Reply(name)).await?;
+        self.way.fault(name, &Site::Reply(name)).await?;
         answer
     }
+}
 
-    async fn fault(&self, name: &str, site: &Site) -> Result<(), CallError> {
-        match self.room.fault(site) {
-            None => Ok(()),
-            Some(Fault::Delay(time)) => {
-                tokio::time::sleep(time).await;
-                Ok(())
-            }
-            Some(Fault::Kill(victims)) => {
-                self.room.kill(victims);
-                self.room.process(Host::Sender).go_on().await;
-                Ok(())
-            }
-            Some(_) => Err(broken(name)),
-        }
-    }
-
-    /// Carries the bytes to the other side, as far as it gets.
-    async fn carry(&self, mut from: ByteStream, to: mpsc::Sender<Piece>) -> Result<(), CallError> {
-        let fault = self.room.fault(&Site::Stream { host: Host::Receiver, reader: StreamReader::Network });
-        let mut carried = 0_u64;
-        loop {
-            let limit = match &fault {
-                Some(Fault::AtByte(at, _)) => {
-                    usize::try_from(at.saturating_sub(carried)).map_or(PIECE, |n| n.min(PIECE))
-                }
-                _ => PIECE,
-            };
-            if let (0, Some(Fault::AtByte(_, fault))) = (limit, &fault) {
-                if let Fault::Kill(victims) = **fault {
-                    self.room.kill(victims);
-                    self.room.process(Host::Sender).go_on().await;
-                }
-                return Err(broken("receive"));
-            }
-            let mut piece = vec![0; limit];
-            let piece = match from.read(&mut piece).await {
-                Ok(0) => Piece::End,
-                Ok(read) => {
-                    carried += read as u64;
-                    piece.truncate(read);
-                    Piece::Data(piece)
-                }
-                Err(error) => Piece::Failed(error.to_string()),
-            };
-            let last = !matches!(piece, Piece::Data(_));
-            // The other side may stop reading early; its answer says why.
-            if to.send(piece).await.is_err() || last {
-                return Ok(());
-            }
-        }
-    }
+/// Both ends of a stream's way.
+fn pipe() -> (mpsc::Sender<Piece>, ByteStream) {
+    let (sender, receiver) = mpsc::channel(2);
+    (sender, Box::pin(Pipe::new(receiver)))
 }
 
 #[async_trait]
@@ -156,30 +234,44 @@ impl Endpoint for Remote {
         self.call("list", |endpoint| Box::pin(async move { endpoint.list().await })).await
     }
 
-    async fn send(&self, _: &SendRequest) -> Result<SendReply, CallError> {
-        Err(CallError::permanent("the simulated receiver does not send"))
+    async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
+        let filesystems = filesystems.to_vec();
+        self.call("list_some", move |endpoint| Box::pin(async move { endpoint.list_some(&filesystems).await })).await
+    }
+
+    /// The other side carries the stream here as long as it is read.
+    async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {
+        let request = request.clone();
+        let reply = self.call("send", move |endpoint| Box::pin(async move { endpoint.send(&request).await })).await?;
+        let (sender, stream) = pipe();
+        let (way, carrier) = (self.way.clone(), self.process.clone());
+        self.process.spawn(async move { way.carry(&carrier, reply.stream, sender).await });
+        Ok(SendReply { stream, ..reply })
     }
 
     async fn receive(&self, request: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError> {
         let request = request.clone();
-        let (sender, receiver) = mpsc::channel(2);
-        let reader: ByteStream = Box::pin(Pipe { pieces: receiver, current: Vec::new(), read: 0, ended: false });
+        let (sender, reader) = pipe();
         let call =
             self.call("receive", move |endpoint| Box::pin(async move { endpoint.receive(&request, reader).await }));
-        let (carried, answer) = tokio::join!(self.carry(stream, sender), call);
+        let (carried, answer) = tokio::join!(self.way.carry(&self.way.process, stream, sender), call);
         carried.and(answer)
     }
 
-    async fn send_completed(&self, _: &SendRequest) -> Result<(), CallError> {
-        Ok(())
+    async fn send_completed(&self, request: &SendRequest) -> Result<(), CallError> {
+        let request = request.clone();
+        let call = move |endpoint: Arc<dyn Endpoint>| -> Call<_> {
+            Box::pin(async move { endpoint.send_completed(&request).await })
+        };
+        self.call("send_completed", call).await
     }
 
     async fn confirm_received(&self, request: &ReceiveRequest) -> Result<(), CallError> {
         let request = request.clone();
-        self.call("confirm_received", move |endpoint| {
+        let call = move |endpoint: Arc<dyn Endpoint>| -> Call<_> {
             Box::pin(async move { endpoint.confirm_received(&request).await })
-        })
-        .await
+        };
+        self.call("confirm_received", call).await
     }
 
     async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
@@ -201,49 +293,9 @@ impl Endpoint for Remote {
     }
 
     async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        self.call("clean_stale_protections", |endpoint| {
+        let call = |endpoint: Arc<dyn Endpoint>| -> Call<_> {
             Box::pin(async move { endpoint.clean_stale_protections().await })
-        })
-        .await
-    }
-}
-
-/// What passes through a stream of the network.
-enum Piece {
-    Data(Vec<u8>),
-    End,
-    Failed(String),
-}
-
-/// The far end of a stream.
-struct Pipe {
-    pieces: mpsc::Receiver<Piece>,
-    current: Vec<u8>,
-    read: usize,
-    ended: bool,
-}
-
-impl pump::Bytes for Pipe {}
-
-impl AsyncRead for Pipe {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        while self.read == self.current.len() && !self.ended {
-            match ready!(self.pieces.poll_recv(cx)) {
-                Some(Piece::Data(data)) => {
-                    self.current = data;
-                    self.read = 0;
-                }
-                Some(Piece::End) => self.ended = true,
-                Some(Piece::Failed(error)) => return Poll::Ready(Err(io::Error::other(error))),
-                None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-            }
-        }
-        let take = buf.remaining().min(self.current.len() - self.read);
-        let end = self.read + take;
-        if let Some(bytes) = self.current.get(self.read..end) {
-            buf.put_slice(bytes);
-        }
-        self.read = end;
-        Poll::Ready(Ok(()))
+        };
+        self.call("clean_stale_protections", call).await
     }
 }

@@ -7,24 +7,30 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// One of the two machines.
+/// One of the machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Host {
-    /// Pool `src`, with the push job.
+    /// Always sends.
     Sender,
-    /// Pool `dst`, with the sink.
+    /// Always receives.
     Receiver,
+    /// Only in worlds of three machines, where it does either, or both.
+    Third,
 }
 
 impl Host {
-    /// Both.
+    /// Those of every world.
     pub const BOTH: [Host; 2] = [Host::Sender, Host::Receiver];
 
-    /// Position in an array of both.
+    /// All that there may be.
+    pub const ALL: [Host; 3] = [Host::Sender, Host::Receiver, Host::Third];
+
+    /// Position in an array of all.
     pub fn index(self) -> usize {
         match self {
             Host::Sender => 0,
             Host::Receiver => 1,
+            Host::Third => 2,
         }
     }
 }
@@ -34,6 +40,7 @@ impl fmt::Display for Host {
         f.write_str(match self {
             Host::Sender => "A",
             Host::Receiver => "B",
+            Host::Third => "C",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Reads the daemons' events into the trace, and tells the watch of prune plans.
+//! Reads the daemons' events into the trace, and tells the watch of plans and panics.
 
 use std::sync::{Arc, Weak};
 
@@ -6,43 +6,55 @@ use daemon::events::Reader;
 use model::event::{Event, Pruning, Replication, What};
 use model::plan::replication::{FilesystemAction, FilesystemPlan};
 
-use crate::process::Host;
+use crate::check::{Actor, Watch};
+use crate::process::{Host, Process};
 use crate::room::Room;
 
-/// A reader of one daemon's events.
-pub struct Listener {
+/// A reader of the events of one life of a daemon.
+pub struct Reporter {
     host: Host,
+    process: Process,
     room: Weak<Room>,
 }
 
-impl Listener {
-    /// For the daemon of a machine.
-    pub fn new(host: Host, room: &Arc<Room>) -> Self {
-        Self { host, room: Arc::downgrade(room) }
+impl Reporter {
+    /// For the daemon of a machine that is this process.
+    pub fn new(host: Host, process: Process, room: &Arc<Room>) -> Self {
+        Self { host, process, room: Arc::downgrade(room) }
     }
 }
 
-impl Reader for Listener {
+impl Reader for Reporter {
     fn read(&self, event: &Event) {
-        let Some(room) = self.room.upgrade() else { return };
+        let Some(room) = self.room.upgrade().filter(|_| self.process.is_alive()) else { return };
+        let actor = event.job.clone().map(|job| (self.host, job));
+        let watched = |tell: &dyn Fn(&mut Watch, &Actor)| {
+            if let Some(actor) = &actor {
+                room.watch(|watch| tell(watch, actor));
+            }
+        };
         let tell = |text: &dyn std::fmt::Display| room.trace.tell(self.host, format_args!("  {text}"));
         match &event.what {
             What::Replication(Replication::StepProgress { .. } | Replication::Blocked { .. }) => {}
             What::Replication(Replication::Planned { plan }) => {
-                room.watch(|watch| watch.announced_resolutions(&plan.filesystems));
+                watched(&|watch, actor| watch.announced_resolutions(actor, &plan.filesystems));
                 tell_replication(&plan.filesystems, &tell);
             }
             What::Replication(Replication::Replanned { plan, .. }) => {
                 let plan = std::slice::from_ref(&**plan);
-                room.watch(|watch| watch.announced_resolutions(plan));
+                watched(&|watch, actor| watch.announced_resolutions(actor, plan));
                 tell_replication(plan, &tell);
             }
             What::Pruning { side, what: Pruning::Planned { plan } } => {
-                room.watch(|watch| watch.announced(plan));
+                watched(&|watch, actor| watch.announced(actor, plan));
                 for filesystem in plan.filesystems.iter().filter(|filesystem| filesystem.destroys().next().is_some()) {
                     let names: Vec<String> = filesystem.destroys().map(ToString::to_string).collect();
                     tell(&format_args!("prune plan ({side:?}) {}: {}", filesystem.name, names.join(" ")));
                 }
+            }
+            What::Error { message, .. } if message.contains("panicked") => {
+                room.watch(|watch| watch.violated(message.clone()));
+                tell(&format_args!("UNSAFE {message}"));
             }
             What::Protection { object, outcome } => tell(&format_args!("{outcome:?}: {object}")),
             other => tell(&format_args!("{other:?}")),

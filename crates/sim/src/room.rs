@@ -1,9 +1,13 @@
-//! What all parts of a world share: time, trace, the two processes, faults, and the watch over safety.
+//! What all parts of a world share: time, trace, the processes, faults, and the watch over safety.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use model::JobName;
 
 use crate::check::Watch;
 use crate::fault::{Fault, Faults, Op, Site, Victims};
+use crate::flow::Places;
 use crate::process::{Host, Process};
 use crate::time::SimTime;
 use crate::trace::Trace;
@@ -18,17 +22,21 @@ pub struct Room {
 }
 
 struct Inner {
-    processes: [Process; 2],
+    processes: [Process; 3],
     faults: Box<dyn Faults>,
     watch: Watch,
-    ops: [u64; 2],
+    ops: [u64; 3],
     changes: u64,
+    /// Changes that may have taken effect and were not looked at yet, by the number of the operation: in
+    /// which process, for which job.
+    under_way: BTreeMap<u64, (Host, Process, JobName)>,
 }
 
 impl Room {
-    /// A room in which both daemons live.
+    /// A room in which all daemons live.
     pub fn new(time: SimTime, trace: Trace, watch: Watch, faults: Box<dyn Faults>) -> Self {
-        let inner = Inner { processes: Default::default(), faults, watch, ops: [0; 2], changes: 0 };
+        let inner =
+            Inner { processes: Default::default(), faults, watch, ops: [0; 3], changes: 0, under_way: BTreeMap::new() };
         Self { time, trace, inner: Mutex::new(inner) }
     }
 
@@ -38,10 +46,11 @@ impl Room {
 
     /// The life that a machine's daemon lives now.
     pub fn process(&self, host: Host) -> Process {
-        let [sender, receiver] = &self.lock().processes;
+        let [sender, receiver, third] = &self.lock().processes;
         match host {
             Host::Sender => sender.clone(),
             Host::Receiver => receiver.clone(),
+            Host::Third => third.clone(),
         }
     }
 
@@ -57,7 +66,7 @@ impl Room {
 
     /// Kills daemons.
     pub fn kill(&self, victims: Victims) {
-        for host in Host::BOTH.into_iter().filter(|host| victims.include(*host)) {
+        for host in Host::ALL.into_iter().filter(|host| victims.include(*host)) {
             let process = self.process(host);
             if process.is_alive() {
                 self.trace.tell(host, "daemon is killed");
@@ -82,21 +91,30 @@ impl Room {
         Some(fault)
     }
 
-    /// Numbers an operation.
-    pub fn begin_op(&self, host: Host, verb: &'static str, object: String, changes: bool) -> Op {
+    /// Numbers an operation, of a job's in a process.
+    pub fn begin_op(
+        &self,
+        (host, process, job): (Host, &Process, &JobName),
+        verb: &'static str,
+        object: String,
+        changes: bool,
+    ) -> Op {
         let mut inner = self.lock();
         if let Some(ops) = inner.ops.get_mut(host.index()) {
             *ops += 1;
         }
         inner.changes += u64::from(changes);
         let op = Op { host, number: inner.ops.iter().sum(), verb, object, changes };
+        if changes {
+            inner.under_way.insert(op.number, (host, process.clone(), job.clone()));
+        }
         drop(inner);
         self.trace.tell(host, &op);
         op
     }
 
     /// Operations started so far on each machine.
-    pub fn ops(&self) -> [u64; 2] {
+    pub fn ops(&self) -> [u64; 3] {
         self.lock().ops
     }
 
@@ -105,9 +123,22 @@ impl Room {
         self.lock().changes
     }
 
-    /// Looks at the pools, after something may have changed there.
-    pub fn look(&self, cause: impl std::fmt::Display) {
-        let found = self.lock().watch.look(&cause);
+    /// Looks at the pools, after an operation may have changed something there. What other jobs have under
+    /// way, or had when they were killed, may show as well.
+    pub fn look(&self, op: &Op) {
+        let mut inner = self.lock();
+        let Inner { watch, under_way, .. } = &mut *inner;
+        let actors: Vec<(Host, JobName)> = under_way.values().map(|(host, _, job)| (*host, job.clone())).collect();
+        under_way.retain(|number, (_, process, _)| *number != op.number && process.is_alive());
+        let found = watch.look(op, &actors);
+        drop(inner);
+        found.iter().for_each(|violation| self.trace.tell('#', format_args!("UNSAFE {violation}")));
+    }
+
+    /// Tells the watch that a user did something; see [`Watch::user_did`].
+    pub fn user_did(&self, what: impl std::fmt::Display, broken: &Places) {
+        self.trace.tell('u', &what);
+        let found = self.watch(|watch| watch.user_did(&what, broken));
         found.iter().for_each(|violation| self.trace.tell('#', format_args!("UNSAFE {violation}")));
     }
 

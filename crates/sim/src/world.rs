@@ -1,13 +1,12 @@
 //! Two machines with a daemon each, and what happens to them.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::act::{Invocation, replicate_and_prune};
-use daemon::endpoint::{ReceiverConfig, SendPolicy, Sender, SenderConfig, Sink};
+use daemon::endpoint::{Receiver, ReceiverConfig, SendPolicy, Sender, SenderConfig, Sink, Source};
 use daemon::events::{Events, Reader};
 use daemon::limits;
 use model::event::InvocationSummary;
@@ -17,16 +16,17 @@ use model::plan::resolve::ConflictPolicy;
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
 use model::{ClientIdentity, DatasetName, FilesystemFilter, JobName};
 use tokio_util::sync::CancellationToken;
-use wire::{Connector, Endpoint, SameProcess};
+use wire::{Connector, Endpoint, LocalNetwork, SameProcess, Service};
 use zfs::PlaceholderEncryption;
 
-use crate::check::{Expected, Names, Standing, Watch, standing};
+use crate::check::{Expected, Standings, Watch};
 use crate::disk::Disk;
 use crate::fault::{Faults, NoFaults, Victims};
+use crate::flow::{Flow, Places};
 use crate::machine::Machine;
-use crate::network::Link;
-use crate::process::Host;
-use crate::report::Listener;
+use crate::network::Network;
+use crate::process::{Host, Process};
+use crate::report::Reporter;
 use crate::room::Room;
 use crate::time::SimTime;
 use crate::trace::Trace;
@@ -45,11 +45,41 @@ pub fn simulate<T>(story: impl AsyncFnOnce() -> T) -> T {
     runtime.block_on(story())
 }
 
+/// Which of the two daemons is active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The sender's, with a push job.
+    Push,
+    /// The receiver's, with a pull job.
+    Pull,
+}
+
+impl Direction {
+    /// Both.
+    pub const BOTH: [Direction; 2] = [Direction::Push, Direction::Pull];
+
+    fn active(self) -> Host {
+        match self {
+            Direction::Push => Host::Sender,
+            Direction::Pull => Host::Receiver,
+        }
+    }
+
+    fn passive(self) -> Host {
+        match self {
+            Direction::Push => Host::Receiver,
+            Direction::Pull => Host::Sender,
+        }
+    }
+}
+
 /// What an administrator configured, and what is random about the machines.
 #[derive(Clone)]
 pub struct Setup {
     /// For everything that the pools draw.
     pub seed: u64,
+    /// Who is active.
+    pub direction: Direction,
     /// What the job replicates.
     pub filesystems: FilesystemFilter,
     /// What it sends first.
@@ -73,6 +103,7 @@ impl Setup {
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
+            direction: Direction::Push,
             filesystems: filter(&[("src/data<", true)]),
             initial: InitialReplication::MostRecent,
             protection: ProtectionPolicy::default(),
@@ -96,13 +127,28 @@ impl Setup {
         !kinds.contains(&ProtectionStrategy::Nothing)
     }
 
-    fn expected(&self) -> Expected {
-        let kinds = [self.protection.initial, self.protection.incremental];
-        match kinds.iter().filter(|kind| **kind == ProtectionStrategy::Nothing).count() {
-            0 => Expected::OneEach,
-            1 => Expected::Either,
-            _ => Expected::None,
+    fn flow(&self) -> Flow {
+        Flow {
+            sender: Host::Sender,
+            receiver: Host::Receiver,
+            driver: self.direction.active(),
+            sending: job(SENDING),
+            receiving: job(RECEIVING),
+            root: client_root(),
+            filesystems: self.filesystems.clone(),
+            guarded: self.guarded(),
+            expected: expected(self.protection),
         }
+    }
+}
+
+/// What a policy leaves on what is up to date.
+pub fn expected(policy: ProtectionPolicy) -> Expected {
+    let kinds = [policy.initial, policy.incremental];
+    match kinds.iter().filter(|kind| **kind == ProtectionStrategy::Nothing).count() {
+        0 => Expected::OneEach,
+        1 => Expected::Either,
+        _ => Expected::None,
     }
 }
 
@@ -142,12 +188,22 @@ pub struct World {
     /// What its parts share.
     pub room: Arc<Room>,
     /// The sending machine and the receiving one.
-    pub machines: [Machine; 2],
+    pub machines: Vec<Machine>,
     setup: Setup,
-    link: Arc<Link>,
-    events: [Events; 2],
-    sender: Option<Arc<Sender>>,
+    network: Arc<Network>,
+    active: Option<Active>,
+    /// Serves until it is dropped.
+    listener: Option<Box<dyn Send + Sync>>,
     invocations: u64,
+}
+
+/// What a life of the active daemon works with.
+#[derive(Clone)]
+struct Active {
+    events: Events,
+    own: Arc<dyn Endpoint>,
+    sender: Arc<dyn Connector>,
+    receiver: Arc<dyn Connector>,
 }
 
 impl World {
@@ -155,22 +211,19 @@ impl World {
     /// runtime whose time is paused.
     pub fn new(setup: Setup) -> Self {
         let time = SimTime::start();
-        let names = names();
-        let machines = Host::BOTH.map(|host| Machine::new(host, setup.seed, &time));
-        let pools = Box::new([machines[0].clone(), machines[1].clone()]);
-        let watch = Watch::new(pools, names.clone(), setup.guarded());
+        let machines: Vec<Machine> = [(Host::Sender, "src"), (Host::Receiver, "dst")]
+            .map(|(host, pool)| Machine::new(host, pool, setup.seed, &time))
+            .into();
+        machines[Host::Receiver.index()].create(ROOT);
+        if setup.direction == Direction::Pull {
+            machines[Host::Receiver.index()].create(&client_root());
+        }
+        let watch = Watch::new(Box::new(machines.clone()), vec![setup.flow()]);
         let trace = Trace::new(time.clone(), setup.print);
         let room = Arc::new(Room::new(time.clone(), trace, watch, Box::new(NoFaults)));
         Host::BOTH.iter().zip(&machines).for_each(|(host, machine)| machine.attach(*host, &room));
-        #[allow(clippy::expect_used, reason = "a literal")]
-        let client = ClientIdentity::parse("client").expect("a client identity");
-        let jobs = [names.push, names.sink];
-        let events = Host::BOTH.map(|host| {
-            let reader: Arc<dyn Reader> = Arc::new(Listener::new(host, &room));
-            Events::new(time.clock(), vec![reader]).of_job(&jobs[host.index()])
-        });
-        let link = Link::new(Arc::clone(&room), client);
-        Self { room, machines, setup, link, events, sender: None, invocations: 0 }
+        let network = Network::new(Arc::clone(&room));
+        Self { room, machines, setup, network, active: None, listener: None, invocations: 0 }
     }
 
     /// Other faults from now on.
@@ -184,25 +237,28 @@ impl World {
     }
 
     /// Tells the watch that a user did something; see [`Watch::user_did`].
-    pub fn user_did(&self, what: impl fmt::Display, broken: &[String]) {
-        self.room.trace.tell('u', &what);
-        let found = self.room.watch(|watch| watch.user_did(&what, broken));
-        found.iter().for_each(|violation| self.room.trace.tell('#', format_args!("UNSAFE {violation}")));
+    pub fn user_did(&self, what: impl fmt::Display, broken: &Places) {
+        self.room.user_did(what, broken);
     }
 
-    /// Runs one invocation of the push job. None if a daemon was killed on the way so that it did not
+    /// What the receiver calls a filesystem of the sender.
+    pub fn on_receiver(&self, filesystem: &str) -> String {
+        format!("{}/{filesystem}", client_root())
+    }
+
+    /// Runs one invocation of the active job. None if a daemon was killed on the way so that it did not
     /// finish; the next one starts the daemon again.
     pub async fn invoke(&mut self) -> Result<Option<InvocationSummary>, Failure> {
-        self.start_receiver().await;
-        let starts = self.start_sender().await;
-        let process = self.room.process(Host::Sender);
-        let Some(sender) = self.sender.clone() else { return Ok(None) };
+        self.start_passive().await;
+        let starts = self.start_active();
+        let process = self.room.process(self.setup.direction.active());
+        let Some(Active { events, own, sender, receiver }) = self.active.clone() else { return Ok(None) };
         self.invocations += 1;
         let invocation = Invocation {
             number: self.invocations,
-            events: self.events[0].clone(),
-            sender: Arc::new(SameProcess(Arc::clone(&sender) as Arc<dyn Endpoint>)),
-            receiver: Arc::clone(&self.link) as Arc<dyn Connector>,
+            events,
+            sender,
+            receiver,
             policy: ReplicationPolicy {
                 initial: self.setup.initial,
                 protection: self.setup.protection,
@@ -219,7 +275,7 @@ impl World {
         let work = process.run(async {
             if starts {
                 // As a job does when it starts; a failure is told as an event.
-                let _ = sender.clean_stale_protections().await;
+                let _ = own.clean_stale_protections().await;
             }
             replicate_and_prune(invocation).await
         });
@@ -227,7 +283,7 @@ impl World {
             tokio::select! {
                 biased;
                 summary = work => summary,
-                () = self.keep_receiver_running() => None,
+                () = self.keep_passive_running() => None,
             }
         };
         let summary = tokio::time::timeout(PATIENCE, guarded).await.map_err(|_| Failure::Hangs)?;
@@ -247,13 +303,13 @@ impl World {
     pub async fn come_to_rest(
         &mut self,
         limit: usize,
-        excused: &BTreeSet<String>,
-    ) -> Result<(usize, Vec<String>), Failure> {
+        excused: &Places,
+    ) -> Result<(usize, Vec<(usize, String)>), Failure> {
         self.set_faults(NoFaults);
         self.room.trace.tell(' ', "nothing goes wrong from now on");
         for number in 1..=limit {
             self.invoke().await?;
-            let (behind, stuck) = self.standings(excused);
+            let Standings { behind, stuck, .. } = self.standings(excused);
             if behind.is_empty() {
                 let changes = self.room.changes();
                 self.invoke().await?;
@@ -267,72 +323,94 @@ impl World {
     }
 
     /// What is behind, with the reason, and which filesystems need a person.
-    pub fn standings(&self, excused: &BTreeSet<String>) -> (Vec<String>, Vec<String>) {
-        let expected = self.setup.expected();
-        self.room.watch(|watch| {
-            let mut behind = Vec::new();
-            let mut stuck = Vec::new();
-            for (name, dataset) in &watch.pictures()[0] {
-                let selected = DatasetName::parse(name).is_ok_and(|name| self.setup.filesystems.selects(&name));
-                if !selected || dataset.placeholder {
-                    continue;
-                }
-                match standing(watch.names(), watch.pictures(), name, expected) {
-                    Standing::Empty | Standing::Converged => {}
-                    Standing::Behind(_) if excused.contains(name) => stuck.push(name.clone()),
-                    Standing::Stuck => stuck.push(name.clone()),
-                    Standing::Behind(why) => behind.push(format!("{name}: {why}")),
-                }
-            }
-            (behind, stuck)
-        })
+    pub fn standings(&self, excused: &Places) -> Standings {
+        self.room.watch(|watch| watch.standings(excused))
     }
 
-    async fn start_sender(&mut self) -> bool {
-        if self.sender.is_some() && self.room.process(Host::Sender).is_alive() {
-            return false;
-        }
-        self.room.process(Host::Sender).kill();
-        let process = self.room.restart(Host::Sender);
-        let disk = Disk::new(Arc::clone(&self.room), Host::Sender, process, self.machines[0].zfs());
+    fn new_life(&self, host: Host, job: &JobName) -> (Process, Arc<Disk>, Events) {
+        self.room.process(host).kill();
+        let process = self.room.restart(host);
+        let zfs = self.machine(host).zfs();
+        let disk = Disk::new(Arc::clone(&self.room), host, process.clone(), job.clone(), zfs);
+        let reader: Arc<dyn Reader> = Arc::new(Reporter::new(host, process.clone(), &self.room));
+        let events = Events::new(self.room.time.clock(), vec![reader]).of_job(job);
+        (process, disk, events)
+    }
+
+    fn sender(&self, disk: Arc<Disk>, events: Events) -> Arc<Sender> {
         let config = SenderConfig {
-            job: names().push,
+            job: job(SENDING),
             filesystems: self.setup.filesystems.clone(),
             send: SendPolicy::default(),
             bandwidth: Default::default(),
         };
-        self.sender = Some(Sender::new(disk, self.events[0].clone(), config));
+        Sender::new(disk, events, config)
+    }
+
+    fn start_active(&mut self) -> bool {
+        let host = self.setup.direction.active();
+        if self.active.is_some() && self.room.process(host).is_alive() {
+            return false;
+        }
+        let job = match self.setup.direction {
+            Direction::Push => job(SENDING),
+            Direction::Pull => job(RECEIVING),
+        };
+        let (process, disk, events) = self.new_life(host, &job);
+        let other = self.network.link((host, process), (self.setup.direction.passive(), LISTENER), client());
+        let told = events.clone();
+        let active = match self.setup.direction {
+            Direction::Push => {
+                let own = self.sender(disk, events) as Arc<dyn Endpoint>;
+                let sender = Arc::new(SameProcess(Arc::clone(&own)));
+                Active { events: told, own, sender, receiver: other }
+            }
+            Direction::Pull => {
+                let own = Receiver::new(disk, events, receiver_config(&client_root())) as Arc<dyn Endpoint>;
+                let receiver = Arc::new(SameProcess(Arc::clone(&own)));
+                Active { events: told, own, sender: other, receiver }
+            }
+        };
+        self.active = Some(active);
         true
     }
 
-    async fn start_receiver(&self) {
-        let process = self.room.process(Host::Receiver);
-        if self.link.is_served() && process.is_alive() {
+    async fn start_passive(&mut self) {
+        let host = self.setup.direction.passive();
+        let process = self.room.process(host);
+        if self.listener.is_some() && process.is_alive() {
             return;
         }
         process.kill();
         process.reap().await;
-        let process = self.room.restart(Host::Receiver);
-        let disk = Disk::new(Arc::clone(&self.room), Host::Receiver, process.clone(), self.machines[1].zfs());
-        #[allow(clippy::expect_used, reason = "a literal")]
-        let config = ReceiverConfig {
-            job: names().sink,
-            root: DatasetName::parse(ROOT).expect("a dataset name"),
-            client: None,
-            placeholders: Some(PlaceholderEncryption::Inherit),
-            inherit: Vec::new(),
-            set: Vec::new(),
-            bandwidth: Default::default(),
+        let (process, service) = match self.setup.direction {
+            Direction::Push => {
+                let (process, disk, events) = self.new_life(host, &job(RECEIVING));
+                (process, Sink::new(disk, events, receiver_config(ROOT)) as Arc<dyn Service>)
+            }
+            Direction::Pull => {
+                let (process, disk, events) = self.new_life(host, &job(SENDING));
+                let (sender, cleaned) = (self.sender(disk, events.clone()), CancellationToken::new());
+                let source = Source::new(Arc::clone(&sender), events, cleaned.clone());
+                process.spawn(async move {
+                    let _over = cleaned.drop_guard();
+                    sender.clean_stale_protections().await
+                });
+                (process, source as Arc<dyn Service>)
+            }
         };
-        self.link.serve(process, Sink::new(disk, self.events[1].clone(), config));
+        let listeners = LocalNetwork::default();
+        // The first of its life.
+        self.listener = listeners.listen(LISTENER, service).ok().map(|listener| Box::new(listener) as Box<_>);
+        self.network.serve(host, process, listeners);
     }
 
-    /// Starts the receiver's daemon again whenever it dies.
-    async fn keep_receiver_running(&self) {
+    /// Starts the passive daemon again whenever it dies.
+    async fn keep_passive_running(&mut self) {
         loop {
-            self.room.process(Host::Receiver).death().await;
+            self.room.process(self.setup.direction.passive()).death().await;
             tokio::time::sleep(RESTART).await;
-            self.start_receiver().await;
+            self.start_passive().await;
         }
     }
 
@@ -350,8 +428,37 @@ impl World {
 /// Below which the sink keeps its clients.
 pub const ROOT: &str = "dst/sink";
 
+/// The job that sends, pushing or as a source.
+const SENDING: &str = "push";
+
+/// The job that receives, as a sink or pulling.
+const RECEIVING: &str = "sink";
+
+const LISTENER: &str = "listener";
+
+fn client_root() -> String {
+    format!("{ROOT}/client")
+}
+
 #[allow(clippy::expect_used, reason = "literals")]
-fn names() -> Names {
-    let job = |name: &str| JobName::parse(name).expect("a job name");
-    Names { push: job("push"), sink: job("sink"), root: format!("{ROOT}/client") }
+fn job(name: &str) -> JobName {
+    JobName::parse(name).expect("a job name")
+}
+
+#[allow(clippy::expect_used, reason = "a literal")]
+fn client() -> ClientIdentity {
+    ClientIdentity::parse("client").expect("a client identity")
+}
+
+#[allow(clippy::expect_used, reason = "literals")]
+fn receiver_config(root: &str) -> ReceiverConfig {
+    ReceiverConfig {
+        job: job(RECEIVING),
+        root: DatasetName::parse(root).expect("a dataset name"),
+        client: None,
+        placeholders: Some(PlaceholderEncryption::Inherit),
+        inherit: Vec::new(),
+        set: Vec::new(),
+        bandwidth: Default::default(),
+    }
 }

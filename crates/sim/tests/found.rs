@@ -2,11 +2,10 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test tells its failure by a panic")]
 
-use std::collections::BTreeSet;
-
 use model::plan::prune::KeepRule;
 use model::protection::ProtectionStrategy;
 use sim::fault::{Fault, Faults, NoFaults, Site, StreamReader, Victims};
+use sim::flow::Places;
 use sim::machine::Machine;
 use sim::process::Host;
 use sim::world::{Setup, World, simulate};
@@ -24,7 +23,7 @@ struct DieAtByte(u64);
 impl Faults for DieAtByte {
     fn at(&mut self, site: &Site) -> Option<Fault> {
         let receives = matches!(site, Site::Stream { reader: StreamReader::Receive, .. });
-        receives.then(|| Fault::AtByte(self.0, Box::new(Fault::Kill(Victims::Both))))
+        receives.then(|| Fault::AtByte(self.0, Box::new(Fault::Kill(Victims::All))))
     }
 }
 
@@ -38,7 +37,7 @@ fn a_child_does_not_arrive_below_an_interrupted_receive() {
         let sender = world.machine(Host::Sender).clone();
         sender.create("src/data/parent/child");
         write_and_snapshot(&sender, "src/data/parent", "first");
-        world.user_did("first", &[]);
+        world.user_did("first", &Places::new());
         world.set_faults(DieAtByte(3500));
         world.invoke().await.unwrap();
         let target = "dst/sink/client/src/data/parent";
@@ -47,14 +46,14 @@ fn a_child_does_not_arrive_below_an_interrupted_receive() {
 
         sender.destroy_snapshot("src/data/parent", "first").unwrap();
         write_and_snapshot(&sender, "src/data/parent/child", "of child");
-        world.user_did("first destroyed, child snapshotted", &[]);
+        world.user_did("first destroyed, child snapshotted", &Places::new());
         world.set_faults(NoFaults);
         world.invoke().await.unwrap();
         assert_eq!(world.machine(Host::Receiver).snapshots(&format!("{target}/child")), ["of child"]);
 
         write_and_snapshot(&sender, "src/data/parent", "second");
-        world.user_did("second", &[]);
-        assert_eq!(world.come_to_rest(1, &BTreeSet::new()).await, Ok((1, Vec::new())));
+        world.user_did("second", &Places::new());
+        assert_eq!(world.come_to_rest(1, &Places::new()).await, Ok((1, Vec::new())));
         assert_eq!(world.machine(Host::Receiver).snapshots(target), ["second"]);
     });
 }
@@ -70,17 +69,17 @@ fn a_sender_without_cursor_prunes_nothing_while_the_receiver_is_away() {
         let filesystem = "src/data/fs";
         sender.create(filesystem);
         write_and_snapshot(&sender, filesystem, "common");
-        world.user_did("common", &[]);
+        world.user_did("common", &Places::new());
         world.invoke().await.unwrap();
         sender.hold(filesystem, "common", "keep").unwrap();
         write_and_snapshot(&sender, filesystem, "lost later");
-        world.user_did("lost later", &[]);
+        world.user_did("lost later", &Places::new());
         world.invoke().await.unwrap();
 
         sender.rollback(filesystem, "common").unwrap();
         sender.release(filesystem, "common", "keep").unwrap();
         write_and_snapshot(&sender, filesystem, "new");
-        world.user_did("rolled back", &[filesystem.to_owned()]);
+        world.user_did("rolled back", &Places::from([(0, filesystem.to_owned())]));
         world.machine(Host::Receiver).set_imported(false);
         world.invoke().await.unwrap();
         assert_eq!(sender.snapshots(filesystem), ["common", "new"]);
@@ -100,11 +99,11 @@ fn a_receiver_that_has_diverged_keeps_its_newest_snapshot() {
         sender.create(filesystem);
         for name in ["common", "lost later"] {
             write_and_snapshot(&sender, filesystem, name);
-            world.user_did(name, &[]);
+            world.user_did(name, &Places::new());
             world.invoke().await.unwrap();
         }
         sender.destroy_snapshot(filesystem, "lost later").unwrap();
-        world.user_did("destroyed", &[]);
+        world.user_did("destroyed", &Places::new());
         world.invoke().await.unwrap();
         let there = world.machine(Host::Receiver).snapshots("dst/sink/client/src/data/fs");
         assert_eq!(there, ["common", "lost later"]);

@@ -3,12 +3,12 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test tells its failure by a panic")]
 
-use sim::chaos::{Rest, run_seed};
+use sim::seed::{Rest, has_fleet, run_seed};
 
 fn run(seeds: std::ops::Range<u64>) -> Vec<Rest> {
     let rest = seeds.map(|seed| {
         run_seed(seed, false).unwrap_or_else(|failed| {
-            panic!("{}\nseed {seed}: {}", failed.trace.join("\n"), failed.failure);
+            panic!("{}\n{}", failed.trace.join("\n"), failed.tell(seed));
         })
     });
     rest.collect()
@@ -24,9 +24,41 @@ fn worlds_of_many_seeds_are_safe_and_come_to_rest() {
     assert!(stuck < worlds.len() / 4, "too many worlds end early: {stuck}");
 }
 
+/// What has to come up in some world with whole daemons.
+const EVENTS: [&str; 17] = [
+    " Push",
+    " Pull",
+    " FanOut",
+    " FanIn",
+    " PullFromTwo",
+    " PushAndPull",
+    " Chain",
+    "daemon is killed",
+    "daemon is stopped",
+    "is cut off",
+    "signal reset",
+    "cancelled: true",
+    "Reconnecting",
+    "(resumed)",
+    "pool of A is exported",
+    "the clocks jump",
+    "Snapshotting(RoundStarted",
+];
+
+#[test]
+fn fleets_see_everything_that_can_happen_to_them() {
+    let mut missing = EVENTS.to_vec();
+    for seed in (0..400).filter(|seed| has_fleet(*seed)) {
+        let worlds = run(seed..seed + 1);
+        let lines = worlds.iter().flat_map(|world| &world.trace);
+        lines.for_each(|line| missing.retain(|event| !line.contains(event)));
+    }
+    assert_eq!(missing, Vec::<&str>::new());
+}
+
 #[test]
 fn the_same_seed_gives_the_same_world() {
-    for seed in 0..30 {
+    for seed in 0..60 {
         let (one, two) = (run(seed..seed + 1), run(seed..seed + 1));
         assert_eq!(one, two, "seed {seed}");
     }

@@ -40,7 +40,7 @@ enum Stage {
     Clippy,
     /// Unit and documentation tests of all packages but the simulation
     Unit,
-    /// Two daemons in a simulated world
+    /// Daemons in simulated worlds
     Sim,
     /// The conformance suite against the model of ZFS
     Fake,

@@ -109,7 +109,9 @@ impl Context {
             let stop = context.shared.jobs.clone();
             let mut prepare = std::pin::pin!(context.prepare(prepare).fuse());
             loop {
+                // In a fixed order, so that a simulation repeats itself.
                 let start = tokio::select! {
+                    biased;
                     () = stop.cancelled() => break,
                     () = &mut prepare, if !prepare.is_terminated() => continue,
                     start = inbox.recv() => start,

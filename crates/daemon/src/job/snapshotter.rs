@@ -86,7 +86,9 @@ impl Rounds {
     /// Waits for something or for a request; none if the daemon stops first.
     pub(super) async fn wait<T>(&self, something: impl Future<Output = T>) -> Option<Waited<T>> {
         let either = async {
+            // In a fixed order, so that a simulation repeats itself.
             tokio::select! {
+                biased;
                 value = something => Waited::For(value),
                 () = self.requests.asked() => Waited::Requested,
             }

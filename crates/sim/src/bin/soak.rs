@@ -1,25 +1,36 @@
 //! Runs worlds by seed: `soak --seeds 100000 [--from N] [--jobs N]`, or one of them with everything that
-//! happens in it: `soak --seed N`.
+//! happens in it: `soak --seed N`. Whether engine and endpoints run by themselves in a world, or whole
+//! daemons, is up to its seed; `--only daemons` (or `engine`) leaves out the others.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use sim::chaos::run_seed;
+use sim::seed::{has_fleet, run_seed};
 
 struct Options {
     from: u64,
     seeds: u64,
     jobs: usize,
     only: Option<u64>,
+    /// Worlds with whole daemons, or those without; both if not given.
+    fleets: Option<bool>,
 }
 
-const USAGE: &str = "usage: soak [--seeds N] [--from N] [--jobs N] | soak --seed N";
+const USAGE: &str = "usage: soak [--seeds N] [--from N] [--jobs N] [--only daemons|engine] | soak --seed N";
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { from: 0, seeds: 10_000, jobs: 1, only: None };
+    let mut options = Options { from: 0, seeds: 10_000, jobs: 1, only: None, fleets: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(option) = arguments.next() {
+        if option == "--only" {
+            options.fleets = match arguments.next().as_deref() {
+                Some("daemons") => Some(true),
+                Some("engine") => Some(false),
+                _ => return Err("--only needs `daemons` or `engine`".to_owned()),
+            };
+            continue;
+        }
         let mut number = || {
             let value = arguments.next().ok_or_else(|| format!("{option} needs a number"))?;
             value.parse::<u64>().map_err(|error| format!("{option} {value}: {error}"))
@@ -53,7 +64,7 @@ fn replay(seed: u64) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failed) => {
-            println!("seed {seed}: {}", failed.failure);
+            println!("{}", failed.tell(seed));
             ExitCode::FAILURE
         }
     }
@@ -72,9 +83,10 @@ fn soak(options: &Options) -> ExitCode {
                     if seed >= end {
                         break;
                     }
-                    if let Err(failed) = run_seed(seed, false) {
+                    let wanted = options.fleets.is_none_or(|fleets| fleets == has_fleet(seed));
+                    if wanted && let Err(failed) = run_seed(seed, false) {
                         failures.fetch_add(1, Ordering::Relaxed);
-                        println!("seed {seed}: {}", failed.failure);
+                        println!("{}", failed.tell(seed));
                     }
                     let done = seed + 1 - options.from;
                     if done.is_multiple_of(1000) {
@@ -91,7 +103,7 @@ fn soak(options: &Options) -> ExitCode {
             ExitCode::SUCCESS
         }
         failures => {
-            println!("{failures} of {} worlds fail; see one with: soak --seed N", options.seeds);
+            println!("{failures} of {} worlds fail; see one with: cargo run -p sim -- --seed N", options.seeds);
             ExitCode::FAILURE
         }
     }
