@@ -69,6 +69,11 @@ impl Bench {
     /// Makes an empty pool and returns its name, which nobody else uses. It is mounted below
     /// the bench's folder.
     pub(crate) fn pool(&self, label: &str) -> Result<String> {
+        self.pool_with(label, &[])
+    }
+
+    /// The same with further options of `zpool create`.
+    pub(crate) fn pool_with(&self, label: &str, options: &[&str]) -> Result<String> {
         let name = format!("{}-{label}", self.name);
         let image = self.folder.join(format!("{label}.img"));
         File::create_new(&image)
@@ -77,7 +82,8 @@ impl Bench {
         let mountpoint = format!("mountpoint={}", self.mountpoint(&name).display());
         self.pools.borrow_mut().push(Pool { name: name.clone(), image: image.clone() });
         let image = image.to_string_lossy();
-        command("zpool", &["create", "-f", "-o", "cachefile=none", "-O", &mountpoint, &name, &image])?;
+        let create = ["create", "-f", "-o", "cachefile=none", "-O", &mountpoint];
+        command("zpool", &[&create, options, &[&name, &image]].concat())?;
         Ok(name)
     }
 

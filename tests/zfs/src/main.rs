@@ -19,11 +19,14 @@ mod invoked;
 mod jobs;
 mod kill;
 mod lab;
+mod language;
 mod machine;
 mod preview;
+mod programs;
 mod pruning;
 mod replication;
 mod retention;
+mod tokens;
 
 use anyhow::{Result, bail};
 use case::{Backend, Case, Run};
@@ -63,6 +66,9 @@ fn cases() -> Vec<Case> {
         machine::cases(),
         conformance::cases(),
         children::cases(),
+        programs::cases(),
+        language::cases(),
+        tokens::cases(),
         differential::cases(),
         replication::cases(),
         endpoint::cases(),

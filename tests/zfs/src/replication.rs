@@ -37,5 +37,6 @@ pub(crate) fn cases() -> Vec<Case> {
     ];
     let mut cases = rig::cases("replication", &tables);
     cases.extend(send_args::encryption_and_raw());
+    cases.push(send_args::without_encryption());
     cases
 }

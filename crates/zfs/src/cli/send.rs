@@ -122,7 +122,7 @@ pub(crate) async fn estimate(runner: &Runner, args: &SendArgs) -> Result<Option<
 }
 
 /// The bytes of a send. The end is clean only if the child's was.
-struct SendReader {
+pub(super) struct SendReader {
     state: State,
     object: String,
 }
@@ -141,7 +141,7 @@ struct Streaming {
 }
 
 impl SendReader {
-    fn new(process: Process, head: Vec<u8>, object: String) -> Self {
+    pub(super) fn new(process: Process, head: Vec<u8>, object: String) -> Self {
         Self { state: State::Streaming(Box::new(Streaming { process, head, passed: 0 })), object }
     }
 }
@@ -165,8 +165,13 @@ impl AsyncRead for SendReader {
                     head.clear();
                     head.shrink_to_fit();
                     process.stderr.poll_drain(cx);
-                    if std::task::ready!(poll_stdout(process, cx, buffer)) {
-                        return Poll::Ready(Ok(()));
+                    match std::task::ready!(poll_stdout(process, cx, buffer)) {
+                        Ok(true) => return Poll::Ready(Ok(())),
+                        Ok(false) => {}
+                        Err(problem) => {
+                            this.fail(&problem);
+                            continue;
+                        }
                     }
                 }
                 State::Ending(end) => {
@@ -183,6 +188,15 @@ impl AsyncRead for SendReader {
 }
 
 impl SendReader {
+    /// The output cannot be read: whatever the child says of itself, bytes are missing.
+    fn fail(&mut self, problem: &io::Error) {
+        let State::Streaming(streaming) = &self.state else { return };
+        let command = streaming.process.command.clone();
+        let problem = format!("the stream cannot be read: {problem}");
+        // The child ends with its guard.
+        self.state = State::Ended(Err(Error::new(OPERATION, &self.object, ErrorKind::Output { command, problem })));
+    }
+
     /// From the end of the output to the end of the child.
     fn end(&mut self) {
         let object = self.object.clone();
@@ -199,10 +213,10 @@ impl SendReader {
     }
 }
 
-/// Whether bytes came; false at the end of the output, however it ended: the child knows why.
-fn poll_stdout(process: &mut Process, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<bool> {
-    let Some(stdout) = &mut process.stdout else { return Poll::Ready(false) };
+/// Whether bytes came; false at the end of the output, of which the child knows the reason.
+fn poll_stdout(process: &mut Process, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
+    let Some(stdout) = &mut process.stdout else { return Poll::Ready(Ok(false)) };
     let before = buffer.filled().len();
-    let result = std::task::ready!(Pin::new(stdout).poll_read(cx, buffer));
-    Poll::Ready(result.is_ok() && buffer.filled().len() > before)
+    std::task::ready!(Pin::new(stdout).poll_read(cx, buffer))?;
+    Poll::Ready(Ok(buffer.filled().len() > before))
 }
