@@ -17,6 +17,8 @@ mod protection;
 mod resume;
 pub(crate) mod rig;
 mod send_args;
+mod undermined;
+mod zrepl;
 
 use crate::case::Case;
 
@@ -34,6 +36,8 @@ pub(crate) fn cases() -> Vec<Case> {
         options::CASES,
         order::CASES,
         processes::CASES,
+        undermined::CASES,
+        zrepl::CASES,
     ];
     let mut cases = rig::cases("replication", &tables);
     cases.extend(send_args::encryption_and_raw());
