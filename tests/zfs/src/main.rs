@@ -43,11 +43,17 @@ struct Cli {
     #[arg(long, value_enum)]
     backend: Backend,
     /// Folder for the images of pools; needs room for a few hundred MiB
-    #[arg(long, required_if_eq("backend", "real"))]
+    #[arg(long)]
     work: Option<PathBuf>,
     /// Run every Nth of the selected cases, from the Kth on
     #[arg(long, value_name = "K/N", default_value = "1/1", value_parser = parse_shard)]
     shard: (usize, usize),
+    /// Runs these jobs once, instead of cases
+    #[arg(long, hide = true, value_name = "JOBS")]
+    daemon: Option<PathBuf>,
+    /// Kills itself when so many bytes of a stream have passed
+    #[arg(long, hide = true, value_name = "BYTE")]
+    dies_at: Option<u64>,
     #[command(flatten)]
     harness: libtest_mimic::Arguments,
 }
@@ -85,6 +91,15 @@ fn cases() -> Vec<Case> {
 
 fn main() -> ExitCode {
     let arguments = Cli::parse();
+    if let Some(jobs) = &arguments.daemon {
+        return match replication::killed::daemon(jobs, arguments.dies_at) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("zfs-suite: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     match trials(&arguments) {
         Ok(trials) => libtest_mimic::run(&arguments.harness, trials).exit_code(),
         Err(error) => {

@@ -8,6 +8,7 @@ mod conflicts;
 mod encryption;
 pub(crate) mod faults;
 mod initial;
+pub(crate) mod killed;
 mod options;
 mod order;
 mod placeholders;
@@ -38,9 +39,11 @@ pub(crate) fn cases() -> Vec<Case> {
         processes::CASES,
         undermined::CASES,
         zrepl::CASES,
+        killed::CASES,
     ];
     let mut cases = rig::cases("replication", &tables);
     cases.extend(send_args::encryption_and_raw());
     cases.push(send_args::without_encryption());
+    cases.push(killed::daemon_case());
     cases
 }

@@ -135,7 +135,6 @@ fn every_kind(bench: &Bench) -> Result<()> {
     // Or the kinds would not be what they are called.
     let flags =
         |kind: &str| tokens.get(kind).and_then(|token| ResumeToken::decode(token).ok()).map(|t| t.contents.flags);
-    ensure!(flags("saved").is_some_and(|flags| flags.saved), "saved");
     ensure!(flags("raw_incremental").is_some_and(|flags| flags.raw && flags.large_blocks), "raw and large");
     ensure!(flags("big_blocks").is_some_and(|flags| flags.large_blocks), "large blocks");
     ensure!(flags("embedded").is_some_and(|flags| flags.embedded && flags.compressed), "embedded");
