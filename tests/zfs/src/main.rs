@@ -26,6 +26,7 @@ mod programs;
 mod pruning;
 mod replication;
 mod retention;
+mod scale;
 mod tokens;
 
 use anyhow::{Result, bail};
@@ -85,6 +86,7 @@ fn cases() -> Vec<Case> {
         retention::cases(),
         preview::cases(),
         hooks::cases(),
+        scale::cases(),
     ];
     areas.into_iter().flatten().collect()
 }
