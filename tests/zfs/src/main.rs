@@ -7,6 +7,8 @@
 mod abstractions;
 mod backend;
 mod case;
+#[cfg(test)]
+mod catalogue;
 mod children;
 mod conformance;
 #[path = "../../../crates/daemon/tests/shell/deeds.rs"]
