@@ -71,7 +71,7 @@ async fn matrix(stage: &Stage<'_>, fs_encrypted: bool, encrypted: bool, raw: boo
             rejected(stage, &rig, &fs, &["encrypted send mandated by policy", "is not encrypted"]).await
         }
         (true, false, true) => {
-            rejected(stage, &rig, &fs, &["policy mandates raw+unencrypted sends, but filesystem", "is encrypted"]).await
+            rejected(stage, &rig, &fs, &["policy mandates raw+unencrypted sends", "is encrypted"]).await
         }
         _ => accepted(stage, &rig, &fs, encrypted).await,
     }
@@ -101,9 +101,14 @@ async fn accepted(stage: &Stage<'_>, rig: &Rig<'_>, fs: &DatasetName, encrypted:
 
 async fn rejected(stage: &Stage<'_>, rig: &Rig<'_>, fs: &DatasetName, texts: &[&str]) -> Result<()> {
     let received = rig.received(fs)?;
-    rig.run().await.fails(texts)?;
+    let report = rig.run().await;
+    report.fails(texts)?;
+    ensure!(report.planned_steps() == 0, "it was found out only when it was sent");
     stage.is(&received, &["missing"]).await?;
     stage.is(fs, &["@1"]).await?;
+    // Nor does the sender do it for whoever asks.
+    let one = stage.find(fs, model::VersionKind::Snapshot, "1").await?.to_ref();
+    refused(rig.sender.send(&request(fs, &one, None)).await, texts)?;
     // The token of a job that was allowed to.
     let lax = rig.again(|job| {
         job.send.encrypted = false;
