@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use model::PropertyName;
 
 use crate::body;
 use crate::case::Case;
@@ -114,8 +115,11 @@ async fn many(stage: &Stage<'_>) -> Result<()> {
     ))?;
     println!("{filesystems} filesystems with {snapshots} snapshots made in {:.1} s", start.elapsed().as_secs_f64());
     let only = filter([format!("{source}/data<")])?;
+    // To mount one below another would modify the upper one.
+    let unmounted = (PropertyName::parse("canmount")?, "off".to_owned());
     let rig = stage.push_with(|job| {
         job.filesystems = only;
+        job.set = vec![unmounted];
         job.concurrency = 8;
     })?;
     let all = filesystems + filesystems.div_ceil(100) + 1;
