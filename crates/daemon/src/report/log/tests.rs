@@ -367,5 +367,14 @@ fn what_is_done_about_conflicts_is_said_before_and_after() {
     .map(|what| event(Some("j"), What::Replication(what)))
     .collect();
     let lines = written(LogLevel::Info, layout(LogFormat::Human, false, false), &story);
-    expect![[r#""#]].assert_eq(&lines);
+    expect![[r#"
+        [WARN][j][repl]: resolving a conflict as the job is configured to fs="p/a" how="roll the receiver back to @1, destroying @own, @own 2 (diverged: rollback_receiver)"
+        [WARN][j][repl]: destroyed a snapshot on the receiver fs="p/a" snap="own" reason="newer than @1 (diverged: rollback_receiver)"
+        [WARN][j][repl]: resolved a conflict fs="p/a" how="rolled back to @1"
+        [WARN][j][repl]: resolving a conflict as the job is configured to fs="p/a" how="rename the receiver's filesystem, whose newest snapshot is @own, with 1 below it, aside (no_common: rename_aside)"
+        [WARN][j][repl]: resolved a conflict fs="p/a" how="renamed to q/a.zrepl.aside.1"
+        [WARN][j][repl]: discarding what an interrupted receive left, it cannot be resumed fs="p/a" reason="p/a@2 is gone from the sender"
+        [WARN][j][repl]: discarding what an interrupted receive left, it cannot be resumed fs="p/a" reason="the resume token cannot be read: its checksum does not match"
+    "#]]
+    .assert_eq(&lines);
 }
