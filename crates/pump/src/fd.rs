@@ -23,7 +23,7 @@ pub fn enlarge(pipe: impl AsFd) {
     let _ = pipe;
 }
 
-/// The reading end of a pipe.
+/// The reading end of a pipe, or of whatever a child has for one.
 #[derive(Debug)]
 pub struct PipeReader(pipe::Receiver);
 
@@ -31,9 +31,10 @@ impl PipeReader {
     /// Makes the descriptor one that does not block. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// It is no pipe that can be read; those of the runtime.
+    /// It is something that cannot be waited for, like a file.
     pub fn new(pipe: OwnedFd) -> io::Result<Self> {
-        pipe::Receiver::from_owned_fd(pipe).map(Self)
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        pipe::Receiver::from_owned_fd_unchecked(pipe).map(Self)
     }
 }
 

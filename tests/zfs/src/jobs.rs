@@ -55,7 +55,8 @@ fn world(stage: &Stage<'_>) -> (World, Arc<Problems>) {
     (World { readers, ..World::new(stage.zfs()) }, problems)
 }
 
-fn start(world: &World, jobs: &str) -> Result<Daemon> {
+/// Starts jobs of a configuration, without a control socket.
+pub(crate) fn start(world: &World, jobs: &str) -> Result<Daemon> {
     let yaml = format!("global: {{control: {{sockpath: \"\"}}}}\njobs:\n{jobs}");
     let config = config::parse("zrepl.yml", &yaml).map_err(|error| anyhow::anyhow!("{error:?}"))?.config;
     Ok(Daemon::start(config, world.clone())?)
@@ -70,9 +71,9 @@ async fn invoke(daemon: &Daemon, job: &str, problems: &Problems) -> Result<Invoc
 }
 
 /// A way to a source whose streams fall silent, after telling so.
-struct Stalling {
-    way: Arc<dyn Connector>,
-    fault: Arc<Fault>,
+pub(crate) struct Stalling {
+    pub(crate) way: Arc<dyn Connector>,
+    pub(crate) fault: Arc<Fault>,
 }
 
 #[async_trait]
@@ -84,7 +85,7 @@ impl Connector for Stalling {
 }
 
 /// The job names have blanks, as those of datasets do.
-fn source_and_pull(stage: &Stage<'_>) -> Result<String> {
+pub(crate) fn source_and_pull(stage: &Stage<'_>) -> Result<String> {
     let [pool, _] = stage.world.pools();
     let root = stage.dst("pulled")?;
     Ok(format!(

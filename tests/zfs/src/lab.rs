@@ -1,7 +1,7 @@
 //! Fresh pools on files for each case, gone when it ends.
 
 use anyhow::{Context as _, Result, bail};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// The smallest size with room for a case's data; files are sparse.
 const POOL_MIB: u64 = 200;
+
+/// Room for tens of thousands of filesystems.
+const LARGE_POOL_MIB: u64 = 16 * 1024;
 
 /// Pools stay busy for a moment after their last user ended.
 const BUSY_FOR: Duration = Duration::from_secs(5);
@@ -37,7 +40,7 @@ impl Lab {
         let name = format!("zsuite-{}-{number}", std::process::id());
         let folder = self.work.join(&name);
         fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
-        let bench = Bench { name, folder, pools: RefCell::default() };
+        let bench = Bench { name, folder, pools: RefCell::default(), pool_mib: Cell::new(POOL_MIB) };
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&bench)));
         let cleared = bench.clear();
         match outcome {
@@ -52,6 +55,7 @@ pub(crate) struct Bench {
     name: String,
     folder: PathBuf,
     pools: RefCell<Vec<Pool>>,
+    pool_mib: Cell<u64>,
 }
 
 #[derive(Clone)]
@@ -66,18 +70,29 @@ impl Bench {
         &self.folder
     }
 
+    /// Pools that are made from now on have room for much.
+    pub(crate) fn use_large_pools(&self) {
+        self.pool_mib.set(LARGE_POOL_MIB);
+    }
+
     /// Makes an empty pool and returns its name, which nobody else uses. It is mounted below
     /// the bench's folder.
     pub(crate) fn pool(&self, label: &str) -> Result<String> {
+        self.pool_with(label, &[])
+    }
+
+    /// The same with further options of `zpool create`.
+    pub(crate) fn pool_with(&self, label: &str, options: &[&str]) -> Result<String> {
         let name = format!("{}-{label}", self.name);
         let image = self.folder.join(format!("{label}.img"));
         File::create_new(&image)
-            .and_then(|file| file.set_len(POOL_MIB << 20))
+            .and_then(|file| file.set_len(self.pool_mib.get() << 20))
             .with_context(|| format!("making {}", image.display()))?;
         let mountpoint = format!("mountpoint={}", self.mountpoint(&name).display());
         self.pools.borrow_mut().push(Pool { name: name.clone(), image: image.clone() });
         let image = image.to_string_lossy();
-        command("zpool", &["create", "-f", "-o", "cachefile=none", "-O", &mountpoint, &name, &image])?;
+        let create = ["create", "-f", "-o", "cachefile=none", "-O", &mountpoint];
+        command("zpool", &[&create, options, &[&name, &image]].concat())?;
         Ok(name)
     }
 

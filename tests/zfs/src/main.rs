@@ -7,6 +7,8 @@
 mod abstractions;
 mod backend;
 mod case;
+#[cfg(test)]
+mod catalogue;
 mod children;
 mod conformance;
 #[path = "../../../crates/daemon/tests/shell/deeds.rs"]
@@ -19,12 +21,16 @@ mod invoked;
 mod jobs;
 mod kill;
 mod lab;
+mod language;
 mod machine;
 mod preview;
+mod programs;
 mod pruning;
 mod remote;
 mod replication;
 mod retention;
+mod scale;
+mod tokens;
 
 use anyhow::{Result, bail};
 use case::{Backend, Case, Run};
@@ -41,11 +47,17 @@ struct Cli {
     #[arg(long, value_enum)]
     backend: Backend,
     /// Folder for the images of pools; needs room for a few hundred MiB
-    #[arg(long, required_if_eq("backend", "real"))]
+    #[arg(long)]
     work: Option<PathBuf>,
     /// Run every Nth of the selected cases, from the Kth on
     #[arg(long, value_name = "K/N", default_value = "1/1", value_parser = parse_shard)]
     shard: (usize, usize),
+    /// Runs these jobs once, instead of cases
+    #[arg(long, hide = true, value_name = "JOBS")]
+    daemon: Option<PathBuf>,
+    /// Kills itself when so many bytes of a stream have passed
+    #[arg(long, hide = true, value_name = "BYTE")]
+    dies_at: Option<u64>,
     #[command(flatten)]
     harness: libtest_mimic::Arguments,
 }
@@ -64,6 +76,9 @@ fn cases() -> Vec<Case> {
         machine::cases(),
         conformance::cases(),
         children::cases(),
+        programs::cases(),
+        language::cases(),
+        tokens::cases(),
         differential::cases(),
         replication::cases(),
         endpoint::cases(),
@@ -75,6 +90,7 @@ fn cases() -> Vec<Case> {
         retention::cases(),
         preview::cases(),
         hooks::cases(),
+        scale::cases(),
     ];
     areas.into_iter().flatten().collect()
 }
@@ -84,6 +100,15 @@ fn main() -> ExitCode {
         return code;
     }
     let arguments = Cli::parse();
+    if let Some(jobs) = &arguments.daemon {
+        return match replication::killed::daemon(jobs, arguments.dies_at) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("zfs-suite: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     match trials(&arguments) {
         Ok(trials) => libtest_mimic::run(&arguments.harness, trials).exit_code(),
         Err(error) => {

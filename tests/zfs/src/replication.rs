@@ -8,6 +8,7 @@ mod conflicts;
 mod encryption;
 pub(crate) mod faults;
 mod initial;
+pub(crate) mod killed;
 mod options;
 mod order;
 mod placeholders;
@@ -17,6 +18,8 @@ mod protection;
 mod resume;
 pub(crate) mod rig;
 mod send_args;
+mod undermined;
+mod zrepl;
 
 use crate::case::Case;
 
@@ -34,8 +37,13 @@ pub(crate) fn cases() -> Vec<Case> {
         options::CASES,
         order::CASES,
         processes::CASES,
+        undermined::CASES,
+        zrepl::CASES,
+        killed::CASES,
     ];
     let mut cases = rig::cases("replication", &tables);
     cases.extend(send_args::encryption_and_raw());
+    cases.push(send_args::without_encryption());
+    cases.push(killed::daemon_case());
     cases
 }

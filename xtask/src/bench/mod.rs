@@ -5,6 +5,7 @@ mod data;
 mod idle;
 mod machine;
 mod plan;
+mod pools;
 mod snapshot;
 mod stand_in;
 mod steps;
@@ -41,6 +42,11 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "plan",
         about: "the planners over 10,000 filesystems with 100 versions each, and over one with 65,000",
         run: plan::run,
+    },
+    Benchmark {
+        name: "pools",
+        about: "300 filesystems with 20 snapshots on real pools, idle and with one new snapshot each",
+        run: pools::run,
     },
     Benchmark {
         name: "snapshot",

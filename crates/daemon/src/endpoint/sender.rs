@@ -9,7 +9,7 @@ use model::event::What;
 use model::name::MAX_NAME_LEN;
 use model::plan::protection::{after_completion, protect_before_send};
 use model::protection::{Protection, ProtectionKind, ProtectionStrategy, cursor_name, tentative_cursor_name};
-use model::view::{Encryption, View};
+use model::view::{Encryption, FilesystemView, View};
 use model::{DatasetName, FilesystemFilter, JobName, VersionKind, VersionRef};
 use wire::{CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
 use zfs::stream::feature;
@@ -115,6 +115,13 @@ impl Sender {
     async fn existing(&self, filesystem: &DatasetName) -> Result<Facts, CallError> {
         let facts = self.side.facts(filesystem).await?;
         facts.ok_or_else(|| CallError::permanent(format!("filesystem {:?} does not exist", filesystem.as_str())))
+    }
+
+    /// What was listed, with the policy on encryption.
+    fn view(&self, filesystems: BTreeMap<DatasetName, FilesystemView>) -> View {
+        let SendPolicy { encrypted, flags } = self.send;
+        let refuses_encrypted = flags.raw && !encrypted;
+        View { sends_encrypted: Some(encrypted), refuses_encrypted, ..View::new(filesystems) }
     }
 
     /// The policy on encryption, for what is not yet a stream.
@@ -312,7 +319,7 @@ impl Endpoint for Sender {
     async fn list(&self) -> Result<View, CallError> {
         let (seen, unlisted) = self.scan().await?;
         let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
-        Ok(View { sends_encrypted: Some(self.send.encrypted), unlisted, ..View::new(views.collect()) })
+        Ok(View { unlisted, ..self.view(views.collect()) })
     }
 
     async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
@@ -320,7 +327,7 @@ impl Endpoint for Sender {
         names.retain(|name| self.filesystems.selects(name));
         let seen = self.side.scan_some(&names).await?;
         let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
-        Ok(View { sends_encrypted: Some(self.send.encrypted), ..View::new(views.collect()) })
+        Ok(self.view(views.collect()))
     }
 
     async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {

@@ -52,7 +52,8 @@ impl ProtectionChanges {
 /// What a sender does before it sends: protect `from` and `to`, then forget what earlier steps left.
 ///
 /// A `from` that is a bookmark is trusted as it is: no ZFS before 2.0 can copy it, none can hold it.
-/// It is never destroyed. Cursors are not touched. Fails only on a bookmark name that is too long.
+/// It is never destroyed. Cursors are not touched; a `from` that the cursor is on needs no bookmark beside
+/// it, because the cursor stays until the next one is there. Fails only on a bookmark name that is too long.
 pub fn protect_before_send(
     job: &JobName,
     from: Option<&VersionRef>,
@@ -69,7 +70,9 @@ pub fn protect_before_send(
                 snapshots().filter(|end| !has(existing, ProtectionKind::StepHold, end.guid)).cloned().collect();
         }
         ProtectionStrategy::Incremental => {
-            for end in snapshots().filter(|end| !has(existing, ProtectionKind::TentativeCursor, end.guid)) {
+            let is_cursor = |end: &VersionRef| Some(end) == from && has(existing, ProtectionKind::Cursor, end.guid);
+            let is_marked = |end: &VersionRef| has(existing, ProtectionKind::TentativeCursor, end.guid);
+            for end in snapshots().filter(|end| !is_cursor(end) && !is_marked(end)) {
                 changes.bookmarks.push((end.clone(), tentative_cursor_name(end.guid, job)?));
             }
         }

@@ -266,12 +266,17 @@ impl Sides<'_> {
 
     /// Refuses steps that the sender would refuse.
     fn sendable(&self, planned: Planned) -> Planned {
-        let has_steps = matches!(planned.0, FilesystemAction::Steps { .. });
-        if has_steps && self.views.0.sends_encrypted == Some(true) && self.sender.encryption == Encryption::None {
-            let problem = "encrypted send mandated by policy, but the filesystem is not encrypted";
-            return (FilesystemAction::Conflict(Conflict::SendPolicy(problem.to_owned())), None);
-        }
-        planned
+        let encrypted = self.sender.encryption != Encryption::None;
+        let problem = match planned.0 {
+            FilesystemAction::Steps { .. } if self.views.0.sends_encrypted == Some(true) && !encrypted => {
+                "encrypted send mandated by policy, but the filesystem is not encrypted"
+            }
+            FilesystemAction::Steps { .. } if self.views.0.refuses_encrypted && encrypted => {
+                "policy mandates raw+unencrypted sends, but the filesystem is encrypted"
+            }
+            _ => return planned,
+        };
+        (FilesystemAction::Conflict(Conflict::SendPolicy(problem.to_owned())), None)
     }
 
     fn plan_placeholder(&self) -> FilesystemAction {

@@ -29,7 +29,7 @@ fn guid_text(bookmark: &str) -> String {
 fn before_a_send_both_ends_are_protected_and_leftovers_go() {
     let cursor_c = "#zrepl_CURSOR_G_0000000000000063_J_j=c";
     let tentative_c = "#zrepl_CURSORTENTATIVE__G_0000000000000063_J_j=c";
-    let table: [(&str, &str, ProtectionStrategy, &str, &str); 17] = [
+    let table: [(&str, &str, ProtectionStrategy, &str, &str); 19] = [
         // from, to, strategy, existing, changes
         ("", "@d", Resumability, "", "+hold @d"),
         ("@c", "@d", Resumability, "cursor:c", "+hold @c +hold @d"),
@@ -39,7 +39,10 @@ fn before_a_send_both_ends_are_protected_and_leftovers_go() {
         (tentative_c, "@d", Resumability, "tentative:c tentative:d", "+hold @d -tentative:d"),
         ("@c", "@d", Resumability, "tentative:c tentative:d", "+hold @c +hold @d -tentative:c -tentative:d"),
         ("", "@d", Incremental, "", "+tentative:d of @d"),
-        ("@c", "@d", Incremental, "cursor:c", "+tentative:c of @c +tentative:d of @d"),
+        // the cursor stays until the next one is there
+        ("@c", "@d", Incremental, "cursor:c", "+tentative:d of @d"),
+        ("@c", "@d", Incremental, "cursor:c tentative:c", "+tentative:d of @d"),
+        ("@c", "@d", Incremental, "cursor:b cursor:d", "+tentative:c of @c +tentative:d of @d"),
         ("@c", "@d", Incremental, "tentative:c tentative:d", ""),
         ("@c", "@d", Incremental, "step:c step:d", "+tentative:c of @c +tentative:d of @d -hold @c -hold @d"),
         (tentative_c, "@d", Incremental, "tentative:b tentative:c", "+tentative:d of @d -tentative:b"),

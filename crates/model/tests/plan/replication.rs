@@ -210,6 +210,19 @@ fn what_the_senders_policy_on_encryption_refuses_is_not_planned() {
     assert_eq!(plan(encrypted, Some(true), false, half()), discarded);
     assert_eq!(plan(encrypted, Some(false), true, half()), discarded);
     assert_eq!(plan(encrypted, None, true, half()), "resume: @a => @b");
+
+    let raw_but_not_encrypted = |encryption, on_receiver: Option<FilesystemView>| {
+        let mut sender = view([("p/a", FilesystemView { encryption, ..filesystem("@a @b") })]);
+        (sender.sends_encrypted, sender.refuses_encrypted) = (Some(false), true);
+        let receiver = on_receiver.map_or_else(View::default, |receiver| view([("p/a", receiver)]));
+        plan_replication(&sender, &receiver, &policy(MostRecent, NOTHING)).filesystems[0].action.to_string()
+    };
+    let refused = "conflict: policy mandates raw+unencrypted sends, but the filesystem is encrypted";
+    assert_eq!(raw_but_not_encrypted(encrypted, None), refused);
+    assert_eq!(raw_but_not_encrypted(encrypted, Some(filesystem("@a"))), refused);
+    assert_eq!(raw_but_not_encrypted(encrypted, half()), refused);
+    assert_eq!(raw_but_not_encrypted(encrypted, Some(filesystem("@b"))), "nothing to do: the receiver has @b");
+    assert_eq!(raw_but_not_encrypted(Encryption::None, None), "send in full (most_recent): full => @b");
 }
 
 #[test]

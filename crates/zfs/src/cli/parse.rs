@@ -23,6 +23,11 @@ impl Unexpected {
         Self(format!("{problem} in line {line:?}"))
     }
 
+    /// Output that does not come at all.
+    pub(crate) fn unreadable(problem: &std::io::Error) -> Self {
+        Self(format!("it cannot be read: {problem}"))
+    }
+
     pub(crate) fn into_problem(self) -> String {
         self.0
     }

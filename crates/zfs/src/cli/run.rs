@@ -261,7 +261,7 @@ impl Process {
         }
     }
 
-    async fn read_lines(
+    pub(super) async fn read_lines(
         &mut self,
         line: &mut (dyn FnMut(&str) -> Result<(), Unexpected> + Send),
     ) -> Result<(), Unexpected> {
@@ -272,7 +272,9 @@ impl Process {
             tokio::select! {
                 biased;
                 read = stdout.read(&mut buffer) => match read {
-                    Ok(0) | Err(_) => self.stdout = None,
+                    Ok(0) => self.stdout = None,
+                    // The rest of a listing may be missing, whatever the child says of itself.
+                    Err(problem) => return Err(Unexpected::unreadable(&problem)),
                     Ok(n) => lines.push(buffer.get(..n).unwrap_or_default(), &mut *line)?,
                 },
                 () = self.stderr.read_some() => {}

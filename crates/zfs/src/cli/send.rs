@@ -126,7 +126,7 @@ pub(crate) async fn estimate(runner: &Runner, args: &SendArgs) -> Result<Option<
 }
 
 /// The bytes of a send. The end is clean only if the child's was.
-struct SendReader {
+pub(super) struct SendReader {
     state: State,
     object: String,
 }
@@ -147,7 +147,7 @@ struct Streaming {
 }
 
 impl SendReader {
-    fn new(mut process: Process, head: Vec<u8>, object: String) -> io::Result<Self> {
+    pub(super) fn new(mut process: Process, head: Vec<u8>, object: String) -> io::Result<Self> {
         let stdout =
             process.stdout.take().map(|stdout| stdout.into_owned_fd().and_then(PipeReader::new)).transpose()?;
         Ok(Self { state: State::Streaming(Box::new(Streaming { pipe: stdout, process, head, passed: 0 })), object })
@@ -172,8 +172,13 @@ impl AsyncRead for SendReader {
                     }
                     (*head, *passed) = (Vec::new(), 0);
                     process.stderr.poll_drain(cx);
-                    if std::task::ready!(poll_pipe(pipe, cx, buffer)) {
-                        return Poll::Ready(Ok(()));
+                    match std::task::ready!(poll_pipe(pipe, cx, buffer)) {
+                        Ok(true) => return Poll::Ready(Ok(())),
+                        Ok(false) => {}
+                        Err(problem) => {
+                            this.fail(&problem);
+                            continue;
+                        }
                     }
                 }
                 State::Ending(end) => {
@@ -223,6 +228,15 @@ impl Bytes for SendReader {
 }
 
 impl SendReader {
+    /// The output cannot be read: whatever the child says of itself, bytes are missing.
+    fn fail(&mut self, problem: &io::Error) {
+        let State::Streaming(streaming) = &self.state else { return };
+        let command = streaming.process.command.clone();
+        let problem = format!("the stream cannot be read: {problem}");
+        // The child ends with its guard.
+        self.state = State::Ended(Err(Error::new(OPERATION, &self.object, ErrorKind::Output { command, problem })));
+    }
+
     /// From the end of the output to the end of the child.
     fn end(&mut self) {
         let object = self.object.clone();
@@ -239,10 +253,10 @@ impl SendReader {
     }
 }
 
-/// Whether bytes came; false at the end of the output, however it ended: the child knows why.
-fn poll_pipe(pipe: &mut Option<PipeReader>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<bool> {
-    let Some(stdout) = pipe else { return Poll::Ready(false) };
+/// Whether bytes came; false at the end of the output, of which the child knows the reason.
+fn poll_pipe(pipe: &mut Option<PipeReader>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
+    let Some(stdout) = pipe else { return Poll::Ready(Ok(false)) };
     let before = buffer.filled().len();
-    let result = std::task::ready!(Pin::new(stdout).poll_read(cx, buffer));
-    Poll::Ready(result.is_ok() && buffer.filled().len() > before)
+    std::task::ready!(Pin::new(stdout).poll_read(cx, buffer))?;
+    Poll::Ready(Ok(buffer.filled().len() > before))
 }

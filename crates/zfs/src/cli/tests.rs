@@ -640,6 +640,45 @@ async fn a_send_that_dies_in_the_middle_is_no_clean_end() {
     }
 }
 
+/// An output that fails to be read: a socket whose other end went away without reading.
+fn unreadable() -> tokio::process::ChildStdout {
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.write_all(b"unread").unwrap();
+    drop(theirs);
+    tokio::process::ChildStdout::from_std(std::process::ChildStdout::from(std::os::fd::OwnedFd::from(ours))).unwrap()
+}
+
+/// zrepl calls this `SendStreamNonEOFReadErrorHandling`.
+#[tokio::test]
+async fn a_stream_that_cannot_be_read_has_no_clean_end_even_if_its_child_has() {
+    for script in ["head -c 100000 /dev/zero", "exec cat /dev/zero", "sleep 1000"] {
+        let lab = Lab::new(script);
+        let mut process = lab.zfs.runner.spawn(&argv::send(&full_send()), run::Pipes::Output).unwrap();
+        process.stdout = Some(unreadable());
+        let mut bytes = send::SendReader::new(process, vec![1; 128], "p/a@1".to_owned()).unwrap();
+        let mut start = [0; 128];
+        bytes.read_exact(&mut start).await.unwrap();
+        for _ in 0..2 {
+            let error = bytes.read(&mut [0; 10]).await.unwrap_err();
+            assert!(error.to_string().contains("the stream cannot be read: Connection reset by peer"), "{error}");
+            assert!(error.get_ref().unwrap().downcast_ref::<Error>().is_some());
+        }
+        drop(bytes);
+        lab.nothing_left().await;
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_cannot_be_read_is_no_listing() {
+    let lab = Lab::new("echo p/a");
+    let mut process = lab.zfs.runner.spawn(&argv::send(&full_send()), run::Pipes::Output).unwrap();
+    process.stdout = Some(unreadable());
+    let read = process.read_lines(&mut |_| Ok(())).await;
+    assert!(read.unwrap_err().into_problem().starts_with("it cannot be read: Connection reset by peer"));
+    drop(process);
+    lab.nothing_left().await;
+}
+
 #[tokio::test]
 async fn dropping_a_send_ends_a_child_that_writes_and_one_that_does_not() {
     for rest in ["exec cat /dev/zero", "sleep 1000", "trap '' PIPE TERM; while :; do :; done"] {

@@ -8,11 +8,25 @@ use super::{Body, Ground, LARGE, SMALL, expect, full, into, outcome, resume, tag
 use crate::body;
 
 pub(super) const CASES: &[(&str, Body)] = &[
+    ("Z6_who_asks_first_for_a_feature_and_gives_up_spoils_it_for_nobody", body!(cancelled_detection)),
     ("Z16_exported_pool", body!(exported)),
     ("Z16_read_only_pool", body!(read_only)),
     ("Z16_out_of_space_keeps_what_fitted", body!(out_of_space)),
     ("Z16_quota_exceeded_keeps_what_fitted", body!(quota)),
 ];
+
+async fn cancelled_detection(ground: &Ground<'_>) -> Result<()> {
+    let (zfs, fs) = (ground.zfs(), ground.fs("a b")?);
+    let one = ground.write_take(&fs, SMALL, "1").await?;
+    let [_, pool] = ground.world.pools();
+    // Polled once, then dropped.
+    tokio::select! { biased; _ = zfs.can_resume(pool.as_str()) => {}, () = std::future::ready(()) => {} }
+    let (first, second) = futures::join!(zfs.can_resume(pool.as_str()), zfs.can_resume(pool.as_str()));
+    ensure!(first? && second?, "the pool has the feature");
+    ensure!(zfs.can_resume(pool.as_str()).await?);
+    ground.transfer(&full(&fs, &one), &into(&ground.dst("copy")?, "1")?).await?;
+    Ok(())
+}
 
 async fn exported(ground: &Ground<'_>) -> Result<()> {
     let (zfs, fs) = (ground.zfs(), ground.fs("a b")?);

@@ -49,6 +49,11 @@ pub(crate) enum Fault {
     BeforeSend(OnRequest),
     /// Changes what listings show, or lets them fail.
     Listing(OnList),
+    /// Nothing goes wrong; runs after each listing and before each send.
+    Watched {
+        list: Box<dyn Fn(Side) + Send + Sync>,
+        send: Hook,
+    },
     /// Runs before snapshots are destroyed.
     BeforeDestroy(Hook),
     /// Runs when so many bytes of a stream have passed; then the stream goes on or is silent for ever.
@@ -84,12 +89,18 @@ impl Endpoint for Faulty {
             // Who was just cancelled notices here.
             tokio::task::yield_now().await;
         }
+        if let Fault::Watched { list, .. } = &*self.fault {
+            list(self.side);
+        }
         Ok(view)
     }
 
     async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {
         if let Fault::BeforeSend(hook) = &*self.fault {
             hook(&request.filesystem)?;
+        }
+        if let Fault::Watched { send, .. } = &*self.fault {
+            send();
         }
         let mut reply = self.inner.send(request).await?;
         let failure = || io::Error::other(INJECTED);

@@ -28,9 +28,9 @@ pub(super) const CASES: &Table = &[
     ("live_data_without_snapshots_is_never_replaced", body!(live)),
 ];
 
-const MARK: &str = "zrepl:placeholder";
+pub(super) const MARK: &str = "zrepl:placeholder";
 
-fn marked(stage: &Stage<'_>, name: &DatasetName, value: &str) -> Result<()> {
+pub(super) fn marked(stage: &Stage<'_>, name: &DatasetName, value: &str) -> Result<()> {
     let mark = stage.world.property(name, MARK)?;
     ensure!(mark == Some((value.to_owned(), "local")), "{name} has {mark:?}");
     Ok(())
@@ -124,7 +124,8 @@ async fn unspecified(stage: &Stage<'_>) -> Result<()> {
     stage.is(&first, &["missing"]).await
 }
 
-fn hash(name: &DatasetName) -> String {
+/// The mark of zrepl before 0.1.
+pub(super) fn hash(name: &DatasetName) -> String {
     Sha512_256::digest(name.as_str()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

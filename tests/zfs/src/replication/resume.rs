@@ -186,7 +186,8 @@ async fn onto_placeholder(stage: &Stage<'_>) -> Result<()> {
 /// How long killed children may take to be gone.
 const REAPED: Duration = Duration::from_secs(10);
 
-async fn idle(stage: &Stage<'_>) -> Result<()> {
+/// Waits until no child of a case is left.
+pub(super) async fn idle(stage: &Stage<'_>) -> Result<()> {
     let (zfs, killer) = (stage.zfs(), Killer::of(stage)?);
     let gone = async {
         while !zfs.running().is_empty() || killer.none_runs().is_err() {

@@ -26,7 +26,7 @@ use model::protection::{
 use model::{ClientIdentity, DatasetName, FilesystemFilter, Guid, JobName, PropertyName, VersionKind, VersionRef};
 use tokio_util::sync::CancellationToken;
 use wire::{CallError, Endpoint, SameProcess, Service};
-use zfs::{PlaceholderEncryption, Snapshot};
+use zfs::{PlaceholderEncryption, Snapshot, Zfs};
 
 use super::faults::{Fault, Faulty, Side};
 use crate::backend::{FakeWorld, RealWorld, World};
@@ -184,10 +184,15 @@ impl<'a> Stage<'a> {
 
     /// Endpoints that remember nothing.
     pub(crate) fn rig(&self, job: Job) -> Result<Rig<'_>> {
+        self.rig_on(job, self.zfs(), self.zfs())
+    }
+
+    /// The same with a handle on ZFS for each side.
+    pub(crate) fn rig_on(&self, job: Job, sends: Arc<dyn Zfs>, receives: Arc<dyn Zfs>) -> Result<Rig<'_>> {
         let recorder = Arc::new(Recorder::default());
         let events = Events::new(Clock::system(), vec![Arc::clone(&recorder) as Arc<dyn Reader>]);
         let sender = Sender::new(
-            self.zfs(),
+            sends,
             events.clone(),
             SenderConfig {
                 job: JobName::parse(&job.name)?,
@@ -206,9 +211,9 @@ impl<'a> Stage<'a> {
             bandwidth: job.receive_limit.clone(),
         };
         let receiver: Arc<dyn Endpoint> = match &job.client {
-            None => daemon::endpoint::Receiver::new(self.zfs(), events.clone(), config),
+            None => daemon::endpoint::Receiver::new(receives, events.clone(), config),
             Some(client) => {
-                Sink::new(self.zfs(), events.clone(), config).endpoint_for(&ClientIdentity::parse(client)?)?
+                Sink::new(receives, events.clone(), config).endpoint_for(&ClientIdentity::parse(client)?)?
             }
         };
         Ok(Rig { stage: self, job, sender, receiver, recorder, events })

@@ -10,7 +10,7 @@ use zfs::token::ResumeToken;
 use zfs::{SendFlags, parse_begin};
 
 use super::faults::Fault;
-use super::rig::{Body, Rig, Stage, Table, both, refused};
+use super::rig::{Body, On, Rig, Stage, Table, both, filter, on_real, refused};
 use crate::body;
 use crate::case::Case;
 use crate::conformance::{LARGE, full, into, send_args};
@@ -25,6 +25,12 @@ pub(super) const CASES: &Table = &[
     ("E3_token_with_the_guid_of_another_filesystem", body!(token_with_foreign_guid)),
     ("policy_that_became_stricter_stops_increments_and_discards_tokens", body!(stricter_policy)),
 ];
+
+/// Needs a pool that knows no encryption, which the model has not.
+pub(super) fn without_encryption() -> Case {
+    let name = "replication::SendArgsValidationEncryptedSendOfUnencryptedDatasetForbidden__EncryptionSupported_false";
+    Case::real(name, |bench| on_real(bench, body!(encrypted_send_without_encryption)))
+}
 
 /// The eight subtests of `SendArgsValidationEE_EncryptionAndRaw`.
 pub(super) fn encryption_and_raw() -> Vec<Case> {
@@ -65,7 +71,7 @@ async fn matrix(stage: &Stage<'_>, fs_encrypted: bool, encrypted: bool, raw: boo
             rejected(stage, &rig, &fs, &["encrypted send mandated by policy", "is not encrypted"]).await
         }
         (true, false, true) => {
-            rejected(stage, &rig, &fs, &["policy mandates raw+unencrypted sends, but filesystem", "is encrypted"]).await
+            rejected(stage, &rig, &fs, &["policy mandates raw+unencrypted sends", "is encrypted"]).await
         }
         _ => accepted(stage, &rig, &fs, encrypted).await,
     }
@@ -95,9 +101,14 @@ async fn accepted(stage: &Stage<'_>, rig: &Rig<'_>, fs: &DatasetName, encrypted:
 
 async fn rejected(stage: &Stage<'_>, rig: &Rig<'_>, fs: &DatasetName, texts: &[&str]) -> Result<()> {
     let received = rig.received(fs)?;
-    rig.run().await.fails(texts)?;
+    let report = rig.run().await;
+    report.fails(texts)?;
+    ensure!(report.planned_steps() == 0, "it was found out only when it was sent");
     stage.is(&received, &["missing"]).await?;
     stage.is(fs, &["@1"]).await?;
+    // Nor does the sender do it for whoever asks.
+    let one = stage.find(fs, model::VersionKind::Snapshot, "1").await?.to_ref();
+    refused(rig.sender.send(&request(fs, &one, None)).await, texts)?;
     // The token of a job that was allowed to.
     let lax = rig.again(|job| {
         job.send.encrypted = false;
@@ -125,6 +136,32 @@ async fn encrypted_send_of_plain(stage: &Stage<'_>) -> Result<()> {
     let text = format!("encrypted send mandated by policy, but filesystem {:?} is not encrypted", fs.as_str());
     refused(rig.sender.send(&request(&fs, &snapshot, None)).await, &[&text])?;
     stage.is(&fs, &["@a snap"]).await
+}
+
+/// There `encryption` has no value at all.
+async fn encrypted_send_without_encryption(stage: &Stage<'_>) -> Result<()> {
+    let On::Real(bench) = stage.on else { bail!("there are no features") };
+    let old = bench.pool_with("old", &["-o", "feature@encryption=disabled"])?;
+    let fs = DatasetName::parse(&format!("{old}/sender fs"))?;
+    stage.world.create_filesystem(&fs)?;
+    let refusal = stage.world.create_encrypted(&DatasetName::parse(&format!("{old}/secret"))?);
+    ensure!(refusal.is_err(), "the pool knows encryption");
+    let snapshot = stage.snap(&fs, 1000, "a snap").await?;
+    let mut job = stage.job()?;
+    job.filesystems = filter([fs.as_str()])?;
+    job.placeholders = Some(zfs::PlaceholderEncryption::Inherit);
+    job.send.encrypted = true;
+    stage.world.create_filesystem(&job.root)?;
+    let rig = stage.rig(job)?;
+    let text = format!("encrypted send mandated by policy, but filesystem {:?} is not encrypted", fs.as_str());
+    refused(rig.sender.send(&request(&fs, &snapshot, None)).await, &[&text])?;
+    rig.run().await.fails(&[fs.as_str(), "encrypted send mandated by policy"])?;
+    stage.is(&fs, &["@a snap"]).await?;
+    stage.is(&rig.received(&fs)?, &["missing"]).await?;
+    // All else is as ever.
+    let plain = rig.again(|job| job.send.encrypted = false)?;
+    plain.ok().await?;
+    plain.same(&fs).await
 }
 
 async fn token_of_another_filesystem(stage: &Stage<'_>) -> Result<()> {

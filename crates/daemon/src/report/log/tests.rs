@@ -12,7 +12,8 @@ use model::event::{
     Event, Hook, HookEdge, InvocationSummary, OutputStream, ProtectionOutcome, Pruning, Replication, Snapshotting, What,
 };
 use model::plan::prune::PruneSide;
-use model::plan::replication::{Base, FilesystemAction, FilesystemPlan, ReplicationPlan, Step};
+use model::plan::replication::{Base, Discard, FilesystemAction, FilesystemPlan, ReplicationPlan, Step};
+use model::plan::resolve::Resolution;
 use model::version::Guid;
 use model::{DatasetName, JobName, VersionKind, VersionName, VersionRef};
 
@@ -341,4 +342,39 @@ fn hooks_say_what_they_do_and_what_their_programs_write() {
         [WARN][j][hook]: hook output stderr="slowly" command="/etc/zrepl/hooks/freeze" fs="p/a" snap="zrepl_1"
         [ERRO][j][hook]: hook invocation failed for post-edge hook="/etc/zrepl/hooks/freeze" err="exit status: 1" fs="p/a" snap="zrepl_1"
     "#]].assert_eq(&lines);
+}
+
+#[test]
+fn what_is_done_about_conflicts_is_said_before_and_after() {
+    let filesystem = || dataset("p/a");
+    let discarding = |reason| Replication::Discarding { filesystem: filesystem(), reason };
+    let resolving = |resolution| Replication::Resolving { filesystem: filesystem(), resolution };
+    let resolved = |how: &str| Replication::Resolved { filesystem: filesystem(), how: how.to_owned() };
+    let story: Vec<Event> = [
+        resolving(Resolution::RollBack { to: snapshot("1"), destroy: vec![snapshot("own"), snapshot("own 2")] }),
+        Replication::DestroyedToResolve {
+            filesystem: filesystem(),
+            snapshot: VersionName::parse("own").unwrap(),
+            reason: "newer than @1 (diverged: rollback_receiver)".into(),
+        },
+        resolved("rolled back to @1"),
+        resolving(Resolution::RenameAside { newest: snapshot("own"), below: vec![dataset("p/a/b")] }),
+        resolved("renamed to q/a.zrepl.aside.1"),
+        discarding(Discard::ToGone { to_name: "p/a@2".to_owned() }),
+        discarding(Discard::Unreadable("its checksum does not match".to_owned())),
+    ]
+    .into_iter()
+    .map(|what| event(Some("j"), What::Replication(what)))
+    .collect();
+    let lines = written(LogLevel::Info, layout(LogFormat::Human, false, false), &story);
+    expect![[r#"
+        [WARN][j][repl]: resolving a conflict as the job is configured to fs="p/a" how="roll the receiver back to @1, destroying @own, @own 2 (diverged: rollback_receiver)"
+        [WARN][j][repl]: destroyed a snapshot on the receiver fs="p/a" snap="own" reason="newer than @1 (diverged: rollback_receiver)"
+        [WARN][j][repl]: resolved a conflict fs="p/a" how="rolled back to @1"
+        [WARN][j][repl]: resolving a conflict as the job is configured to fs="p/a" how="rename the receiver's filesystem, whose newest snapshot is @own, with 1 below it, aside (no_common: rename_aside)"
+        [WARN][j][repl]: resolved a conflict fs="p/a" how="renamed to q/a.zrepl.aside.1"
+        [WARN][j][repl]: discarding what an interrupted receive left, it cannot be resumed fs="p/a" reason="p/a@2 is gone from the sender"
+        [WARN][j][repl]: discarding what an interrupted receive left, it cannot be resumed fs="p/a" reason="the resume token cannot be read: its checksum does not match"
+    "#]]
+    .assert_eq(&lines);
 }
