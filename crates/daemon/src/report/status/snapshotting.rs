@@ -82,6 +82,17 @@ impl Snapper {
         }
     }
 
+    /// Whether the last round took all its snapshots and no hook failed.
+    pub(super) fn went_well(&self) -> bool {
+        let rows = match self {
+            Snapper::Periodic(periodic) => &periodic.progress,
+            Snapper::Cron(cron) => &cron.progress,
+            Snapper::Manual => return false,
+        };
+        let failed = |row: &Progress| row.error.is_some() || row.hooks.as_ref().is_some_and(|hooks| hooks.had_error);
+        rows.as_ref().is_some_and(|rows| !rows.iter().any(failed))
+    }
+
     pub(super) fn apply(&mut self, at: Timestamp, event: &Snapshotting) {
         match self {
             Snapper::Periodic(periodic) => periodic.apply(at, event),
