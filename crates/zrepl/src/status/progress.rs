@@ -1,0 +1,197 @@
+//! What the parts of a report mean together: how far things are, and what is wrong.
+
+use super::report::{Attempt, Body, Filesystem, Pruning, Snapshotting, Taken};
+
+/// Bytes of steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Bytes {
+    pub(crate) done: u64,
+    /// Of all steps whose size is known, at least what is done of each.
+    pub(crate) expected: u64,
+    /// Steps that are not complete and whose size is not known.
+    pub(crate) unknown: usize,
+}
+
+impl Bytes {
+    fn add(self, other: Bytes) -> Bytes {
+        Bytes {
+            done: self.done.saturating_add(other.done),
+            expected: self.expected.saturating_add(other.expected),
+            unknown: self.unknown + other.unknown,
+        }
+    }
+
+    pub(crate) fn left(self) -> u64 {
+        self.expected.saturating_sub(self.done)
+    }
+
+    /// From 0 to 100.
+    pub(crate) fn percent(self) -> u64 {
+        let percent = (u128::from(self.done) * 100).checked_div(u128::from(self.expected)).unwrap_or(0);
+        u64::try_from(percent.min(100)).unwrap_or(100)
+    }
+}
+
+/// How a filesystem stands in replication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Failed,
+    /// Failed, and waits to be tried again.
+    FailedForNow,
+    Working,
+    Waiting,
+    Done,
+    /// There was nothing to do.
+    UpToDate,
+}
+
+impl Filesystem {
+    pub(crate) fn standing(&self) -> Standing {
+        match self.state.as_str() {
+            "planning-error" | "step-error" if self.blocked_on == "nothing" || self.blocked_on.is_empty() => {
+                Standing::Failed
+            }
+            "planning-error" | "step-error" => Standing::FailedForNow,
+            "done" if self.steps.is_empty() => Standing::UpToDate,
+            "done" => Standing::Done,
+            _ if self.blocked_on == "nothing" => Standing::Working,
+            _ => Standing::Waiting,
+        }
+    }
+
+    pub(crate) fn is_working(&self) -> bool {
+        self.standing() == Standing::Working
+    }
+
+    pub(crate) fn error(&self) -> Option<&str> {
+        self.plan_error.as_ref().or(self.step_error.as_ref()).map(|error| error.err.as_str())
+    }
+
+    pub(crate) fn bytes(&self) -> Bytes {
+        let complete = self.current_step;
+        let step = |(index, step): (usize, &super::report::Step)| {
+            let (done, expected) = (step.info.bytes_replicated, step.info.bytes_expected);
+            let over = index < complete || self.state == "done";
+            Bytes {
+                done,
+                expected: if over { done } else { expected.max(done) },
+                unknown: usize::from(expected == 0 && !over),
+            }
+        };
+        self.steps.iter().enumerate().map(step).fold(Bytes::default(), Bytes::add)
+    }
+}
+
+impl Attempt {
+    pub(crate) fn bytes(&self) -> Bytes {
+        self.filesystems.iter().map(Filesystem::bytes).fold(Bytes::default(), Bytes::add)
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.state.as_str(), "planning" | "fan-out-filesystems")
+    }
+
+    /// Steps done and steps to do.
+    pub(crate) fn steps(&self) -> (usize, usize) {
+        let all = self.filesystems.iter().map(|filesystem| filesystem.steps.len()).sum();
+        let done = |filesystem: &Filesystem| match filesystem.state.as_str() {
+            "done" => filesystem.steps.len(),
+            _ => filesystem.current_step.min(filesystem.steps.len()),
+        };
+        (self.filesystems.iter().map(done).sum(), all)
+    }
+}
+
+impl Pruning {
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.state.as_str(), "Plan" | "Exec")
+    }
+
+    /// Snapshots that are gone, and all that are to go.
+    pub(crate) fn destroyed(&self) -> (usize, usize) {
+        let sum = |list: &[super::report::Pruned]| list.iter().map(|one| one.destroy_list.count).sum::<usize>();
+        (sum(&self.completed), sum(&self.completed) + sum(&self.pending))
+    }
+}
+
+impl Snapshotting {
+    pub(crate) fn rows(&self) -> &[Taken] {
+        match (&self.periodic, &self.cron) {
+            (Some(periodic), _) => &periodic.progress,
+            (None, Some(cron)) => &cron.progress,
+            (None, None) => &[],
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        match (&self.periodic, &self.cron) {
+            (Some(periodic), _) => matches!(periodic.state, 4 | 8),
+            (None, Some(cron)) => cron.state == "running",
+            (None, None) => false,
+        }
+    }
+
+    /// When the next round is; none while one runs.
+    pub(crate) fn next(&self) -> Option<jiff::Timestamp> {
+        match (&self.periodic, &self.cron) {
+            (Some(periodic), _) => periodic.sleep_until,
+            (None, Some(cron)) => cron.wakeup_time,
+            (None, None) => None,
+        }
+        .filter(|_| !self.is_running())
+    }
+
+    fn errors(&self) -> impl Iterator<Item = &str> {
+        let periodic = self.periodic.iter().map(|periodic| periodic.error.as_str());
+        let cron = self.cron.iter().flat_map(|cron| cron.errors.iter().map(String::as_str));
+        periodic.chain(cron).filter(|error| !error.is_empty())
+    }
+}
+
+/// Something that went wrong in the last invocation, or since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// A filesystem, or what was tried.
+    pub(crate) place: String,
+    pub(crate) what: String,
+}
+
+/// All that the report says went wrong, most important first.
+pub(crate) fn problems(body: &Body) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut add = |place: &str, what: &str| found.push(Problem { place: place.to_owned(), what: what.to_owned() });
+    if let Some(replication) = &body.replication {
+        replication.wait_reconnect_error.iter().for_each(|error| add("connection", &error.err));
+        if let Some(attempt) = replication.attempts.last() {
+            attempt.plan_error.iter().for_each(|error| add("planning replication", &error.err));
+            for filesystem in &attempt.filesystems {
+                filesystem.error().iter().for_each(|error| add(&filesystem.info.name, error));
+            }
+        }
+    }
+    if let Some(snapshotting) = &body.snapshotting {
+        let failed: Vec<&Taken> = snapshotting.rows().iter().filter(|row| row.has_failed()).collect();
+        for row in &failed {
+            add(&row.path, &format!("snapshot {}: {}", row.snap_name, row.hooks.trim_end()));
+        }
+        // The error of a round is often a summary of these.
+        if failed.is_empty() {
+            snapshotting.errors().for_each(|error| add("snapshotting", error));
+        }
+    }
+    let sides = [
+        ("pruning the sender", &body.pruning_sender),
+        ("pruning the receiver", &body.pruning_receiver),
+        ("pruning", &body.pruning),
+    ];
+    for (side, pruning) in sides {
+        let Some(pruning) = pruning else { continue };
+        if !pruning.error.is_empty() {
+            add(side, &pruning.error);
+        }
+        for one in pruning.completed.iter().chain(&pruning.pending).filter(|one| !one.last_error.is_empty()) {
+            add(&one.filesystem, &format!("{side}: {}", one.last_error));
+        }
+    }
+    found
+}
