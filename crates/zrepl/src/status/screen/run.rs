@@ -105,7 +105,7 @@ impl Running {
     fn act(&mut self, action: Action) {
         match action {
             Action::Quit => {}
-            Action::Refresh => self.polls.iter().for_each(|poll| drop(poll.send(()))),
+            Action::Refresh => self.polls.iter().for_each(wake),
             Action::Signal { daemon, job, operation } => {
                 let (sources, tell, poll) =
                     (Arc::clone(&self.sources), self.tell.clone(), self.polls.get(daemon).cloned());
@@ -116,11 +116,16 @@ impl Running {
                     let answer = answer.map_err(|error| format!("{error:#}"));
                     let _ = tell.send(News::Signal { what: format!("{operation} of {job}"), answer });
                     // What it brought is seen at once.
-                    poll.iter().for_each(|poll| drop(poll.send(())));
+                    poll.iter().for_each(wake);
                 });
             }
         }
     }
+}
+
+/// Has a source asked at once; its thread may be at that already.
+fn wake(poll: &Sender<()>) {
+    let _ = poll.send(());
 }
 
 /// Asks a source again and again, in a thread that ends with the program.
