@@ -67,6 +67,11 @@ struct Screen {
     focus: Focus,
     list_shown: bool,
     selected: Option<Entry>,
+    /// Whether a person chose that.
+    chosen: bool,
+    /// The titles and the lines of the list, as of a second.
+    columns: Vec<Columns>,
+    columns_of: Option<i64>,
     /// First line of the list that is shown.
     list_top: usize,
     /// Lines of the list that fit.
@@ -93,6 +98,9 @@ impl Screen {
             daemons: sources.into_iter().map(Seen::new).collect(),
             now,
             selected: None,
+            chosen: false,
+            columns: Vec::new(),
+            columns_of: None,
             list_top: 0,
             list_height: 0,
             filter: Filter::default(),
@@ -119,11 +127,14 @@ impl Screen {
         if let Some(seen) = self.daemons.get_mut(daemon) {
             seen.note(elapsed, now, answer);
         }
-        self.stale = true;
+        (self.stale, self.columns_of) = (true, None);
         let entries = self.entries();
-        if self.selected.as_ref().is_none_or(|selected| !entries.contains(selected)) {
+        if !self.chosen || self.selected.as_ref().is_none_or(|selected| !entries.contains(selected)) {
+            let before = self.selected.take();
             self.selected = entries.into_iter().next();
-            self.pane.to_top();
+            if self.selected != before {
+                self.pane.to_top();
+            }
         }
     }
 
@@ -139,6 +150,16 @@ impl Screen {
         });
         let all = self.options.job.is_none();
         jobs.chain(daemons().filter(|_| all).map(|(daemon, _)| Entry::Daemon { daemon })).collect()
+    }
+
+    /// Makes the list anew if its times or what it is about have changed.
+    fn refresh_list(&mut self, entries: &[Entry]) {
+        let second = Some(self.now.as_second());
+        if self.columns_of != second {
+            let lines = entries.iter().map(|entry| self.columns(entry));
+            self.columns = std::iter::once(Columns::titles()).chain(lines).collect();
+            self.columns_of = second;
+        }
     }
 
     fn columns(&self, entry: &Entry) -> Columns {

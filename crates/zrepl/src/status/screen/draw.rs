@@ -11,7 +11,7 @@ use super::dialog::Dialog;
 use super::{Entry, Focus, Screen};
 use crate::status::look::Show;
 use crate::status::text::{Line, Role};
-use crate::status::view::{Columns, row};
+use crate::status::view::row;
 
 /// From so many columns on, list and detail are side by side.
 const WIDE: u16 = 150;
@@ -117,8 +117,8 @@ impl Screen {
     fn draw_list(&mut self, frame: &mut Frame<'_>, area: Rect) {
         let entries = self.entries();
         let text = self.rule(frame, area, "Jobs", "", Focus::Jobs);
-        let mut columns: Vec<Columns> = entries.iter().map(|entry| self.columns(entry)).collect();
-        columns.insert(0, Columns::titles());
+        self.refresh_list(&entries);
+        let columns = &self.columns;
         let width = usize::from(text.width.saturating_sub(2));
         let height = usize::from(text.height.saturating_sub(1));
         let selected = entries.iter().position(|entry| Some(entry) == self.selected.as_ref());
@@ -128,7 +128,7 @@ impl Screen {
             self.put(
                 frame,
                 Rect { height: text.height.min(1), ..text },
-                &prefixed("  ", &row(titles, &columns, width)),
+                &prefixed("  ", &row(titles, columns, width)),
                 0,
             );
         }
@@ -136,7 +136,7 @@ impl Screen {
             let offset = u16::try_from(index - self.list_top + 1).unwrap_or(u16::MAX);
             let area = Rect { y: text.y + offset, height: 1, ..text };
             let chosen = Some(index) == selected;
-            self.put(frame, area, &prefixed(if chosen { "> " } else { "  " }, &row(one, &columns, width)), 0);
+            self.put(frame, area, &prefixed(if chosen { "> " } else { "  " }, &row(one, columns, width)), 0);
             if chosen {
                 let style = match self.focus {
                     Focus::Jobs => Style::new().add_modifier(Modifier::REVERSED),

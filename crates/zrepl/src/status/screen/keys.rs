@@ -141,6 +141,7 @@ impl Screen {
         let current = entries.iter().position(|entry| Some(entry) == self.selected.as_ref()).unwrap_or(0);
         let next = current.saturating_add_signed(lines).min(entries.len().saturating_sub(1));
         let next = entries.into_iter().nth(next);
+        self.chosen = true;
         if next != self.selected {
             self.selected = next;
             self.pane.to_top();

@@ -11,33 +11,315 @@ fn looks(mut theatre: Theatre, expected: &Expect) {
 
 #[test]
 fn all_is_well() {
-    looks(Theatre::new(80, 24, &idle()), &expect![[""]]);
-    looks(Theatre::new(120, 40, &idle()), &expect![[""]]);
-    looks(Theatre::new(200, 60, &idle()), &expect![[""]]);
+    looks(Theatre::new(80, 24, &idle()), &expect![[r#"
+        FILTER  (none)
+        == Jobs ========================================================================
+          JOB            STATE    SUCCESS     NEXT       LAG   AGE    TYPE
+        > home_to_vault  ok       3m 59s ago  in 5m 56s  none  4m 4s  push
+          vault          serves                                       sink
+          (daemon)       answers                                      daemon
+        -- home_to_vault ------------------------------------------------------ 1-16/20
+        home_to_vault  push
+        ok; last success 3m 59s ago (04:01:07); next run in 5m 56s (04:11:02); the
+        receiver is up to date; snapshots are at most 4m 4s old
+        invocation 12: 04:01:03, 3.7 s: 3 filesystems, 2 steps with 100.0 MiB, 3
+        snapshots destroyed
+
+        Replication: done, 04:01:03 to 04:01:06 (3s)
+          filesystems 3: 2 done, 1 up to date
+            done     1/1             100.0 MiB tank/home
+            done     1/1                   0 B tank/home/photos
+
+        Pruning of the sender: done, 2 snapshots destroyed
+            done    tank/home  2 of 12 snapshots
+
+        Pruning of the receiver: done, 1 snapshot destroyed
+            done    tank/home  @zrepl_000, 1 of 100 snapshots
+        04:05:06  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list"#]]);
+    looks(Theatre::new(120, 40, &idle()), &expect![[r#"
+        FILTER  (none)
+        == Jobs ================================================================================================================
+          JOB            STATE    SUCCESS     NEXT       LAG   AGE    TYPE
+        > home_to_vault  ok       3m 59s ago  in 5m 56s  none  4m 4s  push
+          vault          serves                                       sink
+          (daemon)       answers                                      daemon
+        -- home_to_vault -------------------------------------------------------------------------------------------------------
+        home_to_vault  push
+        ok; last success 3m 59s ago (04:01:07); next run in 5m 56s (04:11:02); the receiver is up to date; snapshots are at most
+        4m 4s old
+        invocation 12: 04:01:03, 3.7 s: 3 filesystems, 2 steps with 100.0 MiB, 3 snapshots destroyed
+
+        Replication: done, 04:01:03 to 04:01:06 (3s)
+          filesystems 3: 2 done, 1 up to date
+            done     1/1             100.0 MiB tank/home
+            done     1/1                   0 B tank/home/photos
+
+        Pruning of the sender: done, 2 snapshots destroyed
+            done    tank/home  2 of 12 snapshots
+
+        Pruning of the receiver: done, 1 snapshot destroyed
+            done    tank/home  @zrepl_000, 1 of 100 snapshots
+
+        Snapshotting: waits for its time
+          next round in 5m 56s (04:11:02)
+          last round zrepl_2: 2 taken
+
+
+
+
+
+
+
+
+
+
+
+
+
+        04:05:06  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list  ? help  q quit"#]]);
+    looks(Theatre::new(200, 60, &idle()), &expect![[r#"
+        FILTER  (none)
+        == Jobs ========================================================================-- home_to_vault -------------------------------------------------------------------------------------------------------
+          JOB            STATE    SUCCESS     NEXT       LAG   AGE    TYPE              home_to_vault  push
+        > home_to_vault  ok       3m 59s ago  in 5m 56s  none  4m 4s  push              ok; last success 3m 59s ago (04:01:07); next run in 5m 56s (04:11:02); the receiver is up to date; snapshots are at most
+          vault          serves                                       sink              4m 4s old
+          (daemon)       answers                                      daemon            invocation 12: 04:01:03, 3.7 s: 3 filesystems, 2 steps with 100.0 MiB, 3 snapshots destroyed
+
+                                                                                        Replication: done, 04:01:03 to 04:01:06 (3s)
+                                                                                          filesystems 3: 2 done, 1 up to date
+                                                                                            done     1/1             100.0 MiB tank/home
+                                                                                            done     1/1                   0 B tank/home/photos
+
+                                                                                        Pruning of the sender: done, 2 snapshots destroyed
+                                                                                            done    tank/home  2 of 12 snapshots
+
+                                                                                        Pruning of the receiver: done, 1 snapshot destroyed
+                                                                                            done    tank/home  @zrepl_000, 1 of 100 snapshots
+
+                                                                                        Snapshotting: waits for its time
+                                                                                          next round in 5m 56s (04:11:02)
+                                                                                          last round zrepl_2: 2 taken
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+        04:05:06  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list  ? help  q quit"#]]);
 }
 
 #[test]
 fn bytes_come() {
     let mut theatre = Theatre::new(80, 24, &sending(20 << 20));
     theatre.report(10, &sending(40 << 20));
-    looks(theatre, &expect![[""]]);
+    looks(theatre, &expect![[r#"
+        FILTER  (none)
+        == Jobs ========================================================================
+          JOB            STATE        SUCCESS      NEXT       LAG      AGE  TYPE
+        > home_to_vault  sending 72%  11m 50s ago  in 9m 38s  not all  22s  push
+          (daemon)       answers                                            daemon
+        -- home_to_vault ------------------------------------------------------ 1-17/23
+        home_to_vault  push
+        sending 72%; last success 11m 50s ago (03:53:26); next run in 9m 38s (04:14:54);
+        the receiver lacks filesystems; snapshots are at most 22s old
+        invocation 13: since 04:04:54, for 22s
+
+        Replication: sending, since 04:04:54 (22s)
+          [=====================>--------] 80.1 MiB / 110.1 MiB, 2.0 MiB/s, 15s left,
+          step 2 of 4
+          filesystems 4: 1 working, 1 waiting, 1 done, 1 up to date
+          * sends    2/2  80.0 MiB / 100.0 MiB tank/home  @b => @c  2.0 MiB/s, 10s left
+            done     1/1               2.0 KiB tank/home/mail
+            waits    1/1        0 B / 10.0 MiB tank/home/photos  in full @c  for its tur
+
+        Pruning of the sender: not started
+
+        Pruning of the receiver: not started
+
+        04:05:16  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list"#]]);
     let mut theatre = Theatre::new(120, 40, &sending(20 << 20));
     theatre.report(10, &sending(40 << 20));
-    looks(theatre, &expect![[""]]);
+    looks(theatre, &expect![[r#"
+        FILTER  (none)
+        == Jobs ================================================================================================================
+          JOB            STATE        SUCCESS      NEXT       LAG      AGE  TYPE
+        > home_to_vault  sending 72%  11m 50s ago  in 9m 38s  not all  22s  push
+          (daemon)       answers                                            daemon
+        -- home_to_vault -------------------------------------------------------------------------------------------------------
+        home_to_vault  push
+        sending 72%; last success 11m 50s ago (03:53:26); next run in 9m 38s (04:14:54); the receiver lacks filesystems;
+        snapshots are at most 22s old
+        invocation 13: since 04:04:54, for 22s
+
+        Replication: sending, since 04:04:54 (22s)
+          [=====================>--------] 80.1 MiB / 110.1 MiB, 2.0 MiB/s, 15s left, step 2 of 4
+          filesystems 4: 1 working, 1 waiting, 1 done, 1 up to date
+          * sends    2/2  80.0 MiB / 100.0 MiB tank/home  @b => @c  2.0 MiB/s, 10s left
+            done     1/1               2.0 KiB tank/home/mail
+            waits    1/1        0 B / 10.0 MiB tank/home/photos  in full @c  for its turn
+
+        Pruning of the sender: not started
+
+        Pruning of the receiver: not started
+
+        Snapshotting: waits for its time
+          next round in 9m 38s (04:14:54)
+
+        Running commands
+              18s zfs send -vP -i @b tank/home@c
+              18s zfs receive -s vault/backup/host/tank/home
+
+
+
+
+
+
+
+
+
+
+
+        04:05:16  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list  ? help  q quit"#]]);
 }
 
 #[test]
 fn much_failed() {
-    looks(Theatre::new(120, 40, &failed()), &expect![[""]]);
+    looks(Theatre::new(120, 40, &failed()), &expect![[r#"
+        FILTER  (none)
+        == Jobs ================================================================================================================
+          JOB            STATE     SUCCESS    NEXT   LAG      AGE    TYPE
+        > home_to_vault  6 errors  1d 1h ago  in 5m  not all  4m 4s  push    tank/home/mail: the two sides have diverged: the ne
+          (daemon)       answers                                     daemon
+        -- home_to_vault -------------------------------------------------------------------------------------------------------
+        home_to_vault  push
+        6 errors; last success 1d 1h ago (2099-02-02 03:05:06); next run in 5m (04:10:06); the receiver lacks filesystems;
+        snapshots are at most 4m 4s old
+        invocation 14: 04:04:02, 3.7 s: 3 filesystems, 2 steps with 100.0 MiB, 3 snapshots destroyed, 4 errors
+        2 hold or bookmarks could not be made or removed since the daemon started (the last one: hold zrepl_STEP_J_x on
+        tank/home@b: dataset is busy); `zrepl zfs-abstraction list` shows what there is
+
+        Replication: failed for some filesystems, 04:04:02 to 04:04:06 (4s)
+          filesystems 3: 2 failed, 1 to be tried again
+          ! failed   1/1     1.0 KiB / 2.0 KiB tank/home
+            zfs receive ended with exit status 1:
+            cannot receive incremental stream: dataset is busy
+            see `zfs holds` for what keeps it
+          ! failed                             tank/home/mail
+            the two sides have diverged: the newest common version is @a
+          ! again    1/1               0 B / ? tank/home/photos  @a => @b  until it is planned
+            connection reset by peer
+
+        Pruning of the sender: failed, 2 snapshots tried
+          ! failed  tank/home
+            @zrepl_000: dataset is busy
+
+        Pruning of the receiver: planning failed
+          cannot reach the receiver
+
+        Snapshotting: failed, tries again
+          hooks failed for 1 of 2 filesystems
+          next round in 5m (04:10:06)
+          last round zrepl_2: 1 taken, 1 with errors
+          ! error     4.0s tank/home@zrepl_2
+            1 Ok  12ms  command hook: /usr/local/bin/quiesce
+            2 Err 105ms command hook: /usr/local/bin/flush: exit status 7
+
+        04:05:06  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list  ? help  q quit"#]]);
     let mut narrow = Theatre::new(60, 30, &failed());
     narrow.press(KeyCode::Char('M'));
     narrow.press(KeyCode::Char('w'));
-    looks(narrow, &expect![[""]]);
+    looks(narrow, &expect![[r#"
+        FILTER  (none)
+        == home_to_vault ================================== 1-27/40
+        home_to_vault  push
+        6 errors; last success 1d 1h ago (2099-02-02 03:05:06); next
+        run in 5m (04:10:06); the receiver lacks filesystems;
+        snapshots are at most 4m 4s old
+        invocation 14: 04:04:02, 3.7 s: 3 filesystems, 2 steps with
+        100.0 MiB, 3 snapshots destroyed, 4 errors
+        2 hold or bookmarks could not be made or removed since the
+        daemon started (the last one: hold zrepl_STEP_J_x on
+        tank/home@b: dataset is busy); `zrepl zfs-abstraction list`
+        shows what there is
+
+        Replication: failed for some filesystems, 04:04:02 to
+        04:04:06 (4s)
+          filesystems 3: 2 failed, 1 to be tried again
+          ! failed   1/1     1.0 KiB / 2.0 KiB tank/home
+            zfs receive ended with exit status 1:
+            cannot receive incremental stream: dataset is busy
+            see `zfs holds` for what keeps it
+          ! failed                             tank/home/mail
+            the two sides have diverged: the newest common version
+            is @a
+          ! again    1/1               0 B / ? tank/home/photos  @a
+          => @b  until it is planned
+            connection reset by peer
+
+        Pruning of the sender: failed, 2 snapshots tried
+          ! failed  tank/home
+        04:05:06  Tab focus  / filter  f find  S signal  a all  e er"#]]);
 }
 
 #[test]
 fn nothing_could_be_planned() {
-    looks(Theatre::new(80, 24, &planning_error()), &expect![[""]]);
+    looks(Theatre::new(80, 24, &planning_error()), &expect![[r#"
+        FILTER  (none)
+        == Jobs ========================================================================
+          JOB       STATE    SUCCESS  NEXT  LAG  AGE  TYPE
+        > nas       1 error                           pull    planning replication: cann
+          (daemon)  answers                           daemon
+        -- nas -------------------------------------------------------------------------
+        nas  pull
+        1 error
+        invocation 2: 04:04:26, 3.7 s: 3 filesystems, 2 steps with 100.0 MiB, 3
+        snapshots destroyed, 1 error
+
+        Replication: planning failed, attempt 2, 04:04:56 to 04:04:57 (1s)
+          attempt 1 planning-error at 04:04:27
+            cannot list the receiver: timeout
+          cannot list the receiver: no route to host
+          (is the network up?)
+
+        Pruning of the sender: not started
+
+        Pruning of the receiver: not started
+
+
+
+        04:05:06  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list"#]]);
 }
 
 #[test]
@@ -89,10 +371,58 @@ fn scrolling_among_ten_thousand_makes_no_lines_anew() {
 fn dialogs() {
     let mut theatre = Theatre::new(80, 24, &idle());
     theatre.press(KeyCode::Char('S'));
-    looks(theatre, &expect![[""]]);
+    looks(theatre, &expect![[r#"
+        FILTER  (none)
+        == Jobs ========================================================================
+          JOB            STATE    SUCCESS     NEXT       LAG   AGE    TYPE
+        > home_to_vault  ok       3m 59s ago  in 5m 56s  none  4m 4s  push
+          vault          serves                                       sink
+          (daemon)       answers                                      daemon
+        -- home_to_vault ------------------------------------------------------ 1-16/20
+        home_to_vault  push
+        ok; last su┌ Send a signal to job "home_to_vault" ─────────────────┐); the
+        receiver is│ wakeup    replicate and prune now, or after what runs │
+        invocation │ reset     cancel what runs; received data stays       │B, 3
+        snapshots d│ snapshot  take snapshots now, then replicate and prune│
+                   │ cancel    tell it nothing                             │
+        Replication│                                                       │
+          filesyste│ arrows: choose  Enter: do it  Esc: back               │
+            done   └───────────────────────────────────────────────────────┘
+            done     1/1                   0 B tank/home/photos
+
+        Pruning of the sender: done, 2 snapshots destroyed
+            done    tank/home  2 of 12 snapshots
+
+        Pruning of the receiver: done, 1 snapshot destroyed
+            done    tank/home  @zrepl_000, 1 of 100 snapshots
+        04:05:06  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list"#]]);
     let mut theatre = Theatre::new(80, 24, &idle());
     theatre.press(KeyCode::Char('?'));
-    looks(theatre, &expect![[""]]);
+    looks(theatre, &expect![[r#"
+        FI┌ Keys ────────────────────────────────────────────────────────────────────┐
+        ==│Everywhere                                                                │==
+          │ Tab             jobs, detail, filter, and around                         │
+        > │ q, Q, Ctrl-C    quit                                                     │
+          │ /               filter filesystems by a regular expression               │
+          │ f               find text in the detail; n, N: next, previous            │
+        --│ a               list all filesystems, also those without work            │0
+        ho│ e               list filesystems with errors only                        │
+        ok│ S               signal the job: wakeup, reset, snapshot                  │
+        re│ M               hide or show the list of jobs                            │
+        in│ w, W            wrap long lines                                          │
+        sn│ r               ask the daemon now                                       │
+          │ Esc             clear filter, search and messages                        │
+        Re│ ?, F1           this help                                                │
+          │Jobs                                                                      │
+          │ j k, arrows     choose; g, G, Home, End: first, last                     │
+          │ Enter, Space    to the detail                                            │
+          │Detail                                                                    │
+        Pr│ j k h l, arrows scroll                                                   │
+          │ g G, Home End   to the top, to the end                                   │
+          │ PgUp PgDn       by pages, as Ctrl-B and Ctrl-F; Ctrl-U, Ctrl-D by halves │
+        Pr│Columns                                                                   │
+          │ SUCCESS         when everything was last done without error              │
+        04└──────────────────────────────────────────────────────────────────────────┘st"#]]);
 }
 
 #[test]
@@ -102,7 +432,21 @@ fn several_daemons() {
     theatre.report(0, &idle());
     let report = serde_json::from_str(&planning_error()).unwrap();
     theatre.screen.note(1, Duration::ZERO, stories::now(), Ok(report));
-    looks(theatre, &expect![[""]]);
+    looks(theatre, &expect![[r#"
+        FILTER  (none)
+        == Jobs ============================================================================================
+          JOB                 STATE    SUCCESS     NEXT       LAG   AGE    TYPE
+        > here:home_to_vault  ok       3m 59s ago  in 5m 56s  none  4m 4s  push
+          here:vault          serves                                       sink
+        -- here:home_to_vault ---------------------------------------------------------------------- 1-7/19
+        here:home_to_vault  push
+        ok; last success 3m 59s ago (04:01:07); next run in 5m 56s (04:11:02); the receiver is up to date;
+        snapshots are at most 4m 4s old
+        invocation 12: 04:01:03, 3.7 s: 3 filesystems, 2 steps with 100.0 MiB, 3 snapshots destroyed
+
+        Replication: done, 04:01:03 to 04:01:06 (3s)
+          filesystems 3: 2 done, 1 up to date
+        04:05:06  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list  ? help  q quit"#]]);
 }
 
 #[test]
