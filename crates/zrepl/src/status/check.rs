@@ -148,8 +148,9 @@ impl OneJob<'_> {
             findings.push(self.finding(Level::Warning, 0, &format!("{}: {first}", problem.place)));
         }
         if let Some(protections) = self.job.body.protections.as_ref().filter(|protections| protections.failed > 0) {
-            let failed = count(protections.failed, "hold or bookmark");
-            findings.push(self.finding(Level::Warning, 0, &format!("{failed} failed: {}", protections.last_error)));
+            let times = count(protections.failed, "time");
+            let text = format!("holds or bookmarks failed {times}, the last one: {}", protections.last_error);
+            findings.push(self.finding(Level::Warning, 0, &text));
         }
         if let Kind::Other(kind) = &self.job.kind {
             findings.push(self.finding(

@@ -208,7 +208,11 @@ impl Screen {
                 let Some(report) = &seen.report else { return Vec::new() };
                 let Some(job) = report.jobs.get(name) else { return self.nothing() };
                 let rates = seen.rates(name);
-                view::job(&seen.full_name(name), job, &report.global.commands.active, &self.look(&rates))
+                let mut lines =
+                    view::job(&seen.full_name(name), job, &report.global.commands.active, &self.look(&rates));
+                // The name stands in the rule above.
+                lines.remove(0);
+                lines
             }
             Some(Entry::Daemon { daemon }) => {
                 let Some(seen) = self.daemons.get(*daemon) else { return Vec::new() };

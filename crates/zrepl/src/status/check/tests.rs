@@ -50,10 +50,13 @@ fn hours(hours: u64) -> Option<Duration> {
 fn all_is_well_within_the_schedule_s_limits() {
     let jobs = json!({"home": push(Some(HOUR), &[("p/a", Some(600), Some(700)), ("p/b", Some(300), Some(300))]),
         "vault": {"type": "sink", "sink": {"Snapper": null}}, "_control": {"type": "internal", "internal": null}});
-    expect_verdict(&judge(report(jobs), &Check::default()), &expect![[r#"
+    expect_verdict(
+        &judge(report(jobs), &Check::default()),
+        &expect![[r#"
         0
         ZREPL OK - 2 jobs, 2 filesystems, newest snapshots at most 10m old, replicated ones at most 11m 40s old | 'home_errors'=0;;;0 'home_snapshot_age'=600s;7200;10800;0 'home_replication_age'=700s;7200;10800;0 'vault_errors'=0;;;0
-        limits of home: snapshot 2h, 3h; replication 2h, 3h"#]]);
+        limits of home: snapshot 2h, 3h; replication 2h, 3h"#]],
+    );
 }
 
 #[test]
@@ -64,7 +67,9 @@ fn what_is_too_old_is_named_the_worst_first() {
         ("p/c", Some(10), None),
         ("p/d", None, None),
     ];
-    expect_verdict(&judge(report(json!({"home": push(Some(HOUR), ages)})), &Check::default()), &expect![[r#"
+    expect_verdict(
+        &judge(report(json!({"home": push(Some(HOUR), ages)})), &Check::default()),
+        &expect![[r#"
         2
         ZREPL CRITICAL - home: p/c was never replicated; 5 more | 'home_errors'=0;;;0 'home_snapshot_age'=9000s;7200;10800;0 'home_replication_age'=18000s;7200;10800;0
         CRITICAL: home: p/c was never replicated
@@ -73,7 +78,8 @@ fn what_is_too_old_is_named_the_worst_first() {
         CRITICAL: home: p/a: what is replicated is 5h old (limit 3h)
         WARNING: home: p/b: its newest snapshot is 2h 30m old (limit 2h)
         WARNING: home: p/b: what is replicated is 2h 30m old (limit 2h)
-        limits of home: snapshot 2h, 3h; replication 2h, 3h"#]]);
+        limits of home: snapshot 2h, 3h; replication 2h, 3h"#]],
+    );
 }
 
 #[test]
@@ -114,10 +120,13 @@ fn short_schedules_have_grace_and_calendars_their_longest_distance() {
 #[test]
 fn without_a_schedule_nothing_is_too_old_and_that_is_said() {
     let jobs = json!({"usb": push(None, &[("p/a", Some(9000 * HOUR), Some(9000 * HOUR))])});
-    expect_verdict(&judge(report(jobs), &Check::default()), &expect![[r#"
+    expect_verdict(
+        &judge(report(jobs), &Check::default()),
+        &expect![[r#"
         0
         ZREPL OK - 1 job, 1 filesystem, newest snapshots at most 375d old, replicated ones at most 375d old | 'usb_errors'=0;;;0 'usb_snapshot_age'=32400000s;;;0 'usb_replication_age'=32400000s;;;0
-        limits of usb: snapshot no limit (the job has no schedule: see --max-snapshot-age); replication no limit (the job has no schedule: see --max-replication-age)"#]]);
+        limits of usb: snapshot no limit (the job has no schedule: see --max-snapshot-age); replication no limit (the job has no schedule: see --max-replication-age)"#]],
+    );
 }
 
 #[test]
@@ -125,10 +134,13 @@ fn failures_are_warnings() {
     let mut job = push(Some(HOUR), &[("p/a", Some(60), Some(60))]);
     job["push"]["PruningSender"] = json!({"State": "ExecErr", "Error": "", "Pending": [], "Completed": [
         {"Filesystem": "p/a", "LastError": "@x: dataset | is\nbusy", "SkipReason": ""}]});
-    expect_verdict(&judge(report(json!({"home": job})), &Check::default()), &expect![[r#"
+    expect_verdict(
+        &judge(report(json!({"home": job})), &Check::default()),
+        &expect![[r#"
         1
         ZREPL WARNING - home: p/a: pruning the sender: @x: dataset / is | 'home_errors'=1;;;0 'home_snapshot_age'=60s;7200;10800;0 'home_replication_age'=60s;7200;10800;0
-        limits of home: snapshot 2h, 3h; replication 2h, 3h"#]]);
+        limits of home: snapshot 2h, 3h; replication 2h, 3h"#]],
+    );
 }
 
 #[test]
@@ -145,10 +157,13 @@ fn what_hangs_is_noticed() {
 
     let mut late = push(Some(HOUR), &[("p/a", Some(60), Some(60))]);
     late["push"]["Snapshotting"] = json!({"Type": "periodic", "Periodic": {"State": 16, "SleepUntil": ago(700)}});
-    expect_verdict(&judge(report(json!({"home": late})), &Check::default()), &expect![[r#"
+    expect_verdict(
+        &judge(report(json!({"home": late})), &Check::default()),
+        &expect![[r#"
         2
         ZREPL CRITICAL - home: its next run is overdue by 11m 40s | 'home_errors'=0;;;0 'home_snapshot_age'=60s;7200;10800;0 'home_replication_age'=60s;7200;10800;0
-        limits of home: snapshot 2h, 3h; replication 2h, 3h"#]]);
+        limits of home: snapshot 2h, 3h; replication 2h, 3h"#]],
+    );
 
     let mut lost = push(Some(HOUR), &[("p/a", Some(60), Some(60))]);
     lost["push"]["Replication"] = json!({"WaitReconnectSince": ago(120), "Attempts": []});
@@ -167,10 +182,13 @@ fn ages_of_a_daemon_of_zrepl_0_7_are_those_that_pruning_saw() {
     let job = json!({"type": "push", "push": {
         "PruningSender": listed(&[("a", 9 * HOUR, true), ("b", HOUR, false)]), "PruningReceiver": listed(&[("a", 9 * HOUR, true)])}});
     let limits = Check { max_snapshot_age: hours(2), max_replication_age: hours(8), ..Check::default() };
-    expect_verdict(&judge(report(json!({"home": job})), &limits), &expect![[r#"
+    expect_verdict(
+        &judge(report(json!({"home": job})), &limits),
+        &expect![[r#"
         2
         ZREPL CRITICAL - home: p/a: what is replicated is 9h old (limit 8h) | 'home_errors'=0;;;0 'home_snapshot_age'=3600s;7200;7200;0 'home_replication_age'=32400s;28800;28800;0
-        limits of home: snapshot 2h, 2h; replication 8h, 8h"#]]);
+        limits of home: snapshot 2h, 2h; replication 8h, 8h"#]],
+    );
 }
 
 #[test]
@@ -186,9 +204,12 @@ fn without_ages_nothing_is_known_unless_the_daemon_is_young() {
 #[test]
 fn a_daemon_that_does_not_run_is_critical_and_everything_else_unknown() {
     let answer = |error: Error| check(&[(None, Err(error))], None, &Check::default(), now());
-    expect_verdict(&answer(anyhow::anyhow!("the daemon's report is not understood")), &expect![[r#"
+    expect_verdict(
+        &answer(anyhow::anyhow!("the daemon's report is not understood")),
+        &expect![[r#"
         3
-        ZREPL UNKNOWN - the daemon's report is not understood"#]]);
+        ZREPL UNKNOWN - the daemon's report is not understood"#]],
+    );
     let directory = tempfile::tempdir().unwrap();
     let client = crate::client::Client::at(directory.path().join("control"));
     let error = crate::command::block_on(client.reach()).unwrap_err();

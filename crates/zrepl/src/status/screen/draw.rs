@@ -106,7 +106,7 @@ impl Screen {
         }
         if area.width >= WIDE {
             let width = area.width * 2 / 5;
-            let list = Rect { width, ..area };
+            let list = Rect { width: width - 1, ..area };
             return (Some(list), Rect { x: area.x + width, width: area.width - width, ..area });
         }
         let height = wanted.min((area.height / 3).max(4)).min(area.height - 1);
@@ -151,7 +151,11 @@ impl Screen {
         let title = match &self.selected {
             _ if self.options.legacy => "All jobs".to_owned(),
             Some(Entry::Job { daemon, name }) => {
-                self.daemons.get(*daemon).map_or_else(|| name.clone(), |seen| seen.full_name(name))
+                let seen = self.daemons.get(*daemon);
+                let kind =
+                    seen.and_then(|seen| Some(format!(", {}", seen.report.as_ref()?.jobs.get(name)?.kind.word())));
+                let name = seen.map_or_else(|| name.clone(), |seen| seen.full_name(name));
+                name + &kind.unwrap_or_default()
             }
             Some(Entry::Daemon { .. }) => "Daemon".to_owned(),
             None => "Detail".to_owned(),
@@ -201,7 +205,7 @@ impl Screen {
             }
             (None, Some((role, text))) => Line::new(0).with(*role, text),
             (None, None) => {
-                let keys = "Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list  ? help  q quit";
+                let keys = "? help  q quit  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list";
                 let rates = super::super::rate::JobRates::default();
                 let look = self.look(&rates);
                 let time = self.daemons.iter().filter_map(|seen| seen.at).max().map(|at| look.time(at));

@@ -17,9 +17,12 @@ pub(crate) fn job(name: &str, job: &Job, commands: &[Command], look: &Look<'_>) 
     let body = &job.body;
     lines.extend(body.invocation.as_ref().and_then(|invocation| last(invocation, look)));
     if let Some(protections) = &body.protections {
-        let failed = count(protections.failed, "hold or bookmark");
-        let what = format!("{failed} could not be made or removed since the daemon started (the last one:");
-        let text = format!("{what} {}); `zrepl zfs-abstraction list` shows what there is", protections.last_error);
+        let text = format!(
+            "holds or bookmarks could not be made or removed {} since the daemon started (the last one: {}); \
+             `zrepl zfs-abstraction list` shows what there is",
+            count(protections.failed, "time"),
+            protections.last_error
+        );
         lines.extend(message(0, Role::Warn, &text));
     }
     match &job.kind {

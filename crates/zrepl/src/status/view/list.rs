@@ -32,7 +32,7 @@ impl Columns {
                 None => (Role::Plain, String::new()),
                 Some(Lag::Seconds(0)) => (Role::Plain, "none".to_owned()),
                 Some(Lag::Seconds(lag)) => (Role::Plain, span(lag)),
-                Some(Lag::All) => (Role::Warn, "not all".to_owned()),
+                Some(Lag::All) => (Role::Warn, "missing".to_owned()),
             },
             age: health.age.map(span).unwrap_or_default(),
             problem: health

@@ -114,10 +114,10 @@ fn the_filter_holds_what_is_typed_and_says_what_is_no_pattern() {
     theatre.type_text("2-4]$");
     theatre.press(KeyCode::Enter);
     let picture = theatre.picture();
-    assert_eq!((theatre.screen.focus, picture.matches("disk-").count()), (Focus::Detail, 3), "{picture}");
+    assert_eq!((theatre.screen.focus, picture.matches("done     1/1").count()), (Focus::Detail, 3), "{picture}");
     assert!(picture.contains("100: 1 failed, 99 done"), "the sums are those of all: {picture}");
     theatre.press(KeyCode::Esc);
-    assert!(theatre.picture().matches("disk-").count() > 3, "wider again without another report");
+    assert!(theatre.picture().matches("done     1/1").count() > 3, "wider again without another report");
 }
 
 #[test]
@@ -198,8 +198,8 @@ fn wrapping_is_toggled_wherever_the_focus_is() {
 fn a_job_that_vanishes_is_left_for_another() {
     let mut theatre = idle_theatre();
     theatre.press(KeyCode::Down);
-    assert!(theatre.picture().contains("-- vault ---"));
+    assert!(theatre.picture().contains("-- vault, sink ---"));
     let text = report(json!({"other": {"type": "sink", "sink": {"Snapper": null}}}), json!(null));
     theatre.report(1, &text);
-    assert!(theatre.picture().contains("-- other ---"), "{}", theatre.picture());
+    assert!(theatre.picture().contains("== other, sink ==="), "{}", theatre.picture());
 }
