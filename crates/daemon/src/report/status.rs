@@ -27,7 +27,7 @@ use crate::control;
 use crate::events::Reader;
 use crate::tuning::Tuning;
 use environment::Global;
-use health::{Health, Replicates};
+use health::Health;
 use json::optional_time;
 use pruning::Pruner;
 use replication::Report;
@@ -242,8 +242,8 @@ impl Source {
         let What::Snapshotting(what) = &event.what else { return };
         self.snapper.apply(event.at, what);
         self.health.snapshotting(event.at, what);
-        if matches!(what, Snapshotting::RoundFinished) && self.snapper.went_well() {
-            self.health.round_succeeded(event.at);
+        if matches!(what, Snapshotting::RoundFinished) && !self.snapper.has_failed() {
+            self.health.succeeded(event.at);
         }
     }
 }
@@ -304,12 +304,19 @@ impl Active {
             What::InvocationFinished { number, summary } => {
                 self.replication.iter_mut().for_each(|replication| replication.close(event.at));
                 self.pruning_sender.iter_mut().chain(&mut self.pruning_receiver).for_each(Pruner::close);
-                self.health.finished(event.at, summary, Replicates::Yes);
+                let snapshotted = !self.snapshotting.as_ref().is_some_and(Snapper::has_failed);
+                if snapshotted && summary.replicated && is_clean(summary) {
+                    self.health.succeeded(event.at);
+                }
                 self.invocation = Some(Invocation::finished(self.invocation.take(), *number, event.at, summary));
             }
             _ => {}
         }
     }
+}
+
+fn is_clean(summary: &InvocationSummary) -> bool {
+    summary.errors == 0 && !summary.cancelled
 }
 
 impl Snap {
@@ -336,7 +343,9 @@ impl Snap {
             }
             What::InvocationFinished { number, summary } => {
                 self.pruning.iter_mut().for_each(Pruner::close);
-                self.health.finished(event.at, summary, Replicates::No);
+                if !self.snapshotting.has_failed() && is_clean(summary) {
+                    self.health.succeeded(event.at);
+                }
                 self.invocation = Some(Invocation::finished(self.invocation.take(), *number, event.at, summary));
             }
             _ => {}

@@ -57,7 +57,7 @@ fn sequence(role: Role) -> Option<&'static str> {
         Role::Title => Some("\u{1b}[1m"),
         Role::Label => Some("\u{1b}[36m"),
         Role::Good => Some("\u{1b}[32m"),
-        Role::Busy => Some("\u{1b}[34m"),
+        Role::Busy => Some("\u{1b}[94m"),
         Role::Warn => Some("\u{1b}[33m"),
         Role::Bad => Some("\u{1b}[31m"),
         Role::Faint => Some("\u{1b}[2m"),

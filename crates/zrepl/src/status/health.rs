@@ -88,7 +88,7 @@ pub(crate) fn phase(job: &Job) -> Option<String> {
         _ if runs && body.replication.as_ref().is_some_and(reconnecting) => Some("reconnecting".to_owned()),
         Some(attempt) if runs && attempt.state == "planning" => Some("planning".to_owned()),
         Some(attempt) if runs && attempt.state == "fan-out-filesystems" => {
-            Some(format!("sending {}%", attempt.bytes().percent()))
+            Some(format!("sending {}%", attempt.share().percent()))
         }
         _ if runs => Some("running".to_owned()),
         _ if body.snapshotting.as_ref().is_some_and(|snapshotting| snapshotting.is_running()) => {

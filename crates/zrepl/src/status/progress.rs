@@ -24,10 +24,22 @@ impl Bytes {
     pub(crate) fn left(self) -> u64 {
         self.expected.saturating_sub(self.done)
     }
+}
 
+/// A part of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) done: u64,
+    pub(crate) all: u64,
+}
+
+/// A step, in the parts in which it is counted.
+const STEP: u64 = 1000;
+
+impl Share {
     /// From 0 to 100.
     pub(crate) fn percent(self) -> u64 {
-        let percent = (u128::from(self.done) * 100).checked_div(u128::from(self.expected)).unwrap_or(0);
+        let percent = (u128::from(self.done) * 100).checked_div(u128::from(self.all)).unwrap_or(0);
         u64::try_from(percent.min(100)).unwrap_or(100)
     }
 }
@@ -89,6 +101,29 @@ impl Attempt {
 
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.state.as_str(), "planning" | "fan-out-filesystems")
+    }
+
+    /// How much is done: by bytes if all sizes are known, otherwise by steps, of which those that run count
+    /// in part.
+    pub(crate) fn share(&self) -> Share {
+        let bytes = self.bytes();
+        if bytes.unknown == 0 {
+            return Share { done: bytes.done, all: bytes.expected };
+        }
+        let current = |filesystem: &Filesystem| {
+            let step = filesystem.steps.get(filesystem.current_step).filter(|_| filesystem.state != "done");
+            step.map_or(0, |step| {
+                let (done, expected) = (step.info.bytes_replicated, step.info.bytes_expected);
+                (u128::from(done.min(expected)) * u128::from(STEP)).checked_div(u128::from(expected)).unwrap_or(0)
+            })
+        };
+        let running: u128 = self.filesystems.iter().map(current).sum();
+        let (done, all) = self.steps();
+        let running = u64::try_from(running).unwrap_or(u64::MAX);
+        Share {
+            done: (done as u64).saturating_mul(STEP).saturating_add(running),
+            all: (all as u64).saturating_mul(STEP),
+        }
     }
 
     /// Steps done and steps to do.

@@ -43,6 +43,11 @@ impl Line {
         Line { prose: true, ..Line::new(indent) }
     }
 
+    /// Where it goes on below, in columns, if that is not where it begins.
+    pub(crate) fn hanging(self, columns: usize) -> Line {
+        Line { indent: columns, ..self }
+    }
+
     /// Adds a piece. What would steer a terminal becomes harmless: names and messages come from outside.
     pub(crate) fn with(mut self, role: Role, text: impl AsRef<str>) -> Line {
         let text = text.as_ref();

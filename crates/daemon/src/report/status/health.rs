@@ -8,7 +8,7 @@ use std::time::Duration;
 use config::types::{Job, Snapshotting as Configured};
 use jiff::Timestamp;
 use model::DatasetName;
-use model::event::{InvocationSummary, Snapshotting};
+use model::event::Snapshotting;
 use model::plan::prune::PrunePlan;
 use model::plan::replication::{FilesystemAction, FilesystemPlan, NothingReason, ReplicationPlan};
 use model::version::UnixTime;
@@ -64,15 +64,9 @@ impl Health {
         self.next_run = Some(at);
     }
 
-    /// `all` says whether the invocation had to reach every filesystem by replication.
-    pub(super) fn finished(&mut self, at: Timestamp, summary: &InvocationSummary, replicates: Replicates) {
-        let complete = match replicates {
-            Replicates::Yes => summary.replicated,
-            Replicates::No => true,
-        };
-        if complete && summary.errors == 0 && !summary.cancelled {
-            self.last_success = Some(at);
-        }
+    /// The job did everything that it is there for.
+    pub(super) fn succeeded(&mut self, at: Timestamp) {
+        self.last_success = Some(at);
     }
 
     pub(super) fn attempt_started(&mut self, at: Timestamp) {
@@ -127,18 +121,6 @@ impl Health {
             _ => {}
         }
     }
-
-    /// For a job that does nothing but snapshots: a round went well.
-    pub(super) fn round_succeeded(&mut self, at: Timestamp) {
-        self.last_success = Some(at);
-    }
-}
-
-/// Whether success means that everything was replicated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Replicates {
-    Yes,
-    No,
 }
 
 fn time(at: Option<UnixTime>) -> Option<Timestamp> {

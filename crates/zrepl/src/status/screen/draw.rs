@@ -34,7 +34,7 @@ impl Palette {
             (Palette::Plain, Role::Label | Role::Good | Role::Busy) => style,
             (Palette::Colors, Role::Label) => style.fg(Color::Cyan),
             (Palette::Colors, Role::Good) => style.fg(Color::Green),
-            (Palette::Colors, Role::Busy) => style.fg(Color::Blue),
+            (Palette::Colors, Role::Busy) => style.fg(Color::LightBlue),
             (Palette::Colors, Role::Warn) => style.fg(Color::Yellow),
             (Palette::Colors, Role::Bad) => style.fg(Color::Red).add_modifier(Modifier::BOLD),
         }

@@ -40,7 +40,7 @@ pub(super) fn command(command: &Command, look: &Look<'_>) -> Line {
     let time = command.started_at.map(|at| span(look.since(at))).unwrap_or_default();
     let shown: Vec<&str> = command.args.iter().take(WORDS).map(String::as_str).collect();
     let words = if shown.is_empty() { command.path.clone() } else { shown.join(" ") };
-    let line = Line::prose(STEP).right(Role::Busy, &time, 7).plain(words);
+    let line = Line::prose(STEP).hanging(STEP + 8).right(Role::Busy, &time, 7).plain(words);
     match command.args.len().saturating_sub(WORDS) {
         0 => line,
         more => line.with(Role::Faint, format!(" and {more} more")),

@@ -93,12 +93,14 @@ fn last(invocation: &Invocation, look: &Look<'_>) -> Option<Line> {
         return Some(line.plain(format!("since {}, for {}", look.time(started), span(look.since(started)))));
     };
     let at = invocation.start_at.or(invocation.finish_at).map(|at| look.time(at)).unwrap_or_default();
+    let sent = match summary.steps {
+        0 => String::new(),
+        steps => format!(", {} with {}", count(steps, "step"), human(summary.bytes)),
+    };
     let text = format!(
-        "{at}, {:.1} s: {}, {} with {}, {} destroyed",
+        "{at}, {:.1} s: {}{sent}, {} destroyed",
         summary.seconds,
         count(summary.filesystems, "filesystem"),
-        count(summary.steps, "step"),
-        human(summary.bytes),
         count(summary.destroyed, "snapshot"),
     );
     let line = line.plain(text);

@@ -87,8 +87,10 @@ fn connection(replication: &Replication, look: &Look<'_>) -> Vec<Line> {
 fn progress(attempt: &Attempt, look: &Look<'_>) -> Line {
     let bytes = attempt.bytes();
     let (done, all) = attempt.steps();
-    let line = Line::prose(STEP).with(Role::Busy, bar(bytes.done, bytes.expected, BAR));
-    let line = line.plain(format!(" {} / {}", human(bytes.done), human(bytes.expected)));
+    let share = attempt.share();
+    let line = Line::prose(STEP).with(Role::Busy, bar(share.done, share.all, BAR));
+    let more = if bytes.unknown > 0 { "+" } else { "" };
+    let line = line.plain(format!(" {} / {}{more}", human(bytes.done), human(bytes.expected)));
     let rate = look.rates.total.per_second();
     let line = match rate {
         Some(rate) => line.plain(format!(", {}/s", human(rate))),
@@ -163,19 +165,19 @@ fn row(one: &Filesystem, look: &Look<'_>) -> Vec<Line> {
         (Standing::UpToDate, _) => (Role::Faint, "  even"),
     };
     let bytes = one.bytes();
-    let line = Line::new(STEP).column(role, word, 8);
+    let line = Line::new(STEP).hanging(STEP * 2).column(role, word, 8);
     let line = line.right(Role::Plain, &step_number(one), 5).right(Role::Plain, &amount(one, bytes), 21);
     let line = line.plain(&one.info.name);
+    let line = match one.standing() {
+        Standing::Working => speed(line, one, bytes, look),
+        Standing::Waiting | Standing::FailedForNow => line.with(Role::Faint, format!("  {}", reason(&one.blocked_on))),
+        Standing::Failed | Standing::Done | Standing::UpToDate => line,
+    };
     let line = match (one.standing(), current(one)) {
         (Standing::Working | Standing::Waiting | Standing::FailedForNow, Some(step)) => {
             line.with(Role::Faint, format!("  {}", words(step)))
         }
         _ => line,
-    };
-    let line = match one.standing() {
-        Standing::Working => speed(line, one, bytes, look),
-        Standing::Waiting | Standing::FailedForNow => line.with(Role::Faint, format!("  {}", reason(&one.blocked_on))),
-        Standing::Failed | Standing::Done | Standing::UpToDate => line,
     };
     let failed = if one.standing() == Standing::FailedForNow { Role::Warn } else { Role::Bad };
     std::iter::once(line).chain(one.error().into_iter().flat_map(|error| message(STEP * 2, failed, error))).collect()

@@ -201,5 +201,5 @@ fn a_job_that_vanishes_is_left_for_another() {
     assert!(theatre.picture().contains("-- vault, sink ---"));
     let text = report(json!({"other": {"type": "sink", "sink": {"Snapper": null}}}), json!(null));
     theatre.report(1, &text);
-    assert!(theatre.picture().contains("== other, sink ==="), "{}", theatre.picture());
+    assert!(theatre.picture().contains("-- other, sink ---"), "{}", theatre.picture());
 }
