@@ -42,7 +42,19 @@ impl Share {
         let percent = (u128::from(self.done) * 100).checked_div(u128::from(self.all)).unwrap_or(0);
         u64::try_from(percent.min(100)).unwrap_or(100)
     }
+
+    /// Seconds that the rest takes if what is done took so many; none before much can be said.
+    pub(crate) fn left(self, seconds: i64) -> Option<i64> {
+        if seconds < LEAST_SECONDS || self.percent() < 1 {
+            return None;
+        }
+        let rest = self.all.saturating_sub(self.done);
+        i64::try_from((i128::from(seconds) * i128::from(rest)).checked_div(i128::from(self.done))?).ok()
+    }
 }
+
+/// In less time the first steps say nothing about the others.
+const LEAST_SECONDS: i64 = 5;
 
 /// How a filesystem stands in replication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,4 +241,41 @@ pub(crate) fn problems(body: &Body) -> Vec<Problem> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn attempt(steps: &[(usize, &[(u64, u64)])]) -> Attempt {
+        let step =
+            |(done, expected): &(u64, u64)| json!({"Info": {"BytesReplicated": done, "BytesExpected": expected}});
+        let filesystem = |(current, steps): &(usize, &[(u64, u64)])| {
+            let state = if *current == steps.len() { "done" } else { "stepping" };
+            json!({"State": state, "CurrentStep": current, "BlockedOn": "nothing",
+                "Steps": steps.iter().map(step).collect::<Vec<_>>()})
+        };
+        let filesystems: Vec<_> = steps.iter().map(filesystem).collect();
+        serde_json::from_value(json!({"State": "fan-out-filesystems", "Filesystems": filesystems})).unwrap()
+    }
+
+    #[test]
+    fn known_sizes_are_counted_in_bytes_and_unknown_ones_in_steps() {
+        let known = attempt(&[(1, &[(100, 90)]), (0, &[(50, 300)])]);
+        assert_eq!(known.bytes(), Bytes { done: 150, expected: 400, unknown: 0 }, "what is done is as large as it was");
+        assert_eq!(known.share().percent(), 37);
+        let unknown = attempt(&[(1, &[(100, 90), (30, 60), (0, 0)]), (0, &[(0, 0)])]);
+        assert_eq!(unknown.bytes().unknown, 2);
+        assert_eq!(unknown.share(), Share { done: 1500, all: 4000 });
+        assert_eq!(attempt(&[]).share().percent(), 0);
+    }
+
+    #[test]
+    fn the_rest_takes_as_long_as_what_is_done() {
+        let share = Share { done: 1, all: 4 };
+        assert_eq!((share.left(10), share.left(4)), (Some(30), None));
+        assert_eq!(Share { done: 1, all: 1000 }.left(100), None, "too little is done");
+    }
 }

@@ -88,19 +88,24 @@ fn progress(attempt: &Attempt, look: &Look<'_>) -> Line {
     let bytes = attempt.bytes();
     let (done, all) = attempt.steps();
     let share = attempt.share();
-    let line = Line::prose(STEP).with(Role::Busy, bar(share.done, share.all, BAR));
-    let more = if bytes.unknown > 0 { "+" } else { "" };
-    let line = line.plain(format!(" {} / {}{more}", human(bytes.done), human(bytes.expected)));
-    let rate = look.rates.total.per_second();
-    let line = match rate {
+    let line = Line::prose(STEP).with(Role::Busy, bar(share.done, share.all, BAR)).plain(" ");
+    let line = match bytes.unknown {
+        0 => line.plain(format!("{} / {}", human(bytes.done), human(bytes.expected))),
+        _ => line.plain(human(bytes.done)),
+    };
+    let line = match look.rates.total.per_second() {
         Some(rate) => line.plain(format!(", {}/s", human(rate))),
         None => line,
     };
-    let line = match look.rates.total.left(bytes.left()) {
-        Some(left) if bytes.unknown == 0 && bytes.left() > 0 => line.plain(format!(", {} left", span(left))),
-        Some(left) if bytes.unknown > 0 => line.plain(format!(", at least {} left", span(left))),
-        _ => line,
+    let left = match bytes.unknown {
+        0 => look.rates.total.left(bytes.left()).map(|left| format!(", {} left", span(left))),
+        // By the steps so far, some of which may be far larger than others.
+        _ => attempt
+            .start_at
+            .and_then(|at| share.left(look.since(at)))
+            .map(|left| format!(", about {} left", span(left))),
     };
+    let line = line.plain(left.unwrap_or_default());
     let line = line.plain(format!(", step {done} of {all}"));
     match bytes.unknown {
         0 => line,
@@ -140,7 +145,13 @@ fn counts(attempt: &Attempt) -> Option<Line> {
 fn filesystems(attempt: &Attempt, look: &Look<'_>) -> Vec<Line> {
     let mut all: Vec<&Filesystem> =
         attempt.filesystems.iter().filter(|one| look.filter.matches(&one.info.name)).collect();
-    all.sort_by(|a, b| a.info.name.cmp(&b.info.name));
+    // What happens now is at the top, however many others wait; the list of all keeps its order.
+    let rank = |one: &Filesystem| match (look.show, one.standing()) {
+        (Show::All, _) | (_, Standing::Working) => 0,
+        (_, Standing::Failed | Standing::FailedForNow) => 1,
+        (_, Standing::Waiting | Standing::Done | Standing::UpToDate) => 2,
+    };
+    all.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.info.name.cmp(&b.info.name)));
     let shown = |one: &&Filesystem| match (look.show, one.standing()) {
         (Show::All, _) | (_, Standing::Failed | Standing::FailedForNow) => true,
         (Show::Problems, _) => false,

@@ -170,9 +170,9 @@ fn bytes_come() {
               [=====================>--------] 80.1 MiB / 110.1 MiB, 2.0 MiB/s, 15s left,
               step 2 of 4
               filesystems 4: 1 working, 1 waiting, 1 done, 1 up to date
-              * sends    2/2  80.0 MiB / 100.0 MiB tank/home  @b => @c  2.0 MiB/s, 10s left
+              * sends    2/2  80.0 MiB / 100.0 MiB tank/home  2.0 MiB/s, 10s left  @b => @c
                 done     1/1               2.0 KiB tank/home/mail
-                waits    1/1        0 B / 10.0 MiB tank/home/photos  in full @c  for its tur
+                waits    1/1        0 B / 10.0 MiB tank/home/photos  for its turn  in full @
 
             Pruning of the sender: not started
 
@@ -199,9 +199,9 @@ fn bytes_come() {
             Replication: sending, since 04:04:54 (22s)
               [=====================>--------] 80.1 MiB / 110.1 MiB, 2.0 MiB/s, 15s left, step 2 of 4
               filesystems 4: 1 working, 1 waiting, 1 done, 1 up to date
-              * sends    2/2  80.0 MiB / 100.0 MiB tank/home  @b => @c  2.0 MiB/s, 10s left
+              * sends    2/2  80.0 MiB / 100.0 MiB tank/home  2.0 MiB/s, 10s left  @b => @c
                 done     1/1               2.0 KiB tank/home/mail
-                waits    1/1        0 B / 10.0 MiB tank/home/photos  in full @c  for its turn
+                waits    1/1        0 B / 10.0 MiB tank/home/photos  for its turn  in full @c
 
             Pruning of the sender: not started
 
@@ -254,7 +254,7 @@ fn much_failed() {
                 see `zfs holds` for what keeps it
               ! failed                             tank/home/mail
                 the two sides have diverged: the newest common version is @a
-              ! again    1/1               0 B / ? tank/home/photos  @a => @b  until it is planned
+              ! again    1/1               0 B / ? tank/home/photos  until it is planned  @a => @b
                 connection reset by peer
 
             Pruning of the sender: failed, 2 snapshots tried
@@ -303,8 +303,8 @@ fn much_failed() {
               ! failed                             tank/home/mail
                 the two sides have diverged: the newest common version
                 is @a
-              ! again    1/1               0 B / ? tank/home/photos  @a
-              => @b  until it is planned
+              ! again    1/1               0 B / ? tank/home/photos
+                until it is planned  @a => @b
                 connection reset by peer
 
             Pruning of the sender: failed, 2 snapshots tried
@@ -363,10 +363,10 @@ fn the_connection_is_gone() {
             Replication: sending, since 04:03:26 (1m 40s)
               connection lost, tries to reconnect since 04:03:51 (1m 15s), gives up in 8m
               45s (04:13:51)
-              [==============================] 0 B / 0 B, step 0 of 1 (the size of 1 is not
+              [>-----------------------------] 0 B / 0 B+, step 0 of 1 (the size of 1 is not
               known yet)
               filesystems 1: 1 waiting
-                waits    1/1                       tank  in full @a  for its turn
+                waits    1/1                       tank  for its turn  in full @a
 
             Pruning of the sender: not started
 
