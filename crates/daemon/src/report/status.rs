@@ -241,6 +241,7 @@ impl Source {
     fn apply(&mut self, event: &Event) {
         let What::Snapshotting(what) = &event.what else { return };
         self.snapper.apply(event.at, what);
+        self.health.retain(what);
         self.health.snapshotting(event.at, what);
         if matches!(what, Snapshotting::RoundFinished) && !self.snapper.has_failed() {
             self.health.succeeded(event.at);

@@ -1,6 +1,7 @@
 //! What the parts of a report mean together: how far things are, and what is wrong.
 
 use super::report::{Attempt, Body, Filesystem, Pruning, Snapshotting, Taken};
+use super::text::count;
 
 /// Bytes of steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -239,6 +240,11 @@ pub(crate) fn problems(body: &Body) -> Vec<Problem> {
         for one in pruning.completed.iter().chain(&pruning.pending).filter(|one| !one.last_error.is_empty()) {
             add(&one.filesystem, &format!("{side}: {}", one.last_error));
         }
+    }
+    let summary = body.invocation.as_ref().and_then(|invocation| invocation.summary.as_ref());
+    if let Some(summary) = summary.filter(|summary| summary.errors > 0 && found.is_empty()) {
+        let what = format!("{}, see the daemon's log", count(summary.errors, "error"));
+        found.push(Problem { place: "last invocation".to_owned(), what });
     }
     found
 }

@@ -1,7 +1,7 @@
 //! What tells whether a job does its duty, across invocations: when it last succeeded, what comes next,
 //! and how old what it protects is. Not in zrepl's report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +62,13 @@ impl Health {
 
     pub(super) fn sleeps_until(&mut self, at: Timestamp) {
         self.next_run = Some(at);
+    }
+
+    /// Forgets what a round is not about, for a job that learns of its filesystems by its rounds alone.
+    pub(super) fn retain(&mut self, event: &Snapshotting) {
+        let Snapshotting::RoundStarted { snapshots, .. } = event else { return };
+        let round: HashSet<&DatasetName> = snapshots.iter().map(|(filesystem, _)| filesystem).collect();
+        Arc::make_mut(&mut self.filesystems).retain(|filesystem, _| round.contains(filesystem));
     }
 
     /// The job did everything that it is there for.

@@ -116,14 +116,23 @@ impl Screen {
 
     fn draw_list(&mut self, frame: &mut Frame<'_>, area: Rect) {
         let entries = self.entries();
-        let text = self.rule(frame, area, "Jobs", "", Focus::Jobs);
         self.refresh_list(&entries);
-        let columns = &self.columns;
-        let width = usize::from(text.width.saturating_sub(2));
-        let height = usize::from(text.height.saturating_sub(1));
+        // Rule and titles.
+        let height = usize::from(area.height.saturating_sub(2));
         let selected = entries.iter().position(|entry| Some(entry) == self.selected.as_ref());
         self.list_height = height;
         self.list_top = list_top(self.list_top, selected.unwrap_or(0), height, entries.len());
+        let columns = &self.columns;
+        let place = match entries.len() {
+            all if all <= height => String::new(),
+            all => format!("{}-{}/{all}", self.list_top + 1, (self.list_top + height).min(all)),
+        };
+        let title = match columns.iter().filter(|one| one.is_bad()).count() {
+            0 => "Jobs".to_owned(),
+            bad => format!("Jobs, {bad} with errors"),
+        };
+        let text = self.rule(frame, area, &title, &place, Focus::Jobs);
+        let width = usize::from(text.width.saturating_sub(2));
         if let Some(titles) = columns.first() {
             self.put(
                 frame,

@@ -62,6 +62,11 @@ impl Columns {
         }
     }
 
+    /// Whether something is wrong.
+    pub(crate) fn is_bad(&self) -> bool {
+        self.role == Role::Bad
+    }
+
     /// What the columns are called.
     pub(crate) fn titles() -> Columns {
         let text = str::to_owned;

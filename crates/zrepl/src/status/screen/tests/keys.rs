@@ -123,6 +123,7 @@ fn the_filter_holds_what_is_typed_and_says_what_is_no_pattern() {
 #[test]
 fn text_is_found() {
     let mut theatre = Theatre::new(80, 24, &large(1000));
+    theatre.press(KeyCode::Char('a'));
     theatre.type_text("fOUT OF");
     assert!(theatre.picture().contains("out of space"), "{}", theatre.picture());
     theatre.press(KeyCode::Enter);

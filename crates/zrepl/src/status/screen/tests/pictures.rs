@@ -363,8 +363,8 @@ fn the_connection_is_gone() {
             Replication: sending, since 04:03:26 (1m 40s)
               connection lost, tries to reconnect since 04:03:51 (1m 15s), gives up in 8m
               45s (04:13:51)
-              [>-----------------------------] 0 B / 0 B+, step 0 of 1 (the size of 1 is not
-              known yet)
+              [>-----------------------------] 0 B, step 0 of 1 (the size of 1 is not known
+              yet)
               filesystems 1: 1 waiting
                 waits    1/1                       tank  for its turn  in full @a
 
