@@ -133,7 +133,7 @@ impl Screen {
             let before = self.selected.take();
             self.selected = entries.into_iter().next();
             if self.selected != before {
-                self.pane.to_top();
+                self.pane.go_to_top();
             }
         }
     }

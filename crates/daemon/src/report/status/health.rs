@@ -180,3 +180,27 @@ impl Serialize for Health {
         .serialize(serializer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::VersionName;
+
+    use super::*;
+
+    #[test]
+    fn what_a_round_is_not_about_any_longer_is_forgotten() {
+        let dataset = |name: &str| DatasetName::parse(name).unwrap();
+        let round = |names: &[&str]| {
+            let snapshot = VersionName::parse("s").unwrap();
+            let snapshots = names.iter().map(|name| (dataset(name), snapshot.clone())).collect();
+            Snapshotting::RoundStarted { snapshots, one_by_one: Vec::new() }
+        };
+        let mut health = Health::default();
+        for names in [&["p/a", "p/b"][..], &["p/b", "p/c"]] {
+            health.retain(&round(names));
+            health.snapshotting(Timestamp::UNIX_EPOCH, &round(names));
+        }
+        let known: Vec<&str> = health.filesystems.keys().map(DatasetName::as_str).collect();
+        assert_eq!(known, ["p/b", "p/c"]);
+    }
+}

@@ -144,7 +144,7 @@ impl Screen {
         self.chosen = true;
         if next != self.selected {
             self.selected = next;
-            self.pane.to_top();
+            self.pane.go_to_top();
             self.stale = true;
         }
     }
@@ -156,8 +156,8 @@ impl Screen {
             KeyCode::Up | KeyCode::Char('k') => self.pane.scroll(-1),
             KeyCode::Right | KeyCode::Char('l') => self.pane.shift(SIDE_STEP),
             KeyCode::Left | KeyCode::Char('h') => self.pane.shift(-SIDE_STEP),
-            KeyCode::Home | KeyCode::Char('g') => self.pane.to_top(),
-            KeyCode::End | KeyCode::Char('G') => self.pane.to_end(),
+            KeyCode::Home | KeyCode::Char('g') => self.pane.go_to_top(),
+            KeyCode::End | KeyCode::Char('G') => self.pane.go_to_end(),
             KeyCode::PageDown | KeyCode::Char(' ') => self.pane.scroll(page),
             KeyCode::PageUp => self.pane.scroll(-page),
             KeyCode::Char('f') if control => self.pane.scroll(page),

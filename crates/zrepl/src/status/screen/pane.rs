@@ -48,11 +48,11 @@ impl Pane {
         self.folded.get(self.top.min(end)..end).unwrap_or_default()
     }
 
-    pub(super) fn to_top(&mut self) {
+    pub(super) fn go_to_top(&mut self) {
         (self.top, self.left) = (0, 0);
     }
 
-    pub(super) fn to_end(&mut self) {
+    pub(super) fn go_to_end(&mut self) {
         self.top = self.folded.len().saturating_sub(self.height);
     }
 

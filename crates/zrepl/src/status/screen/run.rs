@@ -65,14 +65,13 @@ impl Running {
             let mut changed = drawn.elapsed() >= Duration::from_secs(1);
             if event::poll(BEAT).context(LOST)? {
                 changed = true;
-                match event::read().context(LOST)? {
-                    Event::Key(key) => match self.screen.key(key) {
+                // Anything else is a resize, which drawing alone takes care of.
+                if let Event::Key(key) = event::read().context(LOST)? {
+                    match self.screen.key(key) {
                         Some(Action::Quit) => return Ok(()),
                         Some(action) => self.act(action),
                         None => {}
-                    },
-                    // A resize is drawn as anything else is.
-                    _ => {}
+                    }
                 }
             }
             while let Ok(news) = self.news.try_recv() {
