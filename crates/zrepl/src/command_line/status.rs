@@ -37,16 +37,18 @@ pub(crate) struct Check {
     /// Check as a monitoring plug-in does: one line, exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
     #[arg(long)]
     pub check: bool,
-    /// CRITICAL if the newest snapshot of a filesystem is older [default: 3 intervals of the job's schedule]
+    /// CRITICAL if the newest snapshot of a filesystem is older [default: 3 intervals of the job's schedule,
+    /// at least one and 30m]
     #[arg(long, value_name = "TIME", value_parser = super::span, requires = "check")]
     pub max_snapshot_age: Option<Duration>,
-    /// WARNING if it is older [default: 2 intervals]
+    /// WARNING if it is older [default: 2 intervals, at least one and 10m]
     #[arg(long, value_name = "TIME", value_parser = super::span, requires = "check")]
     pub warn_snapshot_age: Option<Duration>,
-    /// CRITICAL if the newest snapshot of a filesystem that the receiver has is older [default: 3 intervals]
+    /// CRITICAL if the newest snapshot of a filesystem that the receiver has is older [default: as for
+    /// snapshots]
     #[arg(long, value_name = "TIME", value_parser = super::span, requires = "check")]
     pub max_replication_age: Option<Duration>,
-    /// WARNING if it is older [default: 2 intervals]
+    /// WARNING if it is older [default: as for snapshots]
     #[arg(long, value_name = "TIME", value_parser = super::span, requires = "check")]
     pub warn_replication_age: Option<Duration>,
     /// WARNING if an invocation runs for longer [default: 1d]

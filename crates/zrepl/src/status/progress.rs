@@ -204,6 +204,12 @@ pub(crate) struct Problem {
     pub(crate) what: String,
 }
 
+/// The line that says what failed, among those of hooks that did not.
+fn cause(hooks: &str) -> String {
+    let line = hooks.lines().find(|line| line.contains("Err")).or(hooks.lines().next()).unwrap_or_default();
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// All that the report says went wrong, most important first.
 pub(crate) fn problems(body: &Body) -> Vec<Problem> {
     let mut found = Vec::new();
@@ -220,7 +226,7 @@ pub(crate) fn problems(body: &Body) -> Vec<Problem> {
     if let Some(snapshotting) = &body.snapshotting {
         let failed: Vec<&Taken> = snapshotting.rows().iter().filter(|row| row.has_failed()).collect();
         for row in &failed {
-            add(&row.path, &format!("snapshot {}: {}", row.snap_name, row.hooks.trim_end()));
+            add(&row.path, &format!("snapshot {}: {}", row.snap_name, cause(&row.hooks)));
         }
         // The error of a round is often a summary of these.
         if failed.is_empty() {
