@@ -235,7 +235,7 @@ fn much_failed() {
         Theatre::new(120, 40, &failed()),
         &expect![[r#"
             FILTER  (none)
-            == Jobs ================================================================================================================
+            == Jobs, 1 with errors =================================================================================================
               JOB            STATE     SUCCESS    NEXT   LAG      AGE    TYPE
             > home_to_vault  6 errors  1d 1h ago  in 5m  missing  4m 4s  push    tank/home/mail: the two sides have diverged: the ne
               (daemon)       answers                                     daemon
@@ -320,7 +320,7 @@ fn nothing_could_be_planned() {
         Theatre::new(80, 24, &planning_error()),
         &expect![[r#"
             FILTER  (none)
-            == Jobs ========================================================================
+            == Jobs, 1 with errors =========================================================
               JOB       STATE    SUCCESS  NEXT  LAG  AGE  TYPE
             > nas       1 error                           pull    planning replication: cann
               (daemon)  answers                           daemon
@@ -352,7 +352,7 @@ fn the_connection_is_gone() {
         Theatre::new(80, 24, &reconnecting()),
         &expect![[r#"
             FILTER  (none)
-            == Jobs ========================================================================
+            == Jobs, 1 with errors =========================================================
               JOB       STATE                  SUCCESS  NEXT   LAG  AGE  TYPE
             > office    reconnecting, 1 error           in 1h            push    snapshottin
               (daemon)  answers                                          daemon
@@ -385,7 +385,7 @@ fn the_daemon_does_not_answer_before_and_after_it_did() {
     let before = theatre.picture();
     expect![[r#"
         FILTER  (none)
-        == Jobs ========================================================================
+        == Jobs, 1 with errors =========================================================
           JOB       STATE      SUCCESS  NEXT  LAG  AGE  TYPE
         > (daemon)  no answer                           daemon  cannot reach the daemon
         -- Daemon ----------------------------------------------------------------------
@@ -403,7 +403,7 @@ fn the_daemon_does_not_answer_before_and_after_it_did() {
         theatre,
         &expect![[r#"
             FILTER  (none)
-            == Jobs ========================================================================
+            == Jobs, 1 with errors ================================================== 1-2/3
               JOB            STATE      SUCCESS    NEXT       LAG   AGE    TYPE
             > home_to_vault  ok         5m 4s ago  in 4m 51s  none  5m 9s  push
               vault          serves                                        sink
@@ -452,7 +452,7 @@ fn ten_thousand_filesystems() {
         theatre,
         &expect![[r#"
             FILTER  (none)
-            -- Jobs ------------------------------------------------------------------------
+            -- Jobs, 1 with errors ---------------------------------------------------------
               JOB       STATE    SUCCESS  NEXT  LAG  AGE  TYPE
             > vms       1 error                           push    tank/vm/disk-05000: out of
               (daemon)  answers                           daemon
@@ -474,7 +474,7 @@ fn ten_thousand_filesystems() {
         theatre,
         &expect![[r#"
             FILTER  (none)  errors only
-            == Jobs ========================================================================
+            == Jobs, 1 with errors =========================================================
               JOB       STATE    SUCCESS  NEXT  LAG  AGE  TYPE
             > vms       1 error                           push    tank/vm/disk-05000: out of
               (daemon)  answers                           daemon
@@ -578,7 +578,7 @@ fn several_daemons() {
         theatre,
         &expect![[r#"
             FILTER  (none)
-            == Jobs ============================================================================================
+            == Jobs, 1 with errors ====================================================================== 1-2/5
               JOB                 STATE    SUCCESS     NEXT       LAG   AGE    TYPE
             > here:home_to_vault  ok       3m 59s ago  in 5m 56s  none  4m 4s  push
               here:vault          serves                                       sink
