@@ -198,8 +198,8 @@ impl Screen {
     fn lines(&self) -> Vec<Line> {
         if self.options.legacy {
             let only = self.options.job.as_deref();
-            return super::dump::lines(&self.daemons, only, self.show, self.now, &self.options.zone)
-                .unwrap_or_default();
+            let lines = super::dump::lines(&self.daemons, only, self.show, self.now, &self.options.zone);
+            return lines.filter(|lines| !lines.is_empty()).unwrap_or_else(|| self.nothing());
         }
         match &self.selected {
             None => self.nothing(),
@@ -238,8 +238,8 @@ impl Screen {
         let lines: Vec<Line> = errors.map(|error| Line::prose(0).with(Role::Bad, error)).collect();
         let text = match &self.options.job {
             _ if !lines.is_empty() => return lines,
-            Some(job) => format!("there is no job {job:?}"),
-            None => "waiting for the daemon's report".to_owned(),
+            Some(job) if self.daemons.iter().any(|seen| seen.report.is_some()) => format!("there is no job {job:?}"),
+            _ => "waiting for the daemon's report".to_owned(),
         };
         vec![Line::prose(0).with(Role::Faint, text)]
     }

@@ -204,3 +204,22 @@ fn a_job_that_vanishes_is_left_for_another() {
     theatre.report(1, &text);
     assert!(theatre.picture().contains("-- other, sink ---"), "{}", theatre.picture());
 }
+
+#[test]
+fn all_jobs_below_each_other_have_no_list_and_one_job_is_all_there_is() {
+    let options = |legacy, job: &str| Options { job: Some(job.to_owned()), colors: true, legacy, zone: TimeZone::UTC };
+    let mut theatre = Theatre::with(80, 24, options(true, "vault"), vec![None]);
+    assert!(theatre.picture().contains("waiting for the daemon's report"), "{}", theatre.picture());
+    theatre.report(0, &idle());
+    let picture = theatre.picture();
+    assert!(picture.contains("== All jobs ===") && picture.contains("vault  sink"), "{picture}");
+    assert!(!picture.contains("home_to_vault") && !picture.contains("STATE"), "{picture}");
+    let mut theatre = Theatre::with(80, 24, options(false, "vault"), vec![None]);
+    theatre.report(0, &idle());
+    assert!(!theatre.picture().contains("home_to_vault"), "{}", theatre.picture());
+    for legacy in [true, false] {
+        let mut theatre = Theatre::with(80, 24, options(legacy, "other"), vec![None]);
+        theatre.report(0, &idle());
+        assert!(theatre.picture().contains("there is no job \"other\""), "{}", theatre.picture());
+    }
+}
