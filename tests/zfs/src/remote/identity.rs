@@ -62,7 +62,7 @@ const WRONG: [Meeting; 6] = [
     Meeting {
         what: "a server of the right name whose certificate is another one",
         server: "foreign server",
-        here: "issued itself: it has to be in that file",
+        here: "the one of this name there has another key",
         there: "refused",
         ..RIGHT
     },
