@@ -25,7 +25,8 @@ pub(super) fn case() -> Case {
         unshare.args(["--user", "--map-root-user", "--net", "--"]).arg(std::env::current_exe()?).arg(NEAR);
         let output = unshare.output().context("starting unshare of util-linux")?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "in a network namespace of its own: {}: {said}", output.status);
+        let (status, needs) = (output.status, "it needs unshare, ip and user namespaces, see CONTRIBUTING.md");
+        ensure!(status.success(), "in a network namespace of its own ({needs}): {status}: {said}");
         Ok(())
     })
 }
