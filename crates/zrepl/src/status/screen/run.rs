@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -33,10 +33,14 @@ enum News {
 pub(crate) fn run(sources: Vec<Source>, delay: Duration, options: Options) -> Result<()> {
     let sources: Arc<[Source]> = sources.into();
     let screen = Screen::new(options, sources.iter().map(|source| source.name.clone()), Timestamp::now());
-    let (tell, news) = channel();
+    // A terminal that takes nothing holds the screen up: reports must not pile up meanwhile.
+    let (tell, news) = sync_channel(1);
     let polls = (0..sources.len()).map(|daemon| poll(daemon, &sources, delay, &tell)).collect::<Vec<_>>();
     let ended = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGHUP] {
+        // The second one ends what hangs in a write to such a terminal.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&ended))
+            .context("cannot listen to signals")?;
         signal_hook::flag::register(signal, Arc::clone(&ended)).context("cannot listen to signals")?;
     }
     let mut terminal = ratatui::try_init().context("cannot use the terminal (try `zrepl status --mode dump`)")?;
@@ -48,7 +52,7 @@ pub(crate) fn run(sources: Vec<Source>, delay: Duration, options: Options) -> Re
 struct Running {
     screen: Screen,
     sources: Arc<[Source]>,
-    tell: Sender<News>,
+    tell: SyncSender<News>,
     news: Receiver<News>,
     /// Wakes up the thread of a source.
     polls: Vec<Sender<()>>,
@@ -128,7 +132,7 @@ fn wake(poll: &Sender<()>) {
 }
 
 /// Asks a source again and again, in a thread that ends with the program.
-fn poll(daemon: usize, sources: &Arc<[Source]>, delay: Duration, tell: &Sender<News>) -> Sender<()> {
+fn poll(daemon: usize, sources: &Arc<[Source]>, delay: Duration, tell: &SyncSender<News>) -> Sender<()> {
     let (sources, tell) = (Arc::clone(sources), tell.clone());
     let (wake, woken) = channel();
     std::thread::spawn(move || {
