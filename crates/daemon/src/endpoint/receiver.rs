@@ -330,7 +330,15 @@ impl Endpoint for Receiver {
     async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
         let root = self.client_root().map_err(CallError::permanent)?;
         let targets = filesystems.iter().map(|filesystem| self.map(filesystem));
-        let seen = self.side.scan_some(&targets.collect::<Result<Vec<_>, _>>()?).await?;
+        let targets = targets.collect::<Result<Vec<_>, _>>()?;
+        let (seen, unlisted) = self.side.scan_some(&targets).await?;
+        // What cannot be looked at must not be taken for missing, and neither must a whole pool.
+        if let Some(error) = unlisted.values().next() {
+            return Err(refused(error));
+        }
+        if seen.len() < targets.len() {
+            self.check_root().await?;
+        }
         let views = seen.into_iter().filter_map(|seen| {
             let name = seen.dataset.name.strip_root(&root)?;
             Some((name, seen.into_view(PartialState::Decoded)))

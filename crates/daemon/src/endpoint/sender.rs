@@ -1,7 +1,6 @@
 //! The sending half: lists what the filter selects, protects a step, streams it, and moves the cursor
 //! when it has arrived.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -23,6 +22,7 @@ use super::view::{Beside, PartialState, Scanned, Seen, Side};
 use super::{needs_person, refused};
 use crate::bandwidth::Bandwidth;
 use crate::events::Events;
+use crate::isolate::Unlisted;
 use crate::limits::STALL;
 
 /// What a sender is for.
@@ -70,7 +70,7 @@ impl Sender {
     }
 
     /// What the filter selects, and what could not be listed.
-    async fn scan(&self) -> Result<(Vec<Seen>, BTreeMap<DatasetName, String>), CallError> {
+    async fn scan(&self) -> Result<(Vec<Seen>, Unlisted), CallError> {
         let Scanned { seen, unlisted, .. } = self.scan_and(Beside::Nothing).await?;
         Ok((seen, unlisted))
     }
@@ -92,6 +92,15 @@ impl Sender {
         warnings.extend(quoted.into_iter().map(warn));
         self.side.warn_once(warnings);
         Ok(Scanned { seen, missing, unlisted, warnings: Vec::new(), abstractions })
+    }
+
+    fn view(&self, seen: Vec<Seen>, unlisted: Unlisted) -> View {
+        let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
+        View {
+            sends_encrypted: Some(self.send.encrypted),
+            unlisted: unlisted.into_iter().map(|(root, error)| (root, error.kind.to_string())).collect(),
+            ..View::new(views.collect())
+        }
     }
 
     /// Removes stale protections as [`Endpoint::clean_stale_protections`] does, and warns of those that
@@ -311,16 +320,14 @@ impl Sender {
 impl Endpoint for Sender {
     async fn list(&self) -> Result<View, CallError> {
         let (seen, unlisted) = self.scan().await?;
-        let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
-        Ok(View { sends_encrypted: Some(self.send.encrypted), unlisted, ..View::new(views.collect()) })
+        Ok(self.view(seen, unlisted))
     }
 
     async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
         let mut names = filesystems.to_vec();
         names.retain(|name| self.filesystems.selects(name));
-        let seen = self.side.scan_some(&names).await?;
-        let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
-        Ok(View { sends_encrypted: Some(self.send.encrypted), ..View::new(views.collect()) })
+        let (seen, unlisted) = self.side.scan_some(&names).await?;
+        Ok(self.view(seen, unlisted))
     }
 
     async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {
