@@ -70,6 +70,7 @@ pub const UNUSED_FILESYSTEM_BYTES: u64 = 128 * 1024;
 
 /// A stream in which no byte moves for so long is given up. `zfs send` can be silent for minutes
 /// while it searches what changed, and `zfs receive` while it frees what is gone.
+/// `ZREPL_ENDPOINT_STALL_TIMEOUT` changes it.
 pub const STALL: Duration = Duration::from_secs(30 * 60);
 
 /// How long a request waits for another one about the same filesystem, such as a broken connection's

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use thiserror::Error;
 
 use crate::act::Patience;
-use crate::limits::{ATTEMPTS, HOOK_LOG_BYTES, RECONNECT_WINDOW};
+use crate::limits::{ATTEMPTS, HOOK_LOG_BYTES, RECONNECT_WINDOW, STALL};
 
 /// How often a replication is tried before its job waits for its next wake-up.
 pub const MAX_ATTEMPTS: &str = "ZREPL_REPLICATION_MAX_ATTEMPTS";
@@ -17,6 +17,8 @@ pub const RECONNECT_TIMEOUT: &str = "ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEO
 pub const CALL_TIMEOUT: &str = "ZREPL_REPLICATION_CALL_TIMEOUT";
 /// How long a replication waits for the next byte of a step.
 pub const STALL_TIMEOUT: &str = "ZREPL_REPLICATION_STALL_TIMEOUT";
+/// How long an endpoint waits for the next byte of a stream.
+pub const ENDPOINT_STALL_TIMEOUT: &str = "ZREPL_ENDPOINT_STALL_TIMEOUT";
 /// How many bytes of the output of one edge of a hook are logged.
 pub const HOOK_LOG_SIZE: &str = "ZREPL_MAX_HOOK_LOG_SIZE";
 
@@ -29,6 +31,8 @@ pub struct Tuning {
     pub reconnect_window: Duration,
     /// [`CALL_TIMEOUT`] and [`STALL_TIMEOUT`]
     pub patience: Patience,
+    /// [`ENDPOINT_STALL_TIMEOUT`]
+    pub endpoint_stall: Duration,
     /// [`HOOK_LOG_SIZE`]
     pub hook_log_bytes: u64,
 }
@@ -39,6 +43,7 @@ impl Default for Tuning {
             attempts: ATTEMPTS,
             reconnect_window: RECONNECT_WINDOW,
             patience: Patience::default(),
+            endpoint_stall: STALL,
             hook_log_bytes: HOOK_LOG_BYTES,
         }
     }
@@ -69,8 +74,12 @@ impl Tuning {
             tuning.attempts = value.parse().map_err(|_| TuningError { name: MAX_ATTEMPTS, value, expected })?;
         }
         let Patience { call, stall } = &mut tuning.patience;
-        let durations =
-            [(RECONNECT_TIMEOUT, &mut tuning.reconnect_window), (CALL_TIMEOUT, call), (STALL_TIMEOUT, stall)];
+        let durations = [
+            (RECONNECT_TIMEOUT, &mut tuning.reconnect_window),
+            (CALL_TIMEOUT, call),
+            (STALL_TIMEOUT, stall),
+            (ENDPOINT_STALL_TIMEOUT, &mut tuning.endpoint_stall),
+        ];
         for (name, duration) in durations {
             let Some(value) = set(name) else { continue };
             let expected = "a duration such as `1m30s`";
@@ -101,6 +110,7 @@ mod tests {
         assert_eq!(read(RECONNECT_TIMEOUT, "1m30s").unwrap().reconnect_window, Duration::from_secs(90));
         assert_eq!(read(CALL_TIMEOUT, "10m").unwrap().patience.call, Duration::from_secs(600));
         assert_eq!(read(STALL_TIMEOUT, "2h").unwrap().patience.stall, Duration::from_secs(7200));
+        assert_eq!(read(ENDPOINT_STALL_TIMEOUT, "5m").unwrap().endpoint_stall, Duration::from_secs(300));
         assert!(read(STALL_TIMEOUT, "never").is_err());
         assert_eq!(read(HOOK_LOG_SIZE, "4096").unwrap().hook_log_bytes, 4096);
         assert!(read(HOOK_LOG_SIZE, "1MiB").is_err());

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use model::event::What;
@@ -71,7 +72,12 @@ struct Plan {
 impl Receiver {
     /// A receiver on this machine's pools.
     pub fn new(zfs: Arc<dyn Zfs>, events: Events, config: ReceiverConfig) -> Arc<Self> {
-        let side = Side::new(zfs, &events, config.job.clone());
+        Self::with_stall(zfs, events, config, STALL)
+    }
+
+    /// The same; a stream that stands still for longer than `stall` is given up.
+    pub fn with_stall(zfs: Arc<dyn Zfs>, events: Events, config: ReceiverConfig, stall: Duration) -> Arc<Self> {
+        let side = Side::new(zfs, &events, config.job.clone(), stall);
         Arc::new(Self { side, config, trees: Locks::default(), resumable: tokio::sync::OnceCell::new() })
     }
 
@@ -258,7 +264,7 @@ impl Receiver {
             resumable: self.can_resume(target).await?,
             set,
             inherit: self.config.inherit.clone(),
-            stall_limit: STALL,
+            stall_limit: self.side.stall,
         };
         if let Some(claim) = plan.replaces {
             self.check_replaced(target, claim).await?;
@@ -359,7 +365,7 @@ impl Endpoint for Receiver {
         }
         let target = self.map(&request.filesystem)?;
         let _guard = self.side.lock(&target).await?;
-        let head = Head::read(&mut stream).await?;
+        let head = Head::read(&mut stream, self.side.stall).await?;
         head.check(request)?;
         match self.receive_checked(&target, request, head.followed_by(stream)).await {
             Err(refusal) => Err(self.side.or_pool_missing(&target, refusal).await),

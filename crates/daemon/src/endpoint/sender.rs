@@ -2,6 +2,7 @@
 //! when it has arrived.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use model::event::What;
@@ -65,8 +66,13 @@ pub struct Sender {
 impl Sender {
     /// A sender on this machine's pools.
     pub fn new(zfs: Arc<dyn Zfs>, events: Events, config: SenderConfig) -> Arc<Self> {
+        Self::with_stall(zfs, events, config, STALL)
+    }
+
+    /// The same; a stream that stands still for longer than `stall` is given up.
+    pub fn with_stall(zfs: Arc<dyn Zfs>, events: Events, config: SenderConfig, stall: Duration) -> Arc<Self> {
         let SenderConfig { job, filesystems, send, bandwidth } = config;
-        Arc::new(Self { side: Side::new(zfs, &events, job), filesystems, send, bandwidth })
+        Arc::new(Self { side: Side::new(zfs, &events, job, stall), filesystems, send, bandwidth })
     }
 
     /// What the filter selects, and what could not be listed.
@@ -311,7 +317,7 @@ impl Sender {
         Ok(SendReply {
             used_resume_token,
             expected: stream.expected.shared(),
-            stream: self.bandwidth.limit(Box::pin(Sending::new(stream.bytes, STALL, guard))),
+            stream: self.bandwidth.limit(Box::pin(Sending::new(stream.bytes, self.side.stall, guard))),
         })
     }
 }

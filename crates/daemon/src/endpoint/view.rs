@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use model::abstraction::Abstraction;
 use model::aside::is_aside;
@@ -28,6 +29,8 @@ pub(super) struct Side {
     pub(super) job: JobName,
     pub(super) table: Table,
     pub(super) batches: Batches,
+    /// How long a stream may stand still.
+    pub(super) stall: Duration,
     locks: Locks<DatasetName>,
     /// What the last listing had to warn of, so that it is told once and not at every listing.
     warned: Mutex<Vec<String>>,
@@ -65,13 +68,14 @@ pub(super) struct Seen {
 }
 
 impl Side {
-    pub(super) fn new(zfs: Arc<dyn Zfs>, events: &Events, job: JobName) -> Self {
+    pub(super) fn new(zfs: Arc<dyn Zfs>, events: &Events, job: JobName, stall: Duration) -> Self {
         Self {
             zfs,
             events: events.of_job(&job),
             job,
             table: Table::default(),
             batches: Batches::default(),
+            stall,
             locks: Locks::default(),
             warned: Mutex::default(),
         }

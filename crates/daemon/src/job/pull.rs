@@ -17,7 +17,12 @@ use crate::endpoint::{Receiver, ReceiverConfig};
 pub(super) fn start(job: PullJob, shared: &Shared) -> Slot {
     let Connect::Local(connect) = &job.connect else { return Slot::passive() };
     let context = Context::new(&job.name, shared);
-    let receiver = Receiver::new(Arc::clone(&context.zfs), context.events.clone(), receiver_config(&job));
+    let receiver = Receiver::with_stall(
+        Arc::clone(&context.zfs),
+        context.events.clone(),
+        receiver_config(&job),
+        shared.world.tuning.endpoint_stall,
+    );
     let sender = connector(&job.name, connect, &shared.world);
     if let Some(interval) = job.interval {
         context.spawn("interval", ticks(context.clone(), interval));

@@ -11,18 +11,20 @@ use crate::bandwidth::Bandwidth;
 use crate::daemon::Shared;
 use crate::dispatch::{Slot, Start};
 use crate::endpoint::{SendPolicy, Sender, SenderConfig};
+use crate::tuning::Tuning;
 
 pub(super) fn start(job: SnapJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
     let endpoint: Arc<dyn Endpoint> =
         Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
     let snapshots = context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
-    let events = context.events.clone();
+    let (events, tuning) = (context.events.clone(), shared.world.tuning);
     // Snap jobs leave no protections behind.
     let slot = context.spawn_invocations(std::future::ready(()), move |start| {
         let Start { number, cancel } = start;
         let (events, endpoint, keep) = (events.clone(), Arc::clone(&endpoint), job.keep.clone());
-        prune_local(LocalInvocation { number, events, endpoint, keep, cancel })
+        let Tuning { attempts, patience, .. } = tuning;
+        prune_local(LocalInvocation { number, events, endpoint, keep, attempts, patience, cancel })
     });
     slot.with(snapshots)
 }

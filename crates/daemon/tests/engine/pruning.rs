@@ -170,6 +170,8 @@ async fn a_job_that_only_snapshots_prunes_its_own() {
         events: world.daemons.events.clone(),
         endpoint: world.daemons.sender.clone(),
         keep: vec![last_n(2)],
+        attempts: daemon::limits::ATTEMPTS,
+        patience: daemon::act::Patience::default(),
         cancel: CancellationToken::new(),
     };
     let summary = prune_local(invocation).await;

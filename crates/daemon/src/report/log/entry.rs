@@ -321,7 +321,7 @@ fn pruning(side: PruneSide, what: &Pruning) -> Option<Line> {
     let line = |level, message: &str| line(level, "pruning", message).with("prune_side", side.to_string());
     Some(match what {
         Pruning::Started => line(Debug, "start pruning"),
-        Pruning::PlanFailed { error } => line(Error, "planning of pruning failed").with("err", error.as_str()),
+        Pruning::PlanFailed { error } => line(Error, "pruning failed").with("err", error.as_str()),
         Pruning::Planned { plan } => line(Debug, "planned pruning")
             .with("filesystems", plan.filesystems.len())
             .with("snapshots", plan.filesystems.iter().map(to_destroy).sum::<usize>()),

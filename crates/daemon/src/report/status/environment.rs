@@ -7,7 +7,9 @@ use serde::Serialize;
 use zfs::RunningCommand;
 
 use super::json::time;
-use crate::tuning::{CALL_TIMEOUT, HOOK_LOG_SIZE, MAX_ATTEMPTS, RECONNECT_TIMEOUT, STALL_TIMEOUT, Tuning};
+use crate::tuning::{
+    CALL_TIMEOUT, ENDPOINT_STALL_TIMEOUT, HOOK_LOG_SIZE, MAX_ATTEMPTS, RECONNECT_TIMEOUT, STALL_TIMEOUT, Tuning,
+};
 
 /// The `Global` object.
 #[derive(Debug, Clone, Serialize)]
@@ -66,13 +68,14 @@ impl Global {
 
 /// Taken apart by name, so that a setting that is added elsewhere is missed here by the compiler.
 fn settings(tuning: &Tuning) -> Vec<Setting> {
-    let Tuning { attempts, reconnect_window, patience, hook_log_bytes } = tuning;
+    let Tuning { attempts, reconnect_window, patience, endpoint_stall, hook_log_bytes } = tuning;
     let duration = |value: Duration| format!("{}s", value.as_secs_f64());
     vec![
         Setting { var: MAX_ATTEMPTS, value: attempts.to_string(), kind: "int" },
         Setting { var: RECONNECT_TIMEOUT, value: duration(*reconnect_window), kind: "time.Duration" },
         Setting { var: CALL_TIMEOUT, value: duration(patience.call), kind: "time.Duration" },
         Setting { var: STALL_TIMEOUT, value: duration(patience.stall), kind: "time.Duration" },
+        Setting { var: ENDPOINT_STALL_TIMEOUT, value: duration(*endpoint_stall), kind: "time.Duration" },
         Setting { var: HOOK_LOG_SIZE, value: hook_log_bytes.to_string(), kind: "int" },
     ]
 }
