@@ -19,6 +19,9 @@ pub struct View {
     /// What a sender's `send.encrypted` demands of its streams; none if it did not tell, which leaves
     /// the check to the moment of sending.
     pub sends_encrypted: Option<bool>,
+    /// Whether a sender refuses encrypted filesystems: its `send.raw` would send them encrypted, and its
+    /// `send.encrypted` forbids that. False also if it did not tell.
+    pub refuses_encrypted: bool,
     /// Trees that could not be listed and why; nothing is known of what is in them, and nothing is done.
     pub unlisted: BTreeMap<DatasetName, String>,
 }
@@ -32,7 +35,13 @@ impl Default for View {
 impl View {
     /// A side that tells everything.
     pub fn new(filesystems: BTreeMap<DatasetName, FilesystemView>) -> Self {
-        Self { filesystems, protections_known: true, sends_encrypted: None, unlisted: BTreeMap::new() }
+        Self {
+            filesystems,
+            protections_known: true,
+            sends_encrypted: None,
+            refuses_encrypted: false,
+            unlisted: BTreeMap::new(),
+        }
     }
 
     /// A side that cannot tell its protections: a peer older than this program.

@@ -104,6 +104,7 @@ impl Sender {
         let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
         View {
             sends_encrypted: Some(self.send.encrypted),
+            refuses_encrypted: self.send.flags.raw && !self.send.encrypted,
             unlisted: unlisted.into_iter().map(|(root, error)| (root, error.kind.to_string())).collect(),
             ..View::new(views.collect())
         }

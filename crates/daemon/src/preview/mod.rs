@@ -13,9 +13,7 @@ mod timing;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use config::Config;
-use config::types::{
-    Concurrency, Connect, Job, LocalConnect, LocalServe, PullJob, PushJob, Serve, SnapJob, Snapshotting, SourceJob,
-};
+use config::types::{Concurrency, Connect, Job, LocalServe, PullJob, PushJob, Serve, SnapJob, Snapshotting, SourceJob};
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use model::JobName;
@@ -62,9 +60,6 @@ pub enum WishError {
     /// A source waits for its clients.
     #[error("job {0:?} only sends what its clients ask for: look at the plans of the jobs that pull from it")]
     Source(String),
-    /// Its other side is reached by a transport that this version reads and does not run.
-    #[error("job {0:?} cannot be planned: this version reaches jobs of the same configuration only")]
-    Remote(String),
 }
 
 /// Serves the sinks and sources of a configuration in a world without a daemon, until the result is
@@ -103,19 +98,11 @@ pub async fn preview(jobs: &[Job], world: &World, wish: &Wish) -> Result<Preview
     for job in wanted(jobs, wish.job.as_deref())? {
         let now = world.clock.now();
         match job {
-            Job::Push(job) => {
-                let Connect::Local(connect) = &job.connect else {
-                    return Err(WishError::Remote(job.name.to_string()));
-                };
-                previews.push(preview_push(job, connect, world, now, wish.estimate).await);
-            }
+            Job::Push(job) => previews.push(preview_push(job, world, now, wish.estimate).await),
             Job::Snap(job) => previews.push(preview_snap(job, world, now).await),
             Job::Pull(job) => {
-                let Connect::Local(connect) = &job.connect else {
-                    return Err(WishError::Remote(job.name.to_string()));
-                };
-                let source = source_of(connect, jobs).filter(|_| wish.estimate);
-                previews.push(preview_pull(job, connect, world, now, source).await);
+                let source = source_of(&job.connect, jobs).filter(|_| wish.estimate);
+                previews.push(preview_pull(job, world, now, source).await);
             }
             Job::Sink(_) | Job::Source(_) => {}
         }
@@ -133,15 +120,9 @@ fn wanted<'a>(jobs: &'a [Job], name: Option<&str>) -> Result<Vec<&'a Job>, WishE
     }
 }
 
-async fn preview_push(
-    job: &PushJob,
-    connect: &LocalConnect,
-    world: &World,
-    now: Timestamp,
-    estimate: bool,
-) -> JobPreview {
+async fn preview_push(job: &PushJob, world: &World, now: Timestamp, estimate: bool) -> JobPreview {
     let warnings = Arc::new(Warnings::default());
-    let (sender, receiver) = look_at_both(job, connect, world, &warnings).await;
+    let (sender, receiver) = look_at_both(job, world, &warnings).await;
     let hooks = hooks(&job.snapshotting, warnings.events(world));
     let (mut preview, sizeable) = assemble::replicating(&job.into(), now, &hooks, sender, receiver);
     if estimate {
@@ -153,7 +134,8 @@ async fn preview_push(
 }
 
 /// The source that serves a name.
-fn source_of<'a>(connect: &LocalConnect, jobs: &'a [Job]) -> Option<&'a SourceJob> {
+fn source_of<'a>(connect: &Connect, jobs: &'a [Job]) -> Option<&'a SourceJob> {
+    let Connect::Local(connect) = connect else { return None };
     jobs.iter().find_map(|job| match job {
         Job::Source(source) => {
             let served = |serve: &LocalServe| serve.listener_name == connect.listener_name;
@@ -164,15 +146,9 @@ fn source_of<'a>(connect: &LocalConnect, jobs: &'a [Job]) -> Option<&'a SourceJo
 }
 
 /// Asks for sizes if the source is given.
-async fn preview_pull(
-    job: &PullJob,
-    connect: &LocalConnect,
-    world: &World,
-    now: Timestamp,
-    source: Option<&SourceJob>,
-) -> JobPreview {
+async fn preview_pull(job: &PullJob, world: &World, now: Timestamp, source: Option<&SourceJob>) -> JobPreview {
     let warnings = Arc::new(Warnings::default());
-    let (sender, receiver) = look_at_pulled(job, connect, world, &warnings).await;
+    let (sender, receiver) = look_at_pulled(job, world, &warnings).await;
     let none = HookRunner::new(Vec::new(), warnings.events(world));
     let (mut preview, sizeable) = assemble::replicating(&job.into(), now, &none, sender, receiver);
     if let Some(source) = source {
@@ -196,26 +172,40 @@ async fn set_sizes(
     preview.count();
 }
 
+/// The sender, and the receiver wherever it is.
 async fn look_at_both(
     job: &PushJob,
-    connect: &LocalConnect,
     world: &World,
     warnings: &Arc<Warnings>,
 ) -> (Result<View, String>, Result<View, String>) {
     let sender = Sender::new(Arc::clone(&world.zfs), warnings.events(world), push::sender_config(job));
-    let receiver = async { connector(&job.name, connect, world).connect().await?.list().await };
-    tokio::join!(look("the sender", sender.list()), look("the receiver", receiver))
+    tokio::join!(
+        look("the sender", sender.list()),
+        look("the receiver", list_other_side(&job.name, &job.connect, world))
+    )
 }
 
+/// The sender wherever it is, and the receiver.
 async fn look_at_pulled(
     job: &PullJob,
-    connect: &LocalConnect,
     world: &World,
     warnings: &Arc<Warnings>,
 ) -> (Result<View, String>, Result<View, String>) {
     let receiver = Receiver::new(Arc::clone(&world.zfs), warnings.events(world), pull::receiver_config(job));
-    let sender = async { connector(&job.name, connect, world).connect().await?.list().await };
-    tokio::join!(look("the sender", sender), look("the receiver", receiver.list()))
+    tokio::join!(
+        look("the sender", list_other_side(&job.name, &job.connect, world)),
+        look("the receiver", receiver.list())
+    )
+}
+
+async fn list_other_side(job: &JobName, connect: &Connect, world: &World) -> Result<View, CallError> {
+    match connect {
+        Connect::Local(connect) => connector(job, connect, world).connect().await?.list().await,
+        Connect::Tcp(_) | Connect::Tls(_) | Connect::Ssh(_) => Err(CallError::permanent(format!(
+            "its transport is `{}`, and this version reaches jobs of the same configuration only",
+            connect.transport()
+        ))),
+    }
 }
 
 async fn look_at_one(job: &SnapJob, world: &World, warnings: &Arc<Warnings>) -> Result<View, String> {

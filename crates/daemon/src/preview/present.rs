@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use config::types::{Connect, Job};
+use config::types::Job;
 use model::protection::ProtectionKind;
 use model::view::{FilesystemView, Placeholder, View};
 use model::{DatasetName, Version};
@@ -28,17 +28,11 @@ pub async fn present(job: &Job, world: &World) -> Result<BTreeMap<DatasetName, P
     let (sender, receiver) = match job {
         Job::Snap(job) => (look_at_one(job, world, &warnings).await?, View::default()),
         Job::Push(job) => {
-            let Connect::Local(connect) = &job.connect else {
-                return Err("this version reaches sinks of the same configuration only".to_owned());
-            };
-            let (sender, receiver) = look_at_both(job, connect, world, &warnings).await;
+            let (sender, receiver) = look_at_both(job, world, &warnings).await;
             (sender?, receiver?)
         }
         Job::Pull(job) => {
-            let Connect::Local(connect) = &job.connect else {
-                return Err("this version reaches sources of the same configuration only".to_owned());
-            };
-            let (sender, receiver) = look_at_pulled(job, connect, world, &warnings).await;
+            let (sender, receiver) = look_at_pulled(job, world, &warnings).await;
             (sender?, receiver?)
         }
         Job::Sink(_) | Job::Source(_) => return Err("the job keeps nothing by itself".to_owned()),

@@ -267,11 +267,24 @@ impl Sides<'_> {
     /// Refuses steps that the sender would refuse.
     fn sendable(&self, planned: Planned) -> Planned {
         let has_steps = matches!(planned.0, FilesystemAction::Steps { .. });
-        if has_steps && self.views.0.sends_encrypted == Some(true) && self.sender.encryption == Encryption::None {
-            let problem = "encrypted send mandated by policy, but the filesystem is not encrypted";
-            return (FilesystemAction::Conflict(Conflict::SendPolicy(problem.to_owned())), None);
+        match self.forbidden().filter(|_| has_steps) {
+            Some(problem) => (FilesystemAction::Conflict(Conflict::SendPolicy(problem.to_owned())), None),
+            None => planned,
         }
-        planned
+    }
+
+    /// Why the sender's policy on encryption forbids to send the filesystem at all.
+    fn forbidden(&self) -> Option<&'static str> {
+        let sender = self.views.0;
+        match self.sender.encryption {
+            Encryption::None if sender.sends_encrypted == Some(true) => {
+                Some("encrypted send mandated by policy, but the filesystem is not encrypted")
+            }
+            Encryption::Encrypted { .. } if sender.refuses_encrypted => {
+                Some("policy mandates raw+unencrypted sends, but the filesystem is encrypted")
+            }
+            _ => None,
+        }
     }
 
     fn plan_placeholder(&self) -> FilesystemAction {

@@ -65,7 +65,7 @@ async fn matrix(stage: &Stage<'_>, fs_encrypted: bool, encrypted: bool, raw: boo
             rejected(stage, &rig, &fs, &["encrypted send mandated by policy", "is not encrypted"]).await
         }
         (true, false, true) => {
-            rejected(stage, &rig, &fs, &["policy mandates raw+unencrypted sends, but filesystem", "is encrypted"]).await
+            rejected(stage, &rig, &fs, &["policy mandates raw+unencrypted sends, but", "is encrypted"]).await
         }
         _ => accepted(stage, &rig, &fs, encrypted).await,
     }
