@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use model::event::{Event, InvocationSummary, ProtectionOutcome, What};
 use model::plan::prune::PruneSide;
 use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use zfs::RunningCommand;
 
 use crate::control;
@@ -83,7 +83,7 @@ impl StatusFold {
         match jobs.get(job)? {
             JobState::Push(active) | JobState::Pull(active) => active.snapshotting.as_ref()?.next_round(),
             JobState::Snap(snap) => snap.snapshotting.next_round(),
-            JobState::Source(snapper) => snapper.next_round(),
+            JobState::Source(source) => source.snapper.next_round(),
             JobState::Internal | JobState::Sink(_) => None,
         }
     }
@@ -104,7 +104,7 @@ impl Reader for StatusFold {
 enum JobState {
     Internal,
     Sink(Option<FailedProtections>),
-    Source(Box<Snapper>),
+    Source(Box<Source>),
     Push(Box<Active>),
     Pull(Box<Active>),
     Snap(Box<Snap>),
@@ -142,6 +142,12 @@ impl FailedProtections {
     }
 }
 
+#[derive(Debug, Clone)]
+struct Source {
+    snapper: Snapper,
+    protections: Option<FailedProtections>,
+}
+
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Snap {
@@ -149,6 +155,9 @@ struct Snap {
     snapshotting: Snapper,
     /// Not in zrepl's report.
     invocation: Option<Invocation>,
+    /// Not in zrepl's report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protections: Option<FailedProtections>,
 }
 
 /// The invocation that runs, or the last one.
@@ -163,24 +172,34 @@ struct Invocation {
     summary: Option<Summary>,
 }
 
-/// What an invocation did.
-#[derive(Debug, Clone, Serialize)]
+/// What an invocation did, for clients of the control socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct Summary {
-    filesystems: usize,
-    steps: usize,
-    bytes: u64,
-    destroyed: usize,
-    errors: usize,
-    seconds: f64,
-    cancelled: bool,
+pub struct Summary {
+    /// Filesystems that were looked at.
+    pub filesystems: usize,
+    /// Steps completed.
+    pub steps: usize,
+    /// Stream bytes.
+    pub bytes: u64,
+    /// Snapshots destroyed, on all sides.
+    pub destroyed: usize,
+    /// What failed.
+    pub errors: usize,
+    /// How long it took.
+    pub seconds: f64,
+    /// Ended by a reset or by the daemon's stop.
+    pub cancelled: bool,
+    /// Whether every filesystem was brought up to date; of a job that does not replicate, never.
+    #[serde(default)]
+    pub replicated: bool,
 }
 
 impl From<&InvocationSummary> for Summary {
     fn from(summary: &InvocationSummary) -> Summary {
-        let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled, replicated: _ } =
-            *summary;
-        Summary { filesystems, steps, bytes, destroyed, errors, seconds: took.as_secs_f64(), cancelled }
+        let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled, replicated } = *summary;
+        let seconds = took.as_secs_f64();
+        Summary { filesystems, steps, bytes, destroyed, errors, seconds, cancelled, replicated }
     }
 }
 
@@ -199,7 +218,9 @@ impl JobState {
     fn new(job: &Job) -> JobState {
         match job {
             Job::Sink(_) => JobState::Sink(None),
-            Job::Source(job) => JobState::Source(Box::new(Snapper::new(&job.snapshotting))),
+            Job::Source(job) => {
+                JobState::Source(Box::new(Source { snapper: Snapper::new(&job.snapshotting), protections: None }))
+            }
             Job::Push(job) => JobState::Push(Box::new(Active::new(Some(Snapper::new(&job.snapshotting))))),
             Job::Pull(_) => JobState::Pull(Box::new(Active::new(None))),
             Job::Snap(job) => JobState::Snap(Box::new(Snap::new(Snapper::new(&job.snapshotting)))),
@@ -209,9 +230,10 @@ impl JobState {
     fn apply(&mut self, event: &Event) {
         match self {
             JobState::Push(active) | JobState::Pull(active) => active.apply(event),
-            JobState::Source(snapper) => {
+            JobState::Source(source) => {
+                FailedProtections::count(&mut source.protections, &event.what);
                 if let What::Snapshotting(what) = &event.what {
-                    snapper.apply(event.at, what);
+                    source.snapper.apply(event.at, what);
                 }
             }
             JobState::Snap(snap) => snap.apply(event),
@@ -272,10 +294,11 @@ impl Active {
 
 impl Snap {
     fn new(snapshotting: Snapper) -> Snap {
-        Snap { pruning: None, snapshotting, invocation: None }
+        Snap { pruning: None, snapshotting, invocation: None, protections: None }
     }
 
     fn apply(&mut self, event: &Event) {
+        FailedProtections::count(&mut self.protections, &event.what);
         match &event.what {
             What::Snapshotting(what) => self.snapshotting.apply(event.at, what),
             What::InvocationStarted { number } => {
@@ -316,8 +339,9 @@ impl Serialize for JobState {
             JobState::Sink(protections) => {
                 entry(serializer, "sink", &Passive { snapper: None, protections: protections.as_ref() })
             }
-            JobState::Source(snapper) => {
-                entry(serializer, "source", &Passive { snapper: Some(snapper), protections: None })
+            JobState::Source(source) => {
+                let Source { snapper, protections } = &**source;
+                entry(serializer, "source", &Passive { snapper: Some(snapper), protections: protections.as_ref() })
             }
             JobState::Internal => entry(serializer, "internal", &None::<()>),
         }

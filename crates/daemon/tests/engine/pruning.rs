@@ -373,7 +373,8 @@ async fn tries_to_prune_end() {
     world.snapshot("6", &["src/a"]).await;
     let listed = std::sync::atomic::AtomicBool::new(false);
     world.daemons.target_zfs.faults().hook(move |point| {
-        let again = (point.verb, point.moment) == (Verb::List, Moment::Before) && listed.swap(true, std::sync::atomic::Ordering::Relaxed);
+        let again = (point.verb, point.moment) == (Verb::List, Moment::Before)
+            && listed.swap(true, std::sync::atomic::Ordering::Relaxed);
         if again { Action::Fail(ErrorKind::Busy) } else { Action::Proceed }
     });
     let before = world.daemons.target_zfs.faults().calls()[&Verb::List];

@@ -139,7 +139,7 @@ fn describe(event: &Event, steps: &StepNames) -> Option<Line> {
 }
 
 fn finished(number: u64, summary: &InvocationSummary) -> Line {
-    let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled, replicated: _ } = *summary;
+    let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled, replicated } = *summary;
     let line = line(Info, "job", if cancelled { "invocation cancelled" } else { "invocation finished" });
     line.with("invocation", number)
         .with("filesystems", filesystems)
@@ -147,6 +147,7 @@ fn finished(number: u64, summary: &InvocationSummary) -> Line {
         .with("bytes", bytes)
         .with("destroyed", destroyed)
         .with("errors", errors)
+        .maybe("replicated", replicated.then_some("all"))
         .with("duration", took)
 }
 

@@ -424,7 +424,7 @@ fn failed_protections_are_counted_also_across_invocations() {
         object: object.to_owned(),
         outcome: model::event::ProtectionOutcome::Failed("dataset is busy".to_owned()),
     };
-    story.tell("push", failed("hold a")).tell("sink", failed("hold b"));
+    story.tell("push", failed("hold a")).tell("sink", failed("hold b")).tell("snap", failed("hold e"));
     story.tell("push", What::InvocationStarted { number: 2 }).tell("push", failed("hold c"));
     story.tell("push", What::Protection { object: "hold d".into(), outcome: model::event::ProtectionOutcome::Made });
     let found = story.json();
@@ -432,4 +432,5 @@ fn failed_protections_are_counted_also_across_invocations() {
     assert_eq!(found["Jobs"]["push"]["push"]["Protections"], expected);
     let expected = serde_json::json!({"Failed": 1, "LastError": "hold b: dataset is busy"});
     assert_eq!(found["Jobs"]["sink"]["sink"]["Protections"], expected);
+    assert_eq!(found["Jobs"]["snap"]["snap"]["Protections"]["LastError"], "hold e: dataset is busy");
 }
