@@ -10,9 +10,7 @@ use std::time::Duration;
 use config::Config;
 use daemon::Daemon;
 use daemon::World;
-use daemon::preview::{
-    HookPreview, JobPreview, NextRound, ReplicationPreview, Size, Wish, WishError, present, preview, serve_all,
-};
+use daemon::preview::{JobPreview, ReplicationPreview, Size, Wish, WishError, preview, serve_all};
 use expect_test::expect;
 use model::event::What;
 use model::protection::{cursor_name, last_received_tag, step_hold_tag};
