@@ -253,34 +253,6 @@ fn a_conflict_and_a_failed_step_make_a_filesystem_error() {
 }
 
 #[test]
-fn what_was_given_up_is_still_an_error_in_later_attempts() {
-    let mut story = Story::new();
-    let filesystem = dataset("p/b");
-    let failed = |will_retry| {
-        let error = "busy".to_owned();
-        Replication::StepFailed { filesystem: filesystem.clone(), step: 0, bytes: 0, error, will_retry }
-    };
-    story.start(1).push(Replication::AttemptStarted).push(plan(vec![
-        ("p/a", FilesystemAction::Conflict(Conflict::NoSnapshots)),
-        ("p/b", steps(&[(Some("a"), "b")])),
-    ]));
-    story.push(Replication::Conflicted { filesystem: dataset("p/a"), conflict: Conflict::NoSnapshots });
-    story.push(failed(true)).push(Replication::AttemptFinished);
-    for _ in 0..2 {
-        story.push(Replication::AttemptStarted).push(plan(vec![("p/b", steps(&[(Some("a"), "b")]))]));
-    }
-    let took = Duration::from_secs(1);
-    story.push(Replication::StepFinished { filesystem: filesystem.clone(), step: 0, bytes: 9, took });
-    story.push(Replication::AttemptFinished);
-    let last = &story.json()["Jobs"]["push"]["push"]["Replication"]["Attempts"][2];
-    assert_eq!(last["State"], "filesystem-error");
-    let rows: Vec<_> = last["Filesystems"].as_array().unwrap().iter().collect();
-    assert!(matches!(rows[..], [a, b] if a["Info"]["Name"] == "p/a" && b["Info"]["Name"] == "p/b"), "{last}");
-    assert_eq!((&rows[0]["State"], &rows[1]["State"]), (&"planning-error".into(), &"done".into()));
-    assert_eq!(rows[0]["PlanError"]["Err"], "no snapshots available on sender side");
-}
-
-#[test]
 fn a_filesystem_that_is_planned_again_keeps_what_it_has_done() {
     let mut story = Story::new();
     let (filesystem, took) = (dataset("p/b"), Duration::from_secs(1));
