@@ -28,6 +28,7 @@ use crate::limits::{ACCEPT_PAUSE, CONTROL_CONNECTION, CONTROL_CONNECTIONS, CONTR
 use crate::preview::Wish;
 use crate::report::{Status, Version};
 
+pub use follow::{Outcome, OutcomeRequest, Ticket};
 pub use socket::{Socket, SocketError};
 
 /// The name under which the socket appears among the jobs.

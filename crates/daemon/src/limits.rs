@@ -55,6 +55,10 @@ pub const CLEANUPS: usize = 8;
 /// guids then: so many destroys, [`DESTROYS`] at a time, take seconds, and the look two processes.
 pub const DESTROY_LOOKS: usize = 32;
 
+/// Roots of one pool that are looked at one by one after they could not be together, each with a process
+/// or two. Of more than that the pool as a whole counts as broken.
+pub const ROOTS_APART: usize = 32;
+
 /// Entries of an endpoint's table beyond those of its last listing, whose names are a peer's as a rule;
 /// with more the table is emptied, and what is asked for is looked at again.
 pub const TABLE_EXTRAS: usize = 10_000;
@@ -66,6 +70,7 @@ pub const UNUSED_FILESYSTEM_BYTES: u64 = 128 * 1024;
 
 /// A stream in which no byte moves for so long is given up. `zfs send` can be silent for minutes
 /// while it searches what changed, and `zfs receive` while it frees what is gone.
+/// `ZREPL_ENDPOINT_STALL_TIMEOUT` changes it.
 pub const STALL: Duration = Duration::from_secs(30 * 60);
 
 /// How long a request waits for another one about the same filesystem, such as a broken connection's

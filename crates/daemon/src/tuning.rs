@@ -8,7 +8,7 @@ use thiserror::Error;
 use wire::transport::HANDSHAKE;
 
 use crate::act::Patience;
-use crate::limits::{ATTEMPTS, HOOK_LOG_BYTES, RECONNECT_WINDOW};
+use crate::limits::{ATTEMPTS, HOOK_LOG_BYTES, RECONNECT_WINDOW, STALL};
 
 /// How often a replication is tried before its job waits for its next wake-up.
 pub const MAX_ATTEMPTS: &str = "ZREPL_REPLICATION_MAX_ATTEMPTS";
@@ -24,6 +24,8 @@ pub const CLIENT_HANDSHAKE_TIMEOUT: &str = "ZREPL_RPC_CLIENT_VERSIONHANDSHAKE_TI
 pub const SERVER_HANDSHAKE_TIMEOUT: &str = "ZREPL_RPC_SERVER_VERSIONHANDSHAKE_TIMEOUT";
 /// How long a listener then waits to hear what the connection is for.
 pub const DEMUX_TIMEOUT: &str = "ZREPL_TRANSPORT_DEMUX_TIMEOUT";
+/// How long an endpoint waits for the next byte of a stream.
+pub const ENDPOINT_STALL_TIMEOUT: &str = "ZREPL_ENDPOINT_STALL_TIMEOUT";
 /// How many bytes of the output of one edge of a hook are logged.
 pub const HOOK_LOG_SIZE: &str = "ZREPL_MAX_HOOK_LOG_SIZE";
 
@@ -38,6 +40,8 @@ pub struct Tuning {
     pub patience: Patience,
     /// How long peers may take to introduce themselves.
     pub handshake: Handshake,
+    /// [`ENDPOINT_STALL_TIMEOUT`]
+    pub endpoint_stall: Duration,
     /// [`HOOK_LOG_SIZE`]
     pub hook_log_bytes: u64,
 }
@@ -66,6 +70,7 @@ impl Default for Tuning {
             reconnect_window: RECONNECT_WINDOW,
             patience: Patience::default(),
             handshake: Handshake::default(),
+            endpoint_stall: STALL,
             hook_log_bytes: HOOK_LOG_BYTES,
         }
     }
@@ -104,6 +109,7 @@ impl Tuning {
             (CLIENT_HANDSHAKE_TIMEOUT, client),
             (SERVER_HANDSHAKE_TIMEOUT, server),
             (DEMUX_TIMEOUT, label),
+            (ENDPOINT_STALL_TIMEOUT, &mut tuning.endpoint_stall),
         ];
         for (name, duration) in durations {
             let Some(value) = set(name) else { continue };
@@ -138,6 +144,7 @@ mod tests {
         assert_eq!(read(CLIENT_HANDSHAKE_TIMEOUT, "3s").unwrap().handshake.client, Duration::from_secs(3));
         assert_eq!(read(SERVER_HANDSHAKE_TIMEOUT, "4s").unwrap().handshake.server, Duration::from_secs(4));
         assert_eq!(read(DEMUX_TIMEOUT, "5s").unwrap().handshake.label, Duration::from_secs(5));
+        assert_eq!(read(ENDPOINT_STALL_TIMEOUT, "5m").unwrap().endpoint_stall, Duration::from_secs(300));
         assert!(read(STALL_TIMEOUT, "never").is_err());
         assert_eq!(read(HOOK_LOG_SIZE, "4096").unwrap().hook_log_bytes, 4096);
         assert!(read(HOOK_LOG_SIZE, "1MiB").is_err());

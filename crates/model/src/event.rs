@@ -457,9 +457,9 @@ pub enum BlockedOn {
 /// About pruning.
 #[derive(Debug, Clone)]
 pub enum Pruning {
-    /// Planning begins.
+    /// Planning begins; what was told of the side in this invocation before is void.
     Started,
-    /// The listings failed.
+    /// The listings failed; or, after the plan, a call that destroys. It is not tried again.
     PlanFailed {
         /// Why.
         error: String,

@@ -19,8 +19,8 @@ pub struct View {
     /// What a sender's `send.encrypted` demands of its streams; none if it did not tell, which leaves
     /// the check to the moment of sending.
     pub sends_encrypted: Option<bool>,
-    /// Whether a sender's policy is `send.raw` without `send.encrypted`, which no encrypted filesystem can
-    /// fulfil; false if it did not tell.
+    /// Whether a sender refuses encrypted filesystems: its `send.raw` would send them encrypted, and its
+    /// `send.encrypted` forbids that. False also if it did not tell.
     pub refuses_encrypted: bool,
     /// Trees that could not be listed and why; nothing is known of what is in them, and nothing is done.
     pub unlisted: BTreeMap<DatasetName, String>,

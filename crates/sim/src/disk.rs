@@ -136,6 +136,10 @@ impl Zfs for Disk {
         self.one(("list", READS), object, self.zfs.list(scope)).await
     }
 
+    async fn pools(&self) -> Result<Vec<DatasetName>, Error> {
+        self.one(("pools", READS), "all".to_owned(), self.zfs.pools()).await
+    }
+
     async fn dataset(&self, name: &DatasetName) -> Result<Dataset, Error> {
         self.one(("dataset", READS), name.to_string(), self.zfs.dataset(name)).await
     }

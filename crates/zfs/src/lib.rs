@@ -34,6 +34,9 @@ pub trait Zfs: Send + Sync {
     /// [`Listing::missing`], not as an error.
     async fn list(&self, scope: &Scope) -> Result<Listing, Error>;
 
+    /// The root datasets of all imported pools, also of those that cannot be listed.
+    async fn pools(&self) -> Result<Vec<DatasetName>, Error>;
+
     /// One dataset without its descendants, with its versions. [`ErrorKind::NotFound`] if missing.
     async fn dataset(&self, name: &DatasetName) -> Result<Dataset, Error>;
 

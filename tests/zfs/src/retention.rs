@@ -96,6 +96,8 @@ impl<'a> SnapJob<'a> {
             events: self.events.clone(),
             endpoint: Arc::clone(&self.sender) as _,
             keep: self.rules.clone(),
+            attempts: daemon::limits::ATTEMPTS,
+            patience: daemon::act::Patience::default(),
             cancel: CancellationToken::new(),
         };
         let summary = prune_local(invocation).await;

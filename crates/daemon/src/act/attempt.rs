@@ -8,7 +8,6 @@ use std::sync::Arc;
 use model::RetryClass;
 use model::event::{Replication, What};
 use model::plan::replication::plan_replication;
-use model::view::View;
 use tokio::time::sleep;
 
 use super::back_off::back_off;
@@ -72,7 +71,7 @@ impl<'a> Attempts<'a> {
     async fn replicate(&self, listed: Listed) -> Option<Listed> {
         let Listed { sides, sender_view, receiver_view } = &listed;
         self.tally.planned(true);
-        self.count_unlisted(sender_view);
+        self.tally.count_unlisted(sender_view, &self.invocation.events, "repl");
         self.tally.looked_at(sender_view.filesystems.len());
         let plan = Arc::new(plan_replication(sender_view, receiver_view, &self.invocation.policy));
         self.tell(Replication::Planned { plan: Arc::clone(&plan) });
@@ -80,15 +79,6 @@ impl<'a> Attempts<'a> {
         let failures = Execution::new(self.invocation, self.tally, sides.clone(), &plan, views).run().await;
         self.tally.replicated(failures == 0 && sender_view.unlisted.is_empty());
         (!Execution::has_work(&plan)).then_some(listed)
-    }
-
-    /// What could not be listed failed, whatever becomes of the rest.
-    fn count_unlisted(&self, view: &View) {
-        for (root, why) in &view.unlisted {
-            self.tally.failed(root);
-            let message = format!("cannot list filesystem {:?} and what is below it: {why}", root.as_str());
-            self.invocation.events.tell(What::Error { subsystem: "repl", message });
-        }
     }
 
     fn tell(&self, what: Replication) {

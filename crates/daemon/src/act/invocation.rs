@@ -7,14 +7,14 @@ use std::time::Duration;
 use model::event::{InvocationSummary, What};
 use model::plan::prune::{KeepRule, PruneSide};
 use model::plan::replication::ReplicationPolicy;
-use model::view::View;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wire::{CallError, Connector, Endpoint};
+use wire::{Connector, Endpoint};
 
 use super::attempt::Attempts;
-use super::pruning::{Prune, local_views, receiver_views, sender_views};
-use super::sides::{Asked, Listed, Sides, SidesFailed};
+use super::looked::Looked;
+use super::pruning::{Prune, PruneFailed, local_views};
+use super::sides::Listed;
 use super::tally::Tally;
 use super::watch::{Patience, Watched};
 use crate::events::Events;
@@ -37,7 +37,7 @@ pub struct Invocation {
     pub keep_sender: Vec<KeepRule>,
     /// What to keep on the receiver; nothing is destroyed without rules.
     pub keep_receiver: Vec<KeepRule>,
-    /// Attempts at most; [`crate::limits::ATTEMPTS`] unless somebody says otherwise.
+    /// Attempts at most, also to prune a side; [`crate::limits::ATTEMPTS`] unless somebody says otherwise.
     pub attempts: NonZeroU32,
     /// How long to wait for a side that cannot be reached; [`crate::limits::RECONNECT_WINDOW`]
     /// unless somebody says otherwise.
@@ -58,6 +58,10 @@ pub struct LocalInvocation {
     pub endpoint: Arc<dyn Endpoint>,
     /// What to keep; nothing is destroyed without rules.
     pub keep: Vec<KeepRule>,
+    /// How often at most it is tried; [`crate::limits::ATTEMPTS`] unless somebody says otherwise.
+    pub attempts: NonZeroU32,
+    /// How long to wait for ZFS if the endpoint says nothing.
+    pub patience: Patience,
     /// Ends the invocation early.
     pub cancel: CancellationToken,
 }
@@ -81,19 +85,28 @@ pub async fn replicate_and_prune(invocation: Invocation) -> InvocationSummary {
 /// did.
 pub async fn prune_local(invocation: LocalInvocation) -> InvocationSummary {
     let tally = Tally::default();
-    let LocalInvocation { number, events, endpoint, keep, cancel } = &invocation;
-    let endpoint = &Watched::endpoint("sender", Patience::default(), Arc::clone(endpoint));
+    let LocalInvocation { number, events, endpoint, keep, attempts, patience, cancel } = &invocation;
+    let endpoint = &Watched::endpoint("sender", *patience, Arc::clone(endpoint));
     let work = async {
         let prune = Prune { side: PruneSide::Local, events, tally: &tally, rules: keep };
         if keep.is_empty() {
             return prune.run_without_rules();
         }
-        let view = endpoint.list().await;
-        if let Ok(view) = &view {
-            tally.looked_at(view.filesystems.len());
+        for tries in 1.. {
+            let view = endpoint.list().await;
+            if let Ok(view) = &view {
+                tally.looked_at(view.filesystems.len());
+                tally.count_unlisted(view, events, "pruning");
+            }
+            let views = view.map(|view| (&**endpoint, local_views(&view))).map_err(|error| PruneFailed {
+                class: error.class(),
+                error: format!("cannot list the filesystems: {error}"),
+            });
+            let Err(failed) = prune.run(views).await else { break };
+            if !prune.goes_on_after(failed, tries, *attempts).await {
+                break;
+            }
         }
-        let views = view.map(|view| (&**endpoint, local_views(&view)));
-        prune.run(views.map_err(|error| format!("cannot list the filesystems: {error}"))).await;
     };
     report(*number, events, cancel, &tally, work).await
 }
@@ -114,7 +127,7 @@ async fn report(
 }
 
 async fn prune_both(invocation: &Invocation, tally: &Tally, listed: Option<Listed>) {
-    let Invocation { events, keep_sender, keep_receiver, .. } = invocation;
+    let Invocation { events, keep_sender, keep_receiver, attempts, .. } = invocation;
     let sender = Prune { side: PruneSide::Sender, events, tally, rules: keep_sender };
     let receiver = Prune { side: PruneSide::Receiver, events, tally, rules: keep_receiver };
     if keep_sender.is_empty() && keep_receiver.is_empty() {
@@ -122,47 +135,22 @@ async fn prune_both(invocation: &Invocation, tally: &Tally, listed: Option<Liste
         receiver.run_without_rules();
         return;
     }
-    let (of_sender, of_receiver) = match listed {
-        Some(Listed { sides: Sides { sender, receiver }, sender_view, receiver_view }) => {
-            (Ok((sender, sender_view)), Ok((receiver, receiver_view)))
+    let mut looked = match listed {
+        Some(listed) => Looked::from(listed),
+        None => Looked::at_both(invocation).await,
+    };
+    for prune in [sender, receiver] {
+        if prune.rules.is_empty() {
+            prune.run_without_rules();
+            continue;
         }
-        None => list_again(invocation).await,
-    };
-
-    let of_sender = of_sender.as_ref().map_err(SidesFailed::to_string);
-    let of_receiver = of_receiver.as_ref().map_err(SidesFailed::to_string);
-    let sender_prunes = of_sender.as_ref().map(|(endpoint, view)| {
-        let there = of_receiver.as_ref().ok().map(|(_, view)| view);
-        (&**endpoint, sender_views(view, there))
-    });
-    let receiver_prunes = match (&of_sender, &of_receiver) {
-        (Ok((_, of_sender)), Ok((endpoint, of_receiver))) => Ok((&**endpoint, receiver_views(of_sender, of_receiver))),
-        (_, Err(error)) => Err(error.clone()),
-        (Err(_), _) => Err("the sender cannot be listed, which tells what is replicated".to_owned()),
-    };
-    match keep_sender.is_empty() {
-        true => sender.run_without_rules(),
-        false => sender.run(sender_prunes.map_err(String::clone)).await,
+        for tries in 1.. {
+            looked.count_unlisted(tally, events);
+            let Err(failed) = prune.run(looked.views(prune.side)).await else { break };
+            if !prune.goes_on_after(failed, tries, *attempts).await {
+                break;
+            }
+            looked.again(invocation, prune.side).await;
+        }
     }
-    match keep_receiver.is_empty() {
-        true => receiver.run_without_rules(),
-        false => receiver.run(receiver_prunes).await,
-    }
-}
-
-/// A side and what is on it.
-type Side = (Arc<dyn Endpoint>, View);
-
-/// Each side by itself: the sender can be pruned without the receiver.
-async fn list_again(invocation: &Invocation) -> (Result<Side, SidesFailed>, Result<Side, SidesFailed>) {
-    tokio::join!(
-        list_one(&*invocation.sender, SidesFailed::of_sender),
-        list_one(&*invocation.receiver, SidesFailed::of_receiver)
-    )
-}
-
-async fn list_one(side: &dyn Connector, failed: impl Fn(Asked, CallError) -> SidesFailed) -> Result<Side, SidesFailed> {
-    let endpoint = side.connect().await.map_err(|error| failed(Asked::Connect, error))?;
-    let view = endpoint.list().await.map_err(|error| failed(Asked::List, error))?;
-    Ok((endpoint, view))
 }

@@ -5,6 +5,7 @@ mod back_off;
 mod connection;
 mod execute;
 mod invocation;
+mod looked;
 mod pruning;
 mod resolve;
 mod sides;

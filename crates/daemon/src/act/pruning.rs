@@ -1,8 +1,10 @@
 //! Destroys what the rules of a job let go.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use model::RetryClass;
 use model::diff::{Comparison, compare};
 use model::event::{Pruning, What};
 use model::plan::prune::{
@@ -11,10 +13,13 @@ use model::plan::prune::{
 use model::protection::ProtectionKind;
 use model::view::{FilesystemView, Placeholder, View};
 use model::{DatasetName, Guid, Version, VersionName};
+use tokio::time::sleep;
 use wire::{CallError, DestroyOutcome, DestroyRequest, DestroyResult, Endpoint};
 
+use super::back_off::back_off;
 use super::tally::Tally;
 use crate::events::Events;
+use crate::limits::DESTROYS_PER_CALL;
 
 /// Pruning of one side.
 pub(super) struct Prune<'a> {
@@ -24,21 +29,28 @@ pub(super) struct Prune<'a> {
     pub(super) rules: &'a [KeepRule],
 }
 
+/// Why one side could not be pruned.
+pub(super) struct PruneFailed {
+    pub(super) class: RetryClass,
+    pub(super) error: String,
+}
+
+/// What one side is pruned by.
+pub(super) type Views<'a> = Result<(&'a dyn Endpoint, Vec<PruneView>), PruneFailed>;
+
 impl Prune<'_> {
     /// Prunes what `views` shows; the error says why it could not be listed.
-    pub(super) async fn run(&self, views: Result<(&dyn Endpoint, Vec<PruneView>), String>) {
+    pub(super) async fn run(&self, views: Views<'_>) -> Result<(), PruneFailed> {
         self.tell(Pruning::Started);
-        match views {
-            Err(error) => self.fail(error),
-            Ok((endpoint, views)) => {
-                let plan = Arc::new(plan_pruning(self.side, &views, self.rules));
-                self.tell(Pruning::Planned { plan: Arc::clone(&plan) });
-                match self.execute(endpoint, &plan, &views).await {
-                    Ok(()) => self.tell(Pruning::Finished),
-                    Err(error) => self.fail(format!("cannot destroy snapshots: {error}")),
-                }
-            }
-        }
+        let (endpoint, views) = views?;
+        let plan = Arc::new(plan_pruning(self.side, &views, self.rules));
+        self.tell(Pruning::Planned { plan: Arc::clone(&plan) });
+        self.execute(endpoint, &plan, &views).await.map_err(|error| PruneFailed {
+            class: error.class(),
+            error: format!("cannot destroy snapshots: {error}"),
+        })?;
+        self.tell(Pruning::Finished);
+        Ok(())
     }
 
     /// Nothing is destroyed without rules, so that nothing has to be looked at.
@@ -47,6 +59,21 @@ impl Prune<'_> {
         self.tell(Pruning::Finished);
     }
 
+    /// Waits before try `tries + 1`, if another one may help; otherwise the side has failed.
+    pub(super) async fn goes_on_after(&self, failed: PruneFailed, tries: u32, attempts: NonZeroU32) -> bool {
+        let PruneFailed { class, error } = failed;
+        if class != RetryClass::Transient || tries >= attempts.get() {
+            self.tally.pruning_failed();
+            self.tell(Pruning::PlanFailed { error });
+            return false;
+        }
+        let message = format!("pruning of the {} side failed and will be tried again: {error}", self.side);
+        self.events.tell(What::Warning { subsystem: "pruning", message });
+        sleep(back_off(tries, self.events.clock())).await;
+        true
+    }
+
+    /// A part at a time, each of which is told before the next may fail.
     async fn execute(&self, endpoint: &dyn Endpoint, plan: &PrunePlan, views: &[PruneView]) -> Result<(), CallError> {
         let mut requests = Vec::new();
         for filesystem in &plan.filesystems {
@@ -55,10 +82,9 @@ impl Prune<'_> {
                 requests.push(DestroyRequest { filesystem: filesystem.name.clone(), snapshots });
             }
         }
-        if !requests.is_empty() {
-            let results = endpoint.destroy_snapshots(&requests).await?;
-            let views: HashMap<&DatasetName, &PruneView> = views.iter().map(|view| (&view.name, view)).collect();
-            for result in results {
+        let views: HashMap<&DatasetName, &PruneView> = views.iter().map(|view| (&view.name, view)).collect();
+        for part in requests.chunks(DESTROYS_PER_CALL) {
+            for result in endpoint.destroy_snapshots(part).await? {
                 // Asked for again, since the reasons of all snapshots of a large pool are many megabytes.
                 let view = views.get(&result.filesystem);
                 let verdicts = view.map(|view| verdicts(self.side, view, self.rules)).unwrap_or_default();
@@ -94,11 +120,6 @@ impl Prune<'_> {
             self.tally.pruning_failed();
         }
         self.tell(Pruning::Filesystem { filesystem, destroyed, failed });
-    }
-
-    fn fail(&self, error: String) {
-        self.tally.pruning_failed();
-        self.tell(Pruning::PlanFailed { error });
     }
 
     fn tell(&self, what: Pruning) {

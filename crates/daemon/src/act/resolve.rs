@@ -1,6 +1,7 @@
 //! Resolves conflicts on the receiver as the plan says, right before the steps of a filesystem.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use model::event::{Replication, What};
 use model::plan::resolve::{Resolution, WhenDiverged};
@@ -82,6 +83,8 @@ impl Resolver<'_> {
                 if self.invocation.policy.conflicts.diverged == WhenDiverged::RollbackReceiver =>
             {
                 self.roll_back_changes(base).await?;
+                // Of the step, not of the invocation, which has sent them.
+                run.bytes.store(0, Ordering::Relaxed);
                 match run.step.resume_token {
                     None => run.run().await,
                     Some(_) => Err(CallError::Refused {

@@ -8,13 +8,14 @@ use jiff::Timestamp;
 use model::aside::is_aside;
 use model::event::{Snapshotting, What};
 use model::naming::SnapshotNaming;
-use model::plan::snapshot::{SnapshotPlan, plan_snapshots};
+use model::plan::snapshot::{Impossible, SnapshotPlan, plan_snapshots};
 use model::{DatasetName, FilesystemFilter, NameError, Version, VersionName};
 use thiserror::Error;
 use zfs::{Listing, Scope, Snapshot, Zfs};
 
 use crate::events::Events;
 use crate::hooks::HookRunner;
+use crate::isolate::{self, Unlisted};
 
 /// How many names a message lists; the rest is a number.
 const NAMES_SHOWN: usize = 5;
@@ -33,23 +34,36 @@ pub enum PlanError {
     Name(#[from] NameError),
 }
 
-/// What a job takes snapshots of, as one listing shows it. What of the filter does not exist is told
-/// as a warning, and is an error only if nothing else is left.
+/// What a job takes snapshots of, as one listing shows it. What of the filter does not exist or cannot be
+/// listed is told as a warning, and is an error only if nothing else is left.
 ///
 /// # Errors
 /// The listing failed or shows nothing at all.
 pub async fn look(zfs: &dyn Zfs, filter: &FilesystemFilter, events: &Events) -> Result<Listing, PlanError> {
+    let (listing, unlisted) = look_everywhere(zfs, filter, events).await?;
+    for error in unlisted.values() {
+        events.tell(What::Warning { subsystem: "snapshot", message: error.to_string() });
+    }
+    Ok(listing)
+}
+
+/// The same, with what cannot be listed.
+async fn look_everywhere(
+    zfs: &dyn Zfs,
+    filter: &FilesystemFilter,
+    events: &Events,
+) -> Result<(Listing, Unlisted), PlanError> {
     let scope = match filter.roots() {
         None => Scope::Everything,
         // A filter that selects nothing needs no process to find it.
-        Some(roots) if roots.is_empty() => return Ok(Listing::default()),
+        Some(roots) if roots.is_empty() => return Ok((Listing::default(), Unlisted::new())),
         Some(roots) => Scope::Trees(roots),
     };
-    let listing = zfs.list(&scope).await?;
+    let (listing, unlisted) = isolate::list(zfs, &scope).await?;
     let warn = |message| events.tell(What::Warning { subsystem: "snapshot", message });
     if !listing.missing.is_empty() {
         let missing = some_names(listing.missing.iter());
-        if listing.datasets.is_empty() {
+        if listing.datasets.is_empty() && unlisted.is_empty() {
             return Err(PlanError::NothingThere(missing));
         }
         warn(format!("in `filesystems` but not there: {missing} (is the pool imported? see `zpool import`)"));
@@ -57,7 +71,7 @@ pub async fn look(zfs: &dyn Zfs, filter: &FilesystemFilter, events: &Events) -> 
     if !listing.skipped.is_empty() {
         warn(format!("left out, because zrepl cannot use their names: {}", some_names(listing.skipped.iter())));
     }
-    Ok(listing)
+    Ok((listing, unlisted))
 }
 
 /// The datasets of a listing that the filter selects.
@@ -71,7 +85,7 @@ pub fn selected<'a>(
     datasets.map(|dataset| (&dataset.name, &*dataset.versions))
 }
 
-/// Plans a round.
+/// Plans a round. What cannot be listed is among what cannot be snapshotted.
 ///
 /// # Errors
 /// See [`PlanError`].
@@ -82,8 +96,11 @@ pub async fn plan_round(
     filter: &FilesystemFilter,
     events: &Events,
 ) -> Result<SnapshotPlan, PlanError> {
-    let listing = look(zfs, filter, events).await?;
-    Ok(plan_snapshots(now, naming, filter, selected(&listing, filter))?)
+    let (listing, unlisted) = look_everywhere(zfs, filter, events).await?;
+    let mut plan = plan_snapshots(now, naming, filter, selected(&listing, filter))?;
+    let unlisted = unlisted.into_iter().map(|(root, error)| (root, Impossible::Unlisted(error.kind.to_string())));
+    plan.impossible.extend(unlisted);
+    Ok(plan)
 }
 
 /// What went wrong in a round.

@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::DatasetName;
-use model::event::InvocationSummary;
+use model::event::{InvocationSummary, What};
+use model::view::View;
+
+use crate::events::Events;
 
 #[derive(Default)]
 pub(super) struct Tally {
@@ -51,10 +54,21 @@ impl Tally {
         self.change(|counts| counts.steps += 1);
     }
 
-    pub(super) fn failed(&self, filesystem: &DatasetName) {
-        self.change(|counts| {
-            counts.failed.insert(filesystem.clone());
-        });
+    /// Whether it had not failed before.
+    pub(super) fn failed(&self, filesystem: &DatasetName) -> bool {
+        let mut is_new = false;
+        self.change(|counts| is_new = counts.failed.insert(filesystem.clone()));
+        is_new
+    }
+
+    /// What could not be listed failed, whatever becomes of the rest; it is told once.
+    pub(super) fn count_unlisted(&self, view: &View, events: &Events, subsystem: &'static str) {
+        for (root, why) in &view.unlisted {
+            if self.failed(root) {
+                let message = format!("cannot list filesystem {:?} and what is below it: {why}", root.as_str());
+                events.tell(What::Error { subsystem, message });
+            }
+        }
     }
 
     /// A failed filesystem gets another chance.

@@ -13,7 +13,7 @@ use wire::{
     RollBackRequest, SendReply, SendRequest,
 };
 
-use crate::limits::{CALL, DESTROYS_PER_CALL, NO_PROGRESS};
+use crate::limits::{CALL, NO_PROGRESS};
 
 /// How long a job waits for a side that says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,12 +111,8 @@ impl Endpoint for Watched {
     }
 
     async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
-        let mut results = Vec::with_capacity(requests.len());
-        for part in requests.chunks(DESTROYS_PER_CALL) {
-            let what = format!("destroy snapshots of {} filesystems", part.len());
-            results.extend(self.within(&what, self.endpoint.destroy_snapshots(part)).await?);
-        }
-        Ok(results)
+        let what = format!("destroy snapshots of {} filesystems", requests.len());
+        self.within(&what, self.endpoint.destroy_snapshots(requests)).await
     }
 
     async fn roll_back(&self, request: &RollBackRequest) -> Result<Vec<VersionName>, CallError> {

@@ -24,26 +24,34 @@ struct WakeupRequest {
 }
 
 /// Which invocation of which daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Ticket {
+    /// Its number.
+    pub invocation: u64,
+    /// When the daemon was started, in a text that only that daemon knows.
+    pub daemon: String,
+}
+
+/// What became of an invocation?
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Ticket {
-    invocation: u64,
-    daemon: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct OutcomeRequest {
-    name: String,
+pub struct OutcomeRequest {
+    /// The job's name.
+    pub name: String,
+    /// The invocation.
     #[serde(flatten)]
-    ticket: Ticket,
+    pub ticket: Ticket,
 }
 
-#[derive(Debug, Serialize)]
+/// What became of it.
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Outcome {
-    finished: bool,
-    summary: Option<Summary>,
+pub struct Outcome {
+    /// Whether it has ended.
+    pub finished: bool,
+    /// What it did; none before its end.
+    pub summary: Option<Summary>,
 }
 
 impl Outcome {

@@ -1,13 +1,14 @@
 //! Reads the head of an incoming stream, and what may not be in it.
 
 use pump::HeadThen;
+use std::time::Duration;
+
 use tokio::io::{AsyncRead, AsyncReadExt};
 use wire::{ByteStream, CallError, ReceiveRequest};
 use zfs::BeginRecord;
 use zfs::stream::{Package, Parsed, feature, parse_begin, parse_package};
 
 use super::transient;
-use crate::limits::STALL;
 
 /// Read at a time; most heads are smaller.
 const CHUNK: usize = 4096;
@@ -20,11 +21,11 @@ pub(super) struct Head {
 
 impl Head {
     /// Reads it, within the limit for a silent stream.
-    pub(super) async fn read(stream: &mut ByteStream) -> Result<Self, CallError> {
+    pub(super) async fn read(stream: &mut ByteStream, stall: Duration) -> Result<Self, CallError> {
         let read = Self::read_from(stream);
-        tokio::time::timeout(STALL, read)
+        tokio::time::timeout(stall, read)
             .await
-            .map_err(|_| transient(format!("the stream did not begin within {STALL:?}")))?
+            .map_err(|_| transient(format!("the stream did not begin within {stall:?}")))?
     }
 
     async fn read_from(stream: &mut (impl AsyncRead + Unpin)) -> Result<Self, CallError> {

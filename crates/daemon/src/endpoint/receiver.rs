@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use model::event::What;
@@ -71,7 +72,12 @@ struct Plan {
 impl Receiver {
     /// A receiver on this machine's pools.
     pub fn new(zfs: Arc<dyn Zfs>, events: Events, config: ReceiverConfig) -> Arc<Self> {
-        let side = Side::new(zfs, &events, config.job.clone());
+        Self::with_stall(zfs, events, config, STALL)
+    }
+
+    /// The same; a stream that stands still for longer than `stall` is given up.
+    pub fn with_stall(zfs: Arc<dyn Zfs>, events: Events, config: ReceiverConfig, stall: Duration) -> Arc<Self> {
+        let side = Side::new(zfs, &events, config.job.clone(), stall);
         Arc::new(Self { side, config, trees: Locks::default(), resumable: tokio::sync::OnceCell::new() })
     }
 
@@ -264,7 +270,7 @@ impl Receiver {
             resumable: self.can_resume(target).await?,
             set,
             inherit: self.config.inherit.clone(),
-            stall_limit: STALL,
+            stall_limit: self.side.stall,
         };
         if let Some(claim) = plan.replaces {
             self.check_replaced(target, claim).await?;
@@ -312,7 +318,7 @@ impl Receiver {
         }
         let target = self.map(&request.filesystem)?;
         let _guard = self.side.lock(&target).await?;
-        let head = Head::read(&mut stream).await?;
+        let head = Head::read(&mut stream, self.side.stall).await?;
         head.check(request)?;
         check(&head)?;
         let base = head.begin.from;
@@ -368,7 +374,15 @@ impl Endpoint for Receiver {
     async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
         let root = self.client_root().map_err(CallError::permanent)?;
         let targets = filesystems.iter().map(|filesystem| self.map(filesystem));
-        let seen = self.side.scan_some(&targets.collect::<Result<Vec<_>, _>>()?).await?;
+        let targets = targets.collect::<Result<Vec<_>, _>>()?;
+        let (seen, unlisted) = self.side.scan_some(&targets).await?;
+        // What cannot be looked at must not be taken for missing, and neither must a whole pool.
+        if let Some(error) = unlisted.values().next() {
+            return Err(refused(error));
+        }
+        if seen.len() < targets.len() {
+            self.check_root().await?;
+        }
         let views = seen.into_iter().filter_map(|seen| {
             let name = seen.dataset.name.strip_root(&root)?;
             Some((name, seen.into_view(PartialState::Decoded)))

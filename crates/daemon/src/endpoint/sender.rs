@@ -1,15 +1,15 @@
 //! The sending half: lists what the filter selects, protects a step, streams it, and moves the cursor
 //! when it has arrived.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use model::event::What;
 use model::name::MAX_NAME_LEN;
 use model::plan::protection::{after_completion, protect_before_send};
 use model::protection::{Protection, ProtectionKind, ProtectionStrategy, cursor_name, tentative_cursor_name};
-use model::view::{Encryption, FilesystemView, View};
+use model::view::{Encryption, View};
 use model::{DatasetName, FilesystemFilter, JobName, VersionKind, VersionRef};
 use wire::{CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
 use zfs::stream::feature;
@@ -23,6 +23,7 @@ use super::view::{Beside, PartialState, Scanned, Seen, Side};
 use super::{needs_person, refused};
 use crate::bandwidth::Bandwidth;
 use crate::events::Events;
+use crate::isolate::Unlisted;
 use crate::limits::STALL;
 
 /// What a sender is for.
@@ -65,12 +66,17 @@ pub struct Sender {
 impl Sender {
     /// A sender on this machine's pools.
     pub fn new(zfs: Arc<dyn Zfs>, events: Events, config: SenderConfig) -> Arc<Self> {
+        Self::with_stall(zfs, events, config, STALL)
+    }
+
+    /// The same; a stream that stands still for longer than `stall` is given up.
+    pub fn with_stall(zfs: Arc<dyn Zfs>, events: Events, config: SenderConfig, stall: Duration) -> Arc<Self> {
         let SenderConfig { job, filesystems, send, bandwidth } = config;
-        Arc::new(Self { side: Side::new(zfs, &events, job), filesystems, send, bandwidth })
+        Arc::new(Self { side: Side::new(zfs, &events, job, stall), filesystems, send, bandwidth })
     }
 
     /// What the filter selects, and what could not be listed.
-    async fn scan(&self) -> Result<(Vec<Seen>, BTreeMap<DatasetName, String>), CallError> {
+    async fn scan(&self) -> Result<(Vec<Seen>, Unlisted), CallError> {
         let Scanned { seen, unlisted, .. } = self.scan_and(Beside::Nothing).await?;
         Ok((seen, unlisted))
     }
@@ -94,6 +100,16 @@ impl Sender {
         Ok(Scanned { seen, missing, unlisted, warnings: Vec::new(), abstractions })
     }
 
+    fn view(&self, seen: Vec<Seen>, unlisted: Unlisted) -> View {
+        let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
+        View {
+            sends_encrypted: Some(self.send.encrypted),
+            refuses_encrypted: self.send.flags.raw && !self.send.encrypted,
+            unlisted: unlisted.into_iter().map(|(root, error)| (root, error.kind.to_string())).collect(),
+            ..View::new(views.collect())
+        }
+    }
+
     /// Removes stale protections as [`Endpoint::clean_stale_protections`] does, and warns of those that
     /// nobody looks after, from the same listing.
     ///
@@ -115,13 +131,6 @@ impl Sender {
     async fn existing(&self, filesystem: &DatasetName) -> Result<Facts, CallError> {
         let facts = self.side.facts(filesystem).await?;
         facts.ok_or_else(|| CallError::permanent(format!("filesystem {:?} does not exist", filesystem.as_str())))
-    }
-
-    /// What was listed, with the policy on encryption.
-    fn view(&self, filesystems: BTreeMap<DatasetName, FilesystemView>) -> View {
-        let SendPolicy { encrypted, flags } = self.send;
-        let refuses_encrypted = flags.raw && !encrypted;
-        View { sends_encrypted: Some(encrypted), refuses_encrypted, ..View::new(filesystems) }
     }
 
     /// The policy on encryption, for what is not yet a stream.
@@ -309,7 +318,7 @@ impl Sender {
         Ok(SendReply {
             used_resume_token,
             expected: stream.expected.shared(),
-            stream: self.bandwidth.limit(Box::pin(Sending::new(stream.bytes, STALL, guard))),
+            stream: self.bandwidth.limit(Box::pin(Sending::new(stream.bytes, self.side.stall, guard))),
         })
     }
 }
@@ -318,16 +327,14 @@ impl Sender {
 impl Endpoint for Sender {
     async fn list(&self) -> Result<View, CallError> {
         let (seen, unlisted) = self.scan().await?;
-        let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
-        Ok(View { unlisted, ..self.view(views.collect()) })
+        Ok(self.view(seen, unlisted))
     }
 
     async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
         let mut names = filesystems.to_vec();
         names.retain(|name| self.filesystems.selects(name));
-        let seen = self.side.scan_some(&names).await?;
-        let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
-        Ok(self.view(views.collect()))
+        let (seen, unlisted) = self.side.scan_some(&names).await?;
+        Ok(self.view(seen, unlisted))
     }
 
     async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {

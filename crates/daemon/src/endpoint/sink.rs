@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use model::ClientIdentity;
 use wire::{CallError, Endpoint, Service};
@@ -10,6 +11,7 @@ use zfs::Zfs;
 use super::abandoned::ConfiguredJobs;
 use super::receiver::{Receiver, ReceiverConfig};
 use crate::events::Events;
+use crate::limits::STALL;
 
 /// The service of a sink. A client has one receiver however often it connects, so that two of its
 /// connections cannot work on one filesystem at a time.
@@ -17,23 +19,33 @@ pub struct Sink {
     zfs: Arc<dyn Zfs>,
     events: Events,
     config: ReceiverConfig,
+    stall: Duration,
     receivers: Mutex<HashMap<ClientIdentity, Arc<Receiver>>>,
 }
 
 impl Sink {
     /// A sink below `config.root`; `config.client` is replaced by the identity of each client.
     pub fn new(zfs: Arc<dyn Zfs>, events: Events, config: ReceiverConfig) -> Arc<Self> {
-        Arc::new(Self { zfs, events, config, receivers: Mutex::default() })
+        Self::with_stall(zfs, events, config, STALL)
     }
 
-    /// Releases what no receive of any client can need any longer; how many. Warns of what nobody looks after. One listing, however many
-    /// clients there are. Receives may go on meanwhile: only holds older than another one are released.
+    /// The same; a stream that stands still for longer than `stall` is given up.
+    pub fn with_stall(zfs: Arc<dyn Zfs>, events: Events, config: ReceiverConfig, stall: Duration) -> Arc<Self> {
+        Arc::new(Self { zfs, events, config, stall, receivers: Mutex::default() })
+    }
+
+    fn receiver(&self, config: ReceiverConfig) -> Arc<Receiver> {
+        Receiver::with_stall(Arc::clone(&self.zfs), self.events.clone(), config, self.stall)
+    }
+
+    /// Releases what no receive of any client can need any longer; how many. Warns of what nobody looks
+    /// after. One listing, however many clients there are. Receives may go on meanwhile: only holds older than another one are released.
     ///
     /// # Errors
     /// The listing failed.
     pub async fn clean_and_warn(&self, jobs: &ConfiguredJobs) -> Result<usize, CallError> {
         let config = ReceiverConfig { client: None, ..self.config.clone() };
-        Receiver::new(Arc::clone(&self.zfs), self.events.clone(), config).clean_and_warn(jobs).await
+        self.receiver(config).clean_and_warn(jobs).await
     }
 }
 
@@ -47,7 +59,7 @@ impl Service for Sink {
             CallError::permanent(format!("client identity {:?} cannot be a dataset: {error}", client.as_str()))
         })?;
         let config = ReceiverConfig { client: Some(client.clone()), ..self.config.clone() };
-        let receiver = Receiver::new(Arc::clone(&self.zfs), self.events.clone(), config);
+        let receiver = self.receiver(config);
         receivers.insert(client.clone(), Arc::clone(&receiver));
         Ok(receiver)
     }

@@ -120,9 +120,15 @@ impl Client {
 impl Endpoint for Client {
     async fn list(&self) -> Result<View, CallError> {
         let view = self.source.sender.list().await?;
-        // What is gone needs nothing, and must not pile up.
-        self.clients(|clients| clients.needs.retain(|name, _| view.filesystems.contains_key(name)));
+        // What is gone needs nothing, and must not pile up. What cannot be seen is not gone.
+        let is_hidden = |name: &DatasetName| view.unlisted.keys().any(|root| name.is_within(root));
+        let stays = |name: &DatasetName| view.filesystems.contains_key(name) || is_hidden(name);
+        self.clients(|clients| clients.needs.retain(|name, _| stays(name)));
         Ok(view)
+    }
+
+    async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
+        self.source.sender.list_some(filesystems).await
     }
 
     async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {

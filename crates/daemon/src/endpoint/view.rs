@@ -1,9 +1,9 @@
 //! One side of a pool as an endpoint sees it: ZFS, the table, and what both halves do alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use futures::future::join_all;
 use model::abstraction::Abstraction;
 use model::aside::is_aside;
 use model::event::What;
@@ -20,6 +20,7 @@ use super::transient;
 use super::{needs_person, refused};
 use crate::abstractions::{by_dataset, held_snapshots, of_dataset};
 use crate::events::Events;
+use crate::isolate::{self, Unlisted};
 
 /// What a sender and a receiver have in common. Names are those of this side's pools.
 pub(super) struct Side {
@@ -28,6 +29,8 @@ pub(super) struct Side {
     pub(super) job: JobName,
     pub(super) table: Table,
     pub(super) batches: Batches,
+    /// How long a stream may stand still.
+    pub(super) stall: Duration,
     locks: Locks<DatasetName>,
     /// What the last listing had to warn of, so that it is told once and not at every listing.
     warned: Mutex<Vec<String>>,
@@ -38,13 +41,16 @@ pub(super) struct Scanned {
     pub(super) seen: Vec<Seen>,
     /// Roots that do not exist.
     pub(super) missing: Vec<DatasetName>,
-    /// Roots that could not be listed, and why.
-    pub(super) unlisted: BTreeMap<DatasetName, String>,
+    /// Trees that could not be listed, and why.
+    pub(super) unlisted: Unlisted,
     /// What was left out, for [`Side::warn_once`].
     pub(super) warnings: Vec<String>,
     /// What zrepl keeps on everything that was listed, wanted or not; only if that was asked for.
     pub(super) abstractions: Vec<Abstraction>,
 }
+
+/// Holds by dataset.
+type Holds = BTreeMap<DatasetName, Vec<Hold>>;
 
 /// What a listing says besides what is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,13 +68,14 @@ pub(super) struct Seen {
 }
 
 impl Side {
-    pub(super) fn new(zfs: Arc<dyn Zfs>, events: &Events, job: JobName) -> Self {
+    pub(super) fn new(zfs: Arc<dyn Zfs>, events: &Events, job: JobName, stall: Duration) -> Self {
         Self {
             zfs,
             events: events.of_job(&job),
             job,
             table: Table::default(),
             batches: Batches::default(),
+            stall,
             locks: Locks::default(),
             warned: Mutex::default(),
         }
@@ -83,14 +90,15 @@ impl Side {
         beside: Beside,
     ) -> Result<Scanned, CallError> {
         let started = self.table.listing_started();
-        let (Listing { datasets, missing, skipped }, unlisted) = self.list_pools(scope).await?;
+        let listed = isolate::list(&*self.zfs, scope).await.map_err(|error| refused(&error))?;
+        let (Listing { datasets, missing, skipped }, mut unlisted) = listed;
         // What was moved out of the way is neither received into, nor sent, nor pruned.
         let wanted = |name: &DatasetName| wanted(name) && !is_aside(name);
         let (datasets, mut others): (Vec<_>, Vec<_>) = datasets.into_iter().partition(|dataset| wanted(&dataset.name));
         if beside == Beside::Nothing {
             others.clear();
         }
-        let mut holds = self.holds(&datasets, &others).await?;
+        let (datasets, mut holds) = self.with_holds(scope, datasets, &others, &mut unlisted).await?;
         let abstractions = match beside {
             Beside::Nothing => Vec::new(),
             Beside::Abstractions => {
@@ -104,53 +112,23 @@ impl Side {
         Ok(Scanned { seen, missing, unlisted, warnings, abstractions })
     }
 
-    /// Lists a scope, each pool by itself if the whole cannot be listed: a pool that is broken is not in
-    /// the way of the others. Fails if nothing can be listed.
-    async fn list_pools(&self, scope: &Scope) -> Result<(Listing, BTreeMap<DatasetName, String>), CallError> {
-        let error = match self.zfs.list(scope).await {
-            Ok(listing) => return Ok((listing, BTreeMap::new())),
-            Err(error) => error,
-        };
-        let Scope::Trees(roots) = scope else { return Err(refused(&error)) };
-        let mut pools: BTreeMap<&str, Vec<DatasetName>> = BTreeMap::new();
-        for root in roots {
-            pools.entry(root.pool()).or_default().push(root.clone());
-        }
-        if pools.len() < 2 {
-            return Err(refused(&error));
-        }
-        let list = |roots: Vec<DatasetName>| async {
-            let result = self.zfs.list(&Scope::Trees(roots.clone())).await;
-            (roots, result)
-        };
-        let (mut whole, mut unlisted) = (Listing::default(), BTreeMap::new());
-        let mut any = false;
-        for (roots, result) in join_all(pools.into_values().map(list)).await {
-            match result {
-                Ok(listing) => {
-                    any = true;
-                    whole.datasets.extend(listing.datasets);
-                    whole.missing.extend(listing.missing);
-                    whole.skipped.extend(listing.skipped);
-                }
-                Err(error) => unlisted.extend(roots.into_iter().map(|root| (root, error.kind.to_string()))),
-            }
-        }
-        whole.datasets.sort_by(|a, b| a.name.cmp(&b.name));
-        if any { Ok((whole, unlisted)) } else { Err(refused(&error)) }
-    }
-
-    /// The same for these datasets without their descendants, in few processes. What is not there is
-    /// left out.
-    pub(super) async fn scan_some(&self, names: &[DatasetName]) -> Result<Vec<Seen>, CallError> {
+    /// The same for these datasets without their descendants, in few processes, and which of them could
+    /// not be looked at. What is not there is left out.
+    pub(super) async fn scan_some(&self, names: &[DatasetName]) -> Result<(Vec<Seen>, Unlisted), CallError> {
         if names.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Unlisted::new()));
         }
-        let datasets = self.zfs.list(&Scope::Only(names.to_vec())).await.map_err(|error| refused(&error))?.datasets;
-        names.iter().for_each(|name| self.table.note(name, Known::Missing));
-        let seen = self.with_protections(datasets).await?;
+        let scope = Scope::Only(names.to_vec());
+        let listed = isolate::list(&*self.zfs, &scope).await.map_err(|error| refused(&error))?;
+        let (Listing { datasets, .. }, mut unlisted) = listed;
+        let (datasets, mut holds) = self.with_holds(&scope, datasets, &[], &mut unlisted).await?;
+        for name in names {
+            let known = if unlisted.contains_key(name) { Known::Unknown } else { Known::Missing };
+            self.table.note(name, known);
+        }
+        let seen = self.protected(datasets, &mut holds);
         seen.iter().for_each(|seen| self.table.note(&seen.dataset.name, Known::Exists(seen.facts())));
-        Ok(seen)
+        Ok((seen, unlisted))
     }
 
     /// What is known of a dataset; looks at it if nothing is. None if it does not exist.
@@ -198,33 +176,54 @@ impl Side {
     }
 
     async fn with_protections(&self, datasets: Vec<Dataset>) -> Result<Vec<Seen>, CallError> {
-        let mut holds = self.holds(&datasets, &[]).await?;
+        let held: Vec<Snapshot> = datasets.iter().flat_map(held_snapshots).collect();
+        let mut holds = self.holds(&held).await.map_err(|error| refused(&error))?;
         Ok(self.protected(datasets, &mut holds))
     }
 
-    /// The holds on these datasets in one look, and on others. Those are not worth a failure.
-    async fn holds(
+    /// The holds on these datasets of a scope in one look, and on others, which are not worth a failure.
+    /// Where no holds can be looked up nothing is known of the datasets either: they are `unlisted`.
+    async fn with_holds(
         &self,
-        datasets: &[Dataset],
+        scope: &Scope,
+        mut datasets: Vec<Dataset>,
         others: &[Dataset],
-    ) -> Result<BTreeMap<DatasetName, Vec<Hold>>, CallError> {
-        let mut held: Vec<Snapshot> = datasets.iter().flat_map(held_snapshots).collect();
-        let wanted = held.len();
-        held.extend(others.iter().flat_map(held_snapshots));
-        if held.is_empty() {
-            return Ok(BTreeMap::new());
+        unlisted: &mut Unlisted,
+    ) -> Result<(Vec<Dataset>, Holds), CallError> {
+        let wanted: Vec<Snapshot> = datasets.iter().flat_map(held_snapshots).collect();
+        let more: Vec<Snapshot> = others.iter().flat_map(held_snapshots).collect();
+        let mut tried = self.holds(&[wanted.as_slice(), more.as_slice()].concat()).await;
+        if tried.is_err() && !more.is_empty() {
+            tried = self.holds(&wanted).await;
         }
-        let holds = match self.zfs.holds(&held).await {
-            Err(_) if held.len() > wanted => {
-                held.truncate(wanted);
-                self.zfs.holds(&held).await
-            }
-            holds => holds,
+        let error = match tried {
+            Ok(holds) => return Ok((datasets, holds)),
+            Err(error) => error,
         };
-        Ok(by_dataset(holds.map_err(|error| refused(&error))?))
+        let roots = match scope {
+            Scope::Trees(roots) | Scope::Only(roots) => roots.clone(),
+            Scope::Everything => pools_of(&datasets),
+        };
+        let look = |roots: Vec<DatasetName>| {
+            let is_within = |held: &&Snapshot| roots.iter().any(|root| held.dataset.is_within(root));
+            let held: Vec<Snapshot> = wanted.iter().filter(is_within).cloned().collect();
+            async move { self.holds(&held).await }
+        };
+        let looked = isolate::one_by_one(roots, error, look).await.map_err(|error| refused(&error))?;
+        let (holds, without) = looked;
+        datasets.retain(|dataset| !without.keys().any(|root| dataset.name.is_within(root)));
+        unlisted.extend(without);
+        Ok((datasets, holds.into_iter().flatten().collect()))
     }
 
-    fn protected(&self, datasets: Vec<Dataset>, holds: &mut BTreeMap<DatasetName, Vec<Hold>>) -> Vec<Seen> {
+    async fn holds(&self, held: &[Snapshot]) -> Result<Holds, zfs::Error> {
+        match held.is_empty() {
+            true => Ok(Holds::new()),
+            false => self.zfs.holds(held).await.map(by_dataset),
+        }
+    }
+
+    fn protected(&self, datasets: Vec<Dataset>, holds: &mut Holds) -> Vec<Seen> {
         let seen = datasets.into_iter().map(|dataset| {
             let holds = holds.remove(&dataset.name).unwrap_or_default();
             Seen { protections: self.protections_of(&dataset, &holds), dataset }
@@ -252,7 +251,12 @@ impl Side {
     }
 }
 
-fn all_of(dataset: &Dataset, holds: &BTreeMap<DatasetName, Vec<Hold>>) -> Vec<Abstraction> {
+fn pools_of(datasets: &[Dataset]) -> Vec<DatasetName> {
+    let pools: BTreeSet<&str> = datasets.iter().map(|dataset| dataset.name.pool()).collect();
+    pools.into_iter().filter_map(|pool| DatasetName::parse(pool).ok()).collect()
+}
+
+fn all_of(dataset: &Dataset, holds: &Holds) -> Vec<Abstraction> {
     of_dataset(dataset, holds.get(&dataset.name).map_or(&[], Vec::as_slice))
 }
 

@@ -18,7 +18,12 @@ use crate::endpoint::{Receiver, ReceiverConfig};
 
 pub(super) fn start(job: PullJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
-    let receiver = Receiver::new(Arc::clone(&context.zfs), context.events.clone(), receiver_config(&job));
+    let receiver = Receiver::with_stall(
+        Arc::clone(&context.zfs),
+        context.events.clone(),
+        receiver_config(&job),
+        shared.world.tuning.endpoint_stall,
+    );
     let sender = connector(&job.name, &job.connect, Role::Sender, &shared.world, &context.events);
     if let Some(interval) = job.interval {
         context.spawn("interval", ticks(context.clone(), interval));

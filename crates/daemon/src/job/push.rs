@@ -15,7 +15,12 @@ use crate::endpoint::{Sender, SenderConfig};
 
 pub(super) fn start(job: PushJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
-    let sender = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
+    let sender = Sender::with_stall(
+        Arc::clone(&context.zfs),
+        context.events.clone(),
+        sender_config(&job),
+        shared.world.tuning.endpoint_stall,
+    );
     let receiver = connector(&job.name, &job.connect, Role::Receiver, &shared.world, &context.events);
     let snapshots = context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
     let (cleaned, jobs) = (Arc::clone(&sender), Arc::clone(&shared.configured_jobs));

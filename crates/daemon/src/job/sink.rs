@@ -12,7 +12,12 @@ use crate::endpoint::{ReceiverConfig, Sink};
 
 pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
-    let service = Sink::new(Arc::clone(&context.zfs), context.events.clone(), receiver_config(&job));
+    let service = Sink::with_stall(
+        Arc::clone(&context.zfs),
+        context.events.clone(),
+        receiver_config(&job),
+        shared.world.tuning.endpoint_stall,
+    );
     serve::start(&context, job.serve, Arc::clone(&service) as Arc<dyn Service>);
     let task = context.clone();
     context.spawn("cleaning", async move {

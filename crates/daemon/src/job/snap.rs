@@ -5,24 +5,28 @@ use std::sync::Arc;
 use config::types::SnapJob;
 use wire::Endpoint;
 
-use super::Context;
+use super::{Context, clean_up};
 use crate::act::{LocalInvocation, prune_local};
 use crate::bandwidth::Bandwidth;
 use crate::daemon::Shared;
 use crate::dispatch::{Slot, Start};
 use crate::endpoint::{SendPolicy, Sender, SenderConfig};
+use crate::tuning::Tuning;
 
 pub(super) fn start(job: SnapJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
-    let endpoint: Arc<dyn Endpoint> =
-        Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
+    let sender = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
     let snapshots = context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
-    let events = context.events.clone();
-    // Snap jobs leave no protections behind.
-    let slot = context.spawn_invocations(std::future::ready(()), move |start| {
+    let (events, tuning) = (context.events.clone(), shared.world.tuning);
+    // It leaves no protections behind, but those of others keep its snapshots from being pruned.
+    let (cleaned, jobs) = (Arc::clone(&sender), Arc::clone(&shared.configured_jobs));
+    let prepare = clean_up(context.clone(), async move { cleaned.clean_and_warn(&jobs).await });
+    let endpoint: Arc<dyn Endpoint> = sender;
+    let slot = context.spawn_invocations(prepare, move |start| {
         let Start { number, cancel } = start;
         let (events, endpoint, keep) = (events.clone(), Arc::clone(&endpoint), job.keep.clone());
-        prune_local(LocalInvocation { number, events, endpoint, keep, cancel })
+        let Tuning { attempts, patience, .. } = tuning;
+        prune_local(LocalInvocation { number, events, endpoint, keep, attempts, patience, cancel })
     });
     slot.with(snapshots)
 }

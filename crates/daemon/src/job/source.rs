@@ -13,7 +13,12 @@ use crate::endpoint::{Sender, SenderConfig, Source};
 
 pub(super) fn start(job: SourceJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
-    let sender = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
+    let sender = Sender::with_stall(
+        Arc::clone(&context.zfs),
+        context.events.clone(),
+        sender_config(&job),
+        shared.world.tuning.endpoint_stall,
+    );
     let cleaned = CancellationToken::new();
     let service = Source::new(Arc::clone(&sender), context.events.clone(), cleaned.clone());
     spawn_cleaning(&context, sender, cleaned);

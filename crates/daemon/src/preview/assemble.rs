@@ -85,6 +85,7 @@ pub(super) fn replicating(
     };
     let mut draft = Draft::new(job.name.as_str(), job.kind, now, next);
     draft.job.problems.extend(sender.as_ref().err().into_iter().chain(receiver.as_ref().err()).cloned());
+    [&sender, &receiver].into_iter().flatten().for_each(|view| draft.unlisted(view));
     let mut sizeable = Vec::new();
     let mut receiver = receiver;
     let sender = sender.and_then(|mut sender| {
@@ -113,6 +114,7 @@ pub(super) fn replicating(
 pub(super) fn snap(job: &SnapJob, now: Timestamp, hooks: &HookRunner, view: Result<View, String>) -> JobPreview {
     let mut draft = Draft::new(job.name.as_str(), "snap", now, next_round(now, &job.snapshotting, view.as_ref()));
     draft.job.problems.extend(view.as_ref().err().cloned());
+    view.iter().for_each(|view| draft.unlisted(view));
     let view = view.map(|mut view| {
         draft.snapshots(now, &job.snapshotting, &job.filesystems, hooks, &mut view);
         view
@@ -148,6 +150,14 @@ impl Draft {
         self.job.filesystems = self.filesystems.into_values().collect();
         self.job.count();
         self.job
+    }
+
+    /// Nothing is known of these trees, and nothing planned.
+    fn unlisted(&mut self, view: &View) {
+        let problem = |(root, why): (&DatasetName, &String)| {
+            format!("cannot list filesystem {:?} and what is below it: {why}", root.as_str())
+        };
+        self.job.problems.extend(view.unlisted.iter().map(problem));
     }
 
     fn filesystem(&mut self, name: &DatasetName) -> &mut FilesystemPreview {

@@ -100,9 +100,7 @@ pub async fn preview(jobs: &[Job], world: &World, wish: &Wish) -> Result<Preview
     for job in wanted(jobs, wish.job.as_deref())? {
         let now = world.clock.now();
         match job {
-            Job::Push(job) => {
-                previews.push(preview_push(job, world, now, wish.estimate).await);
-            }
+            Job::Push(job) => previews.push(preview_push(job, world, now, wish.estimate).await),
             Job::Snap(job) => previews.push(preview_snap(job, world, now).await),
             Job::Pull(job) => {
                 let source = source_of(&job.connect, jobs).filter(|_| wish.estimate);
@@ -176,6 +174,7 @@ async fn set_sizes(
     preview.count();
 }
 
+/// The sender, and the receiver wherever it is.
 async fn look_at_both(
     job: &PushJob,
     world: &World,
@@ -187,6 +186,7 @@ async fn look_at_both(
     tokio::join!(look("the sender", sender.list()), look("the receiver", receiver))
 }
 
+/// The sender wherever it is, and the receiver.
 async fn look_at_pulled(
     job: &PullJob,
     world: &World,

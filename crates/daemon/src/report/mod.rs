@@ -4,6 +4,5 @@ pub mod log;
 mod status;
 mod version;
 
-pub(crate) use status::Summary;
-pub use status::{Status, StatusFold};
+pub use status::{Status, StatusFold, Summary};
 pub use version::Version;

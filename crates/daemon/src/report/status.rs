@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use model::event::{Event, InvocationSummary, ProtectionOutcome, Pruning, Replication, Snapshotting, What};
 use model::plan::prune::PruneSide;
 use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use zfs::RunningCommand;
 
 use crate::control;
@@ -140,6 +140,7 @@ struct Active {
 struct Source {
     snapper: Snapper,
     health: Health,
+    protections: Option<FailedProtections>,
 }
 
 /// Holds and bookmarks that could not be made or removed since the daemon started. One that stays where
@@ -167,6 +168,9 @@ struct Snap {
     /// Not in zrepl's report.
     invocation: Option<Invocation>,
     /// Not in zrepl's report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protections: Option<FailedProtections>,
+    /// Not in zrepl's report.
     health: Health,
 }
 
@@ -182,24 +186,34 @@ struct Invocation {
     summary: Option<Summary>,
 }
 
-/// What an invocation did.
-#[derive(Debug, Clone, Serialize)]
+/// What an invocation did, for clients of the control socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct Summary {
-    filesystems: usize,
-    steps: usize,
-    bytes: u64,
-    destroyed: usize,
-    errors: usize,
-    seconds: f64,
-    cancelled: bool,
+pub struct Summary {
+    /// Filesystems that were looked at.
+    pub filesystems: usize,
+    /// Steps completed.
+    pub steps: usize,
+    /// Stream bytes.
+    pub bytes: u64,
+    /// Snapshots destroyed, on all sides.
+    pub destroyed: usize,
+    /// What failed.
+    pub errors: usize,
+    /// How long it took.
+    pub seconds: f64,
+    /// Ended by a reset or by the daemon's stop.
+    pub cancelled: bool,
+    /// Whether every filesystem was brought up to date; of a job that does not replicate, never.
+    #[serde(default)]
+    pub replicated: bool,
 }
 
 impl From<&InvocationSummary> for Summary {
     fn from(summary: &InvocationSummary) -> Summary {
-        let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled, replicated: _ } =
-            *summary;
-        Summary { filesystems, steps, bytes, destroyed, errors, seconds: took.as_secs_f64(), cancelled }
+        let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled, replicated } = *summary;
+        let seconds = took.as_secs_f64();
+        Summary { filesystems, steps, bytes, destroyed, errors, seconds, cancelled, replicated }
     }
 }
 
@@ -219,7 +233,10 @@ impl JobState {
         let health = Health::new(job);
         match job {
             Job::Sink(_) => JobState::Sink(None),
-            Job::Source(job) => JobState::Source(Box::new(Source { snapper: Snapper::new(&job.snapshotting), health })),
+            Job::Source(job) => {
+                let snapper = Snapper::new(&job.snapshotting);
+                JobState::Source(Box::new(Source { snapper, health, protections: None }))
+            }
             Job::Push(job) => JobState::Push(Box::new(Active::new(Some(Snapper::new(&job.snapshotting)), health))),
             Job::Pull(_) => JobState::Pull(Box::new(Active::new(None, health))),
             Job::Snap(job) => JobState::Snap(Box::new(Snap::new(Snapper::new(&job.snapshotting), health))),
@@ -239,6 +256,7 @@ impl JobState {
 
 impl Source {
     fn apply(&mut self, event: &Event) {
+        FailedProtections::count(&mut self.protections, &event.what);
         let What::Snapshotting(what) = &event.what else { return };
         self.snapper.apply(event.at, what);
         self.health.retain(what);
@@ -322,10 +340,11 @@ fn is_clean(summary: &InvocationSummary) -> bool {
 
 impl Snap {
     fn new(snapshotting: Snapper, health: Health) -> Snap {
-        Snap { pruning: None, snapshotting, invocation: None, health }
+        Snap { pruning: None, snapshotting, invocation: None, protections: None, health }
     }
 
     fn apply(&mut self, event: &Event) {
+        FailedProtections::count(&mut self.protections, &event.what);
         match &event.what {
             What::Snapshotting(what) => {
                 self.snapshotting.apply(event.at, what);
@@ -380,9 +399,9 @@ impl Serialize for JobState {
                 entry(serializer, "sink", &Passive { snapper: None, protections: protections.as_ref(), health: None })
             }
             JobState::Source(source) => {
-                let Source { snapper, health } = &**source;
-                let body = Passive { snapper: Some(snapper), protections: None, health: Some(health) };
-                entry(serializer, "source", &body)
+                let Source { snapper, health, protections } = &**source;
+                let protections = protections.as_ref();
+                entry(serializer, "source", &Passive { snapper: Some(snapper), protections, health: Some(health) })
             }
             JobState::Internal => entry(serializer, "internal", &None::<()>),
         }

@@ -7,6 +7,7 @@ mod crashes;
 mod cuts;
 mod endpoints;
 mod hangs;
+mod isolation;
 mod order;
 mod placeholders;
 mod polled;

@@ -170,6 +170,8 @@ async fn a_job_that_only_snapshots_prunes_its_own() {
         events: world.daemons.events.clone(),
         endpoint: world.daemons.sender.clone(),
         keep: vec![last_n(2)],
+        attempts: daemon::limits::ATTEMPTS,
+        patience: daemon::act::Patience::default(),
         cancel: CancellationToken::new(),
     };
     let summary = prune_local(invocation).await;
@@ -342,4 +344,60 @@ async fn a_pool_that_cannot_be_listed_is_not_in_the_way_of_the_others() {
     faults.clear();
     world.run_well().await;
     world.assert_replicated("broken/b").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_and_may_work_later_is_tried_again_and_nothing_else() {
+    let killed = || ErrorKind::Killed { command: "zfs list".into(), signal: 9 };
+    // Both sides are listed for planning, and again before pruning.
+    for (kind, errors, destroyed) in [(killed(), 0, 6), (ErrorKind::PermissionDenied, 2, 0)] {
+        let world = five_snapshots(both(1, 3)).await;
+        world.daemons.source_zfs.faults().at_verb(Verb::List, 1, Moment::Before, Action::Fail(kind));
+        let summary = world.run().await;
+        let failures = world.failures();
+        assert_eq!((summary.errors, summary.destroyed, summary.replicated), (errors, destroyed, true), "{failures:?}");
+    }
+    let world = five_snapshots(both(1, 3)).await;
+    world.daemons.target_zfs.faults().at_verb(Verb::List, 1, Moment::Before, Action::Fail(killed()));
+    let summary = world.run().await;
+    assert_eq!((summary.errors, summary.destroyed), (0, 6));
+    let tried_again = |what: &What| matches!(what, What::Warning { subsystem: "pruning", .. });
+    assert_eq!(world.events().iter().filter(|what| tried_again(what)).count(), 1);
+    assert_eq!(world.target_versions("src/a").await, ["@3", "@4", "@5 zrepl_last_received_J_sink"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tries_to_prune_end() {
+    let world = five_snapshots(both(1, 3)).await;
+    world.run_well().await;
+    world.snapshot("6", &["src/a"]).await;
+    let listed = std::sync::atomic::AtomicBool::new(false);
+    world.daemons.target_zfs.faults().hook(move |point| {
+        let again = (point.verb, point.moment) == (Verb::List, Moment::Before)
+            && listed.swap(true, std::sync::atomic::Ordering::Relaxed);
+        if again { Action::Fail(ErrorKind::Busy) } else { Action::Proceed }
+    });
+    let before = world.daemons.target_zfs.faults().calls()[&Verb::List];
+    let summary = world.run().await;
+    assert_eq!((summary.errors, summary.steps), (1, 1));
+    assert_eq!(world.daemons.target_zfs.faults().calls()[&Verb::List] - before, 4, "one to plan, three to prune");
+    let failures = world.failures();
+    assert!(failures.len() == 1 && failures[0].starts_with("prune Receiver: cannot list the receiver"), "{failures:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_only_snapshots_tries_again_as_well() {
+    let world = five_snapshots(Settings::default()).await;
+    world.daemons.source_zfs.faults().at_verb(Verb::List, 0, Moment::Before, Action::Fail(ErrorKind::Busy));
+    let invocation = LocalInvocation {
+        number: 1,
+        events: world.daemons.events.clone(),
+        endpoint: world.daemons.sender.clone(),
+        keep: vec![last_n(2)],
+        attempts: daemon::limits::ATTEMPTS,
+        patience: daemon::act::Patience::default(),
+        cancel: CancellationToken::new(),
+    };
+    let summary = prune_local(invocation).await;
+    assert_eq!((summary.destroyed, summary.errors), (3, 0));
 }

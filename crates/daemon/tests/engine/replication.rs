@@ -2,6 +2,7 @@
 
 use model::event::{Replication, What};
 use model::plan::replication::InitialReplication;
+use model::plan::resolve::{ConflictPolicy, WhenDiverged};
 use model::protection::ProtectionStrategy;
 use zfs::SendFlags;
 use zfs::fake::{StreamFault, Verb};
@@ -244,4 +245,31 @@ async fn progress_is_told_at_most_four_times_per_second() {
     assert!(seconds > 5.0 && progress.len() > 10, "{seconds} {progress:?}");
     assert!((progress.len() as f64) < seconds * 4.0 + 2.0, "{} in {seconds} s", progress.len());
     assert!(progress.is_sorted() && progress.last() == Some(&bytes));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_is_run_again_after_a_rollback_counts_its_bytes_once() {
+    let conflicts = ConflictPolicy { diverged: WhenDiverged::RollbackReceiver, ..ConflictPolicy::default() };
+    let mut told = Vec::new();
+    for modified in [false, true] {
+        let world = World::new(Settings { conflicts, ..Settings::default() });
+        world.create(&["src/a"]);
+        world.snapshot("1", &["src/a"]).await;
+        world.run_well().await;
+        world.write("src/a", "second", 50_000);
+        world.snapshot("2", &["src/a"]).await;
+        if modified {
+            world.target.write_file(&name(&received("src/a")), "own", b"somebody works here").unwrap();
+        }
+        world.events();
+        let summary = world.run_well_keeping_events().await;
+        let finished = world.replication_events().into_iter().find_map(|what| match what {
+            Replication::StepFinished { bytes, .. } => Some(bytes),
+            _ => None,
+        });
+        told.push((finished.unwrap(), summary.bytes));
+    }
+    let [(plain, of_all), (again, of_both)] = told[..] else { panic!("{told:?}") };
+    assert_eq!((plain, plain), (again, of_all));
+    assert!(of_both > again, "what was sent twice was sent: {told:?}");
 }

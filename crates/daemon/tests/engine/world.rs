@@ -128,13 +128,18 @@ impl World {
         target.create_pool(&name("dst")).unwrap();
         target.create_filesystem(&name(ROOT)).unwrap();
         let recorder = Arc::new(Recorder::default());
-        let daemons = Daemons::start(&settings, &source, &target, &recorder);
+        let daemons = Daemons::start(&settings, &source, &target, &recorder, limits::STALL);
         Self { settings, source, target, daemons, recorder }
     }
 
     /// New daemons on the same machines, which remember nothing.
     pub(crate) fn restart(&mut self) {
-        self.daemons = Daemons::start(&self.settings, &self.source, &self.target, &self.recorder);
+        self.restart_with_stall(limits::STALL);
+    }
+
+    /// The same, which give a stream that stands still up after so long.
+    pub(crate) fn restart_with_stall(&mut self, stall: Duration) {
+        self.daemons = Daemons::start(&self.settings, &self.source, &self.target, &self.recorder, stall);
     }
 
     pub(crate) fn create(&self, filesystems: &[&str]) {
@@ -303,11 +308,17 @@ pub(crate) fn received(filesystem: &str) -> String {
 }
 
 impl Daemons {
-    fn start(settings: &Settings, source: &FakeHost, target: &FakeHost, recorder: &Arc<Recorder>) -> Self {
+    fn start(
+        settings: &Settings,
+        source: &FakeHost,
+        target: &FakeHost,
+        recorder: &Arc<Recorder>,
+        stall: Duration,
+    ) -> Self {
         let clock = Clock::new(|| Timestamp::UNIX_EPOCH);
         let events = Events::new(clock, vec![Arc::clone(recorder) as Arc<dyn Reader>]);
         let (source_zfs, target_zfs) = (source.zfs(), target.zfs());
-        let sender = Sender::new(
+        let sender = Sender::with_stall(
             Arc::new(source_zfs.clone()),
             events.clone(),
             SenderConfig {
@@ -316,8 +327,9 @@ impl Daemons {
                 send: settings.send,
                 bandwidth: Default::default(),
             },
+            stall,
         );
-        let sink = Sink::new(
+        let sink = Sink::with_stall(
             Arc::new(target_zfs.clone()),
             events.clone(),
             ReceiverConfig {
@@ -329,6 +341,7 @@ impl Daemons {
                 set: Vec::new(),
                 bandwidth: Default::default(),
             },
+            stall,
         );
         Self { source_zfs, target_zfs, sender, sink, events }
     }

@@ -1,5 +1,8 @@
 //! What a preview says, and that the invocation after it does exactly that.
 
+mod around;
+mod unknown;
+
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -7,9 +10,7 @@ use std::time::Duration;
 use config::Config;
 use daemon::Daemon;
 use daemon::World;
-use daemon::preview::{
-    HookPreview, JobPreview, NextRound, ReplicationPreview, Size, Wish, WishError, present, preview, serve_all,
-};
+use daemon::preview::{JobPreview, ReplicationPreview, Size, Wish, WishError, preview, serve_all};
 use expect_test::expect;
 use model::event::What;
 use model::protection::{cursor_name, last_received_tag, step_hold_tag};
@@ -442,52 +443,6 @@ async fn every_decision_has_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_looked_at_is_unknown_and_says_why() {
-    let (lab, config) = (Lab::new(), push(PERIODIC, ""));
-    lab.snapshot_and_wait("1").await;
-    lab.host.set_pool_state("dst", PoolState::Exported).unwrap();
-    let away = lab.preview(&config, "push", true).await;
-    assert_eq!(away.problems, ["cannot look at the receiver: pool \"dst\" not imported"]);
-    assert_eq!((away.total.snapshots, away.total.sends, away.total.destroys), (3, 0, 0));
-    let unknown: Vec<Option<&String>> = away.sides.iter().map(|side| side.unknown.as_ref()).collect();
-    assert_eq!(unknown, [None, Some(&away.problems[0])]);
-    for one in &away.filesystems {
-        assert!(one.replication.is_none() && one.pruning.len() == 1, "{one:?}");
-        assert_eq!(
-            one.pruning[0].skipped.as_deref(),
-            Some(
-                "receiver cannot be listed and there is no replication cursor, so any snapshot may be the common base"
-            ),
-            "{one:?}"
-        );
-    }
-
-    // Nobody serves the sink.
-    let wish = Wish { job: Some("push".to_owned()), estimate: true };
-    let world = World { network: wire::LocalNetwork::default(), ..lab.world.clone() };
-    let alone = preview(&config.jobs, &world, &wish).await.unwrap();
-    assert!(alone.jobs[0].problems[0].contains("no job serves the local listener"), "{alone:?}");
-
-    lab.host.set_pool_state("src", PoolState::Exported).unwrap();
-    let blind = lab.preview(&config, "push", true).await;
-    assert!(blind.problems[0].starts_with("cannot look at the sender: no filesystem of the job exists"), "{blind:?}");
-    assert_eq!(blind.filesystems, []);
-}
-
-#[tokio::test(start_paused = true)]
-async fn only_jobs_that_act_have_previews() {
-    let (lab, config) = (Lab::new(), push(MANUAL, ""));
-    let ask = async |job: Option<&str>| {
-        let wish = Wish { job: job.map(str::to_owned), estimate: false };
-        preview(&config.jobs, &lab.world, &wish).await
-    };
-    assert_eq!(ask(Some("sink")).await, Err(WishError::Passive("sink".to_owned())));
-    assert_eq!(ask(Some("none")).await, Err(WishError::UnknownJob("none".to_owned())));
-    let jobs: Vec<String> = ask(None).await.unwrap().jobs.into_iter().map(|job| job.job).collect();
-    assert_eq!(jobs, ["push"]);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_sender_whose_receiver_is_away_is_pruned_by_its_cursor_as_previewed() {
     let (lab, config) = (Lab::new(), push(MANUAL, ""));
     for name in ["1", "2", "3"] {
@@ -577,94 +532,4 @@ async fn protections_that_a_crash_left_wrong_are_confirmed_as_previewed() {
     let done = all_that_is_done(&lab, &config, "push").await;
     assert_eq!(done, BTreeSet::from(["confirm src/a".to_owned(), "confirm src/b".to_owned()]));
     assert_eq!(previewed_and_done(&lab, &config, "push").await, 0, "all is right");
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_next_round_is_said() {
-    let at = |text: &str| NextRound::At { at: format!("2024-05-14T{text}Z") };
-    let lab = Lab::new();
-    let next = async |snapshotting| lab.preview(&snap(snapshotting), "snap", false).await.next;
-    assert_eq!(next(MANUAL).await, NextRound::OnRequest);
-    assert_eq!(next("{type: cron, prefix: z_, cron: '30 * * * *'}").await, at("12:30:00"));
-    assert_eq!(next(PERIODIC).await, at("12:00:00"), "no snapshot has the prefix");
-    lab.snapshot_and_wait("z_1").await;
-    assert_eq!(next(PERIODIC).await, at("13:00:00"), "an hour after the newest");
-    lab.host.set_pool_state("src", PoolState::Exported).unwrap();
-    let unknown = next(PERIODIC).await;
-    assert!(matches!(&unknown, NextRound::Unknown { why } if why.contains("cannot look at")), "{unknown:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_daemon_says_what_its_snapshotter_waits_for() {
-    let lab = Lab::new();
-    let daemon = Daemon::start(snap(PERIODIC), lab.world.clone()).unwrap();
-    lab.diary.wait_for("Waiting until 13:00:00", 1).await;
-    // Listings alone would tell another time.
-    let younger = ["src", "src/a", "src/b"].map(|one| snapshot(&format!("{one}@z_younger")));
-    tokio::time::advance(Duration::from_secs(600)).await;
-    assert!(lab.world.zfs.snapshot(&younger).await.iter().all(Result::is_ok));
-    let wish = Wish { job: None, estimate: false };
-    let preview = daemon.preview(&wish).await.unwrap();
-    assert_eq!(preview.jobs[0].next, NextRound::At { at: "2024-05-14T13:00:00Z".to_owned() });
-    daemon.stop("test").await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn hooks_are_listed_where_they_would_run_and_are_not_run() {
-    let lab = Lab::new();
-    let hook = |path: &str, filesystem: &str, fatal: bool| {
-        format!("{{type: command, path: {path}, filesystems: {{\"{filesystem}\": true}}, err_is_fatal: {fatal}}}")
-    };
-    let hooks =
-        [hook("/nowhere/all", "src<", false), hook("/nowhere/a", "src/a", true), hook("/nowhere/no", "x", true)];
-    let config = snap(&format!("{{type: periodic, prefix: z_, interval: 1h, hooks: [{}]}}", hooks.join(", ")));
-    let preview = lab.preview(&config, "snap", false).await;
-    let of = |name: &str| {
-        let one = preview.filesystems.iter().find(|one| one.filesystem == name).unwrap();
-        one.snapshot.as_ref().unwrap().hooks.clone()
-    };
-    let expected = |name: &str, fatal| HookPreview { name: name.to_owned(), fatal };
-    assert_eq!(of("src/b"), [expected("/nowhere/all", false)]);
-    assert_eq!(of("src/a"), [expected("/nowhere/all", false), expected("/nowhere/a", true)]);
-    assert_eq!(preview.warnings, ["hook matches no filesystem that is snapshotted: 3 (/nowhere/no)"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_present_has_no_holds_of_the_job_itself() {
-    let (lab, config) = (Lab::new(), push(MANUAL, ""));
-    lab.snapshot_and_wait("1").await;
-    lab.invoke(&config, "push").await;
-    lab.snapshot_and_wait("2").await;
-    let mine = HoldTag::parse("mine").unwrap();
-    assert!(lab.world.zfs.hold(&mine, &[snapshot("src/a@2")]).await[0].is_ok());
-    let (pools, _served) = (format!("{:?}", lab.host), serve_all(&config, &lab.world).unwrap());
-    let presents = present(&config.jobs[0], &lab.world).await.unwrap();
-    assert_eq!(presents.keys().map(ToString::to_string).collect::<Vec<_>>(), ["src", "src/a", "src/b"]);
-    let held = |versions: &[model::Version]| {
-        let snapshots = versions.iter().filter(|one| one.is_snapshot());
-        snapshots.map(|one| format!("{one} {}", one.userrefs)).collect::<Vec<_>>()
-    };
-    let one = &presents[&dataset("src/a")];
-    assert_eq!((held(&one.sender), held(&one.receiver)), (vec!["@1 0".into(), "@2 1".into()], vec!["@1 0".into()]));
-    assert!(present(&config.jobs[1], &lab.world).await.is_err(), "a sink takes none");
-    assert_eq!(format!("{:?}", lab.host), pools);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_present_of_a_job_that_pulls_is_that_of_its_source_and_its_own() {
-    let (lab, config) = (Lab::new(), pull());
-    lab.snapshot_and_wait("1").await;
-    lab.invoke(&config, "pull").await;
-    lab.snapshot_and_wait("2").await;
-    let _served = serve_all(&config, &lab.world).unwrap();
-    let presents = present(&config.jobs[1], &lab.world).await.unwrap();
-    assert_eq!(presents.keys().map(ToString::to_string).collect::<Vec<_>>(), ["src", "src/a", "src/b"]);
-    let snapshots = |versions: &[model::Version]| {
-        versions.iter().filter(|one| one.is_snapshot()).map(ToString::to_string).collect::<Vec<_>>()
-    };
-    let one = &presents[&dataset("src/a")];
-    let pulled = snapshots(&one.receiver);
-    assert_eq!(pulled.len(), 1, "the first replication is of the newest: {pulled:?}");
-    assert_eq!(snapshots(&one.sender), [&pulled[0], "@2"]);
-    assert!(present(&config.jobs[0], &lab.world).await.is_err(), "a source keeps nothing by itself");
 }

@@ -263,6 +263,44 @@ async fn two_clients_of_one_source_are_told_and_neither_loses_the_other_s_base()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_client_needs_is_remembered_while_its_pool_cannot_be_listed() {
+    let lab = Lab::new();
+    lab.snapshot("1").await;
+    lab.host.create_pool(&dataset("well")).unwrap();
+    let yaml = source_and(MANUAL, &[]).replace("{\"src<\": true, ", "{\"src<\": true, \"well<\": true, ");
+    let daemon = lab.start(&yaml);
+    let (one, other) = (client(&lab, "one").await, client(&lab, "other").await);
+    let version = lab.world.zfs.dataset(&dataset("src/a")).await.unwrap().versions[0].to_ref();
+    let request = SendRequest {
+        filesystem: dataset("src/a"),
+        from: None,
+        to: version.clone(),
+        resume_token: None,
+        protection: ProtectionPolicy {
+            initial: model::protection::ProtectionStrategy::Nothing,
+            incremental: model::protection::ProtectionStrategy::Nothing,
+        },
+    };
+    drop(other.send(&request).await.unwrap());
+    lab.zfs.faults().hook(|point| match point.verb == Verb::List && point.object.starts_with("src") {
+        true => Action::Fail(zfs::ErrorKind::PoolSuspended { pool: "src".to_owned() }),
+        false => Action::Proceed,
+    });
+    let view = one.list().await.unwrap();
+    assert_eq!(view.unlisted.keys().map(|root| root.as_str()).collect::<Vec<_>>(), ["src"]);
+    assert_eq!(view.filesystems.len(), 1);
+    lab.zfs.faults().clear();
+    let destroy = DestroyRequest { filesystem: dataset("src/a"), snapshots: vec![version] };
+    let results = one.destroy_snapshots(&[destroy]).await.unwrap();
+    assert!(matches!(results[0].results[0].1, DestroyOutcome::Kept(_)), "{results:?}");
+    let calls = lab.zfs.faults().calls();
+    let some = one.list_some(&[dataset("src/a")]).await.unwrap();
+    assert_eq!((some.filesystems.len(), some.unlisted.len()), (1, 0));
+    assert_eq!(lab.zfs.faults().calls()[&Verb::List], calls[&Verb::List] + 1);
+    daemon.stop("test").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_asked_to_go_is_answered_one_by_one() {
     let lab = Lab::new();
     for name in ["1", "2", "3"] {

@@ -1,6 +1,8 @@
 //! Which steps bring a receiver up to date.
 
-use std::collections::{HashMap, HashSet};
+mod queue;
+
+use std::collections::HashSet;
 
 use crate::diff::{Comparison, compare};
 use crate::name::DatasetName;
@@ -12,6 +14,7 @@ use crate::plan::resume::resumed_step;
 use crate::protection::{ProtectionKind, ProtectionPolicy, ProtectionStrategy};
 use crate::version::{Guid, UnixTime, Version, VersionRef};
 use crate::view::{Encryption, FilesystemView, Placeholder, View};
+use queue::{Queue, renames};
 
 /// The choices of a job that replication depends on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -272,17 +275,25 @@ impl Sides<'_> {
 
     /// Refuses steps that the sender would refuse.
     fn sendable(&self, planned: Planned) -> Planned {
-        let encrypted = self.sender.encryption != Encryption::None;
-        let problem = match planned.0 {
-            FilesystemAction::Steps { .. } if self.views.0.sends_encrypted == Some(true) && !encrypted => {
-                "encrypted send mandated by policy, but the filesystem is not encrypted"
+        let has_steps = matches!(planned.0, FilesystemAction::Steps { .. });
+        match self.forbidden().filter(|_| has_steps) {
+            Some(problem) => (FilesystemAction::Conflict(Conflict::SendPolicy(problem.to_owned())), None),
+            None => planned,
+        }
+    }
+
+    /// Why the sender's policy on encryption forbids to send the filesystem at all.
+    fn forbidden(&self) -> Option<&'static str> {
+        let sender = self.views.0;
+        match self.sender.encryption {
+            Encryption::None if sender.sends_encrypted == Some(true) => {
+                Some("encrypted send mandated by policy, but the filesystem is not encrypted")
             }
-            FilesystemAction::Steps { .. } if self.views.0.refuses_encrypted && encrypted => {
-                "policy mandates raw+unencrypted sends, but the filesystem is encrypted"
+            Encryption::Encrypted { .. } if sender.refuses_encrypted => {
+                Some("policy mandates raw+unencrypted sends, but the filesystem is encrypted")
             }
-            _ => return planned,
-        };
-        (FilesystemAction::Conflict(Conflict::SendPolicy(problem.to_owned())), None)
+            _ => None,
+        }
     }
 
     fn plan_placeholder(&self) -> FilesystemAction {
@@ -490,67 +501,4 @@ fn newest_few<'a>(versions: impl DoubleEndedIterator<Item = &'a Version>) -> Vec
     let mut few: Vec<String> = versions.rev().take(NAMED_VERSIONS_MAX).map(Version::to_string).collect();
     few.reverse();
     few
-}
-
-/// Puts filesystems into the order in which they should start. They arrive parents first.
-#[derive(Default)]
-struct Queue {
-    /// Each with the time of its next snapshot, or of its parent's if that is later.
-    filesystems: Vec<(Option<UnixTime>, FilesystemPlan)>,
-    /// Those that the receiver gets only by a full send of this plan.
-    arriving: HashMap<DatasetName, Option<UnixTime>>,
-}
-
-impl Queue {
-    fn push(&mut self, sides: &Sides<'_>, (action, next): Planned) {
-        let has_steps = matches!(action, FilesystemAction::Steps { .. });
-        let waits_for = if has_steps && sides.receiver.is_none() { self.nearest_arriving(sides.name) } else { None };
-        let (after, date) = match waits_for {
-            Some((parent, parent_date)) => (Some(parent), next.max(parent_date)),
-            None => (None, next),
-        };
-        if starts_in_full(&action) && (!is_present(sides.receiver) || renames(&action)) {
-            self.arriving.insert(sides.name.clone(), date);
-        }
-        let plan = FilesystemPlan {
-            name: sides.name.clone(),
-            after,
-            action,
-            newest: sides.sender.newest_snapshot().map(|version| version.creation),
-            received: sides.received(),
-        };
-        self.filesystems.push((date, plan));
-    }
-
-    fn nearest_arriving(&self, name: &DatasetName) -> Option<(DatasetName, Option<UnixTime>)> {
-        let parents = std::iter::successors(parent(name.as_str()), |path| parent(path));
-        parents.filter_map(|path| self.arriving.get_key_value(path)).map(|(name, date)| (name.clone(), *date)).next()
-    }
-
-    fn into_plan(mut self) -> ReplicationPlan {
-        // A child is never older than the parent that it waits for and on a tie comes after it, since
-        // the sort keeps the order of arrival.
-        self.filesystems.sort_by_key(|(date, _)| *date);
-        ReplicationPlan { filesystems: self.filesystems.into_iter().map(|(_, plan)| plan).collect() }
-    }
-}
-
-fn parent(path: &str) -> Option<&str> {
-    path.rsplit_once('/').map(|(parent, _)| parent)
-}
-
-fn starts_in_full(action: &FilesystemAction) -> bool {
-    match action {
-        FilesystemAction::Steps { steps, .. } => steps.first().is_some_and(|step| step.from.is_none()),
-        _ => false,
-    }
-}
-
-fn renames(action: &FilesystemAction) -> bool {
-    matches!(action, FilesystemAction::Steps { resolution: Some(Resolution::RenameAside { .. }), .. })
-}
-
-/// Whether something can be received below it: an unfinished first receive is not a place for that.
-fn is_present(receiver: Option<&FilesystemView>) -> bool {
-    receiver.is_some_and(|receiver| receiver.partial.is_none())
 }

@@ -226,6 +226,18 @@ fn what_the_senders_policy_on_encryption_refuses_is_not_planned() {
 }
 
 #[test]
+fn raw_sends_that_may_not_be_encrypted_are_refused_for_what_is() {
+    let plan = |encryption| {
+        let mut sender = view([("p/a", FilesystemView { encryption, ..filesystem("@a") })]);
+        (sender.sends_encrypted, sender.refuses_encrypted) = (Some(false), true);
+        plan_replication(&sender, &View::default(), &policy(MostRecent, NOTHING)).filesystems[0].action.to_string()
+    };
+    let refused = "conflict: policy mandates raw+unencrypted sends, but the filesystem is encrypted";
+    assert_eq!(plan(Encryption::Encrypted { key_loaded: true }), refused);
+    assert_eq!(plan(Encryption::None), "send in full (most_recent): full => @a");
+}
+
+#[test]
 fn an_up_to_date_filesystem_is_confirmed_if_its_protections_are_not_as_after_a_step() {
     let move_cursor = "move the replication cursor";
     let remove = "remove what protected the finished step";

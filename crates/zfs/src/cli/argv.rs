@@ -219,6 +219,11 @@ pub(crate) fn abort_receive(name: &DatasetName) -> Argv {
     Argv::zfs(Class::Change, &["recv", "-A"]).operand(name)
 }
 
+/// The names of all pools, which says nothing of whether they work.
+pub(crate) fn pools() -> Argv {
+    Argv::new(Program::Zpool, Class::Query, &["list", "-H", "-o", "name"])
+}
+
 pub(crate) fn extensible_dataset(pool: &str) -> Argv {
     Argv::new(Program::Zpool, Class::Query, &["get", "-Hp", "-o", "value", "feature@extensible_dataset"]).operand(pool)
 }
@@ -318,6 +323,8 @@ mod tests {
         let pool = extensible_dataset("p");
         assert_eq!(pool.program, Program::Zpool);
         is(&pool, &["get", "-Hp", "-o", "value", "feature@extensible_dataset", "p"]);
+        assert_eq!(pools().program, Program::Zpool);
+        is(&pools(), &["list", "-H", "-o", "name"]);
     }
 
     #[test]

@@ -59,6 +59,18 @@ fn parts(roots: &[DatasetName], limit: usize) -> Vec<&[DatasetName]> {
     parts
 }
 
+/// Pools whose names this program cannot use are left out.
+pub(crate) async fn pools(runner: &Runner) -> Result<Vec<DatasetName>, Error> {
+    let mut pools = Vec::new();
+    let mut note = |line: &str| {
+        pools.extend(DatasetName::parse(line));
+        Ok(())
+    };
+    let listed = runner.lines(&argv::pools(), &mut note).await;
+    listed.map_err(|failure| failure.into_error("list", "all pools"))?;
+    Ok(pools)
+}
+
 pub(crate) async fn dataset(runner: &Runner, name: &DatasetName) -> Result<Dataset, Error> {
     let listing = read(runner, Depth::ThisOne, std::slice::from_ref(name)).await?;
     listing

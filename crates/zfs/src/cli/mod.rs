@@ -150,6 +150,10 @@ impl Zfs for ZfsCli {
         list::list(&self.runner, scope).await
     }
 
+    async fn pools(&self) -> Result<Vec<DatasetName>, Error> {
+        list::pools(&self.runner).await
+    }
+
     async fn dataset(&self, name: &DatasetName) -> Result<Dataset, Error> {
         list::dataset(&self.runner, name).await
     }

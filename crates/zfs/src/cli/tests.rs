@@ -171,6 +171,16 @@ async fn the_environment_is_fixed_and_the_input_closed() {
 }
 
 #[tokio::test]
+async fn pools_are_listed_by_name() {
+    let lab = Lab::new(r"echo 'p'; echo 'tank 2'; echo 'not/a\pool'");
+    assert_eq!(lab.zfs.pools().await.unwrap(), [name("p"), name("tank 2")]);
+    let lab = Lab::new("echo 'no pools available' >&2");
+    assert_eq!(lab.zfs.pools().await.unwrap(), []);
+    let lab = Lab::new("echo 'this is a mock' >&2; exit 1");
+    assert!(lab.zfs.pools().await.unwrap_err().to_string().starts_with("cannot list \"all pools\": `zfs "));
+}
+
+#[tokio::test]
 async fn an_error_keeps_the_command_its_status_and_its_words() {
     let lab = Lab::new("echo 'error: this is a mock' >&2; exit 3");
     let error = lab.zfs.list(&Scope::Everything).await.unwrap_err();

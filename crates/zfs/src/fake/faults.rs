@@ -13,6 +13,7 @@ use crate::error::ErrorKind;
 #[allow(missing_docs, reason = "named like the methods")]
 pub enum Verb {
     List,
+    Pools,
     Dataset,
     Contents,
     Holds,
@@ -41,6 +42,7 @@ impl Verb {
         matches!(
             self,
             Verb::List
+                | Verb::Pools
                 | Verb::Dataset
                 | Verb::Contents
                 | Verb::Holds

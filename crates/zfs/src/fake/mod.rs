@@ -230,6 +230,7 @@ const DESTROY_BOOKMARK: Operation = Operation::one(Verb::DestroyBookmark, "destr
 const DESTROY: Operation = Operation::one(Verb::DestroyDataset, "destroy", "destroy");
 const ESTIMATE: Operation = Operation::one(Verb::EstimateSend, "estimate a send of", "send");
 const ABORT: Operation = Operation::one(Verb::AbortReceive, "discard the partial receive of", "recv");
+const POOLS: Operation = Operation::one(Verb::Pools, "list the pools", "zpool list");
 const CAN_RESUME: Operation = Operation::one(Verb::CanResume, "get features of pool", "get");
 
 #[async_trait]
@@ -240,6 +241,14 @@ impl Zfs for FakeZfs {
             Scope::Trees(names) | Scope::Only(names) => names.first().map(ToString::to_string).unwrap_or_default(),
         };
         self.call(LIST, &object, |host| Ok(host.list(scope))).await
+    }
+
+    async fn pools(&self) -> Result<Vec<DatasetName>, Error> {
+        self.call(POOLS, "", |host| {
+            let imported = host.pools.keys().filter(|pool| host.is_imported(pool));
+            Ok(imported.filter_map(|pool| DatasetName::parse(pool).ok()).collect())
+        })
+        .await
     }
 
     async fn dataset(&self, name: &DatasetName) -> Result<Dataset, Error> {

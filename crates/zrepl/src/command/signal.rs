@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
+use daemon::control::{Outcome, OutcomeRequest, Ticket};
+use daemon::report::Summary;
 use serde_json::json;
 
 use super::plan::table::human;
@@ -29,33 +30,6 @@ pub(crate) fn run(config: Option<&Path>, operation: Operation, job: &str, wait: 
     super::block_on(async { client.ask_text("/signal", request).await }).map(|_| ())
 }
 
-/// Which invocation of which daemon.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Ticket {
-    invocation: u64,
-    daemon: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Outcome {
-    finished: bool,
-    summary: Option<Summary>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Summary {
-    filesystems: u64,
-    steps: u64,
-    bytes: u64,
-    destroyed: u64,
-    errors: u64,
-    seconds: f64,
-    cancelled: bool,
-}
-
 async fn wake_and_wait(client: &Client, job: &str) -> Result<()> {
     let answer = client.ask_if_known("/wakeup", json!({"Name": job}).to_string()).await?;
     let Some(answer) = answer else {
@@ -66,8 +40,8 @@ async fn wake_and_wait(client: &Client, job: &str) -> Result<()> {
     };
     let ticket: Ticket = serde_json::from_str(&answer).context("the daemon's answer is not understood")?;
     let summary = loop {
-        let request = json!({"Name": job, "Invocation": ticket.invocation, "Daemon": ticket.daemon}).to_string();
-        let asked = client.ask_text("/outcome", request).await;
+        let request = OutcomeRequest { name: job.to_owned(), ticket: ticket.clone() };
+        let asked = client.ask_text("/outcome", serde_json::to_string(&request)?).await;
         let answer =
             asked.with_context(|| format!("invocation {} of job {job} is lost sight of", ticket.invocation))?;
         match serde_json::from_str(&answer).context("the daemon's answer is not understood")? {
@@ -94,6 +68,6 @@ fn words(summary: &Summary) -> String {
     )
 }
 
-fn count(number: u64, what: &str) -> String {
+fn count(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }

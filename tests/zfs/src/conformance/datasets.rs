@@ -68,6 +68,9 @@ async fn list_everything(ground: &Ground<'_>) -> Result<()> {
         ground.world.create_volume(volume)?;
     }
     ground.take(&v, "of a volume").await?;
+    let pools = ground.zfs().pools().await?;
+    let all = ground.world.pools().iter().all(|pool| pools.contains(pool));
+    ensure!(all, "{pools:?} instead of {:?}", ground.world.pools());
     let listing = ground.zfs().list(&Scope::Everything).await?;
     for (name, kind) in [
         (&a, DatasetKind::Filesystem),

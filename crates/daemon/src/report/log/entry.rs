@@ -140,7 +140,7 @@ fn describe(event: &Event, steps: &StepNames) -> Option<Line> {
 }
 
 fn finished(number: u64, summary: &InvocationSummary) -> Line {
-    let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled, replicated: _ } = *summary;
+    let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled, replicated } = *summary;
     let line = line(Info, "job", if cancelled { "invocation cancelled" } else { "invocation finished" });
     line.with("invocation", number)
         .with("filesystems", filesystems)
@@ -148,6 +148,7 @@ fn finished(number: u64, summary: &InvocationSummary) -> Line {
         .with("bytes", bytes)
         .with("destroyed", destroyed)
         .with("errors", errors)
+        .maybe("replicated", replicated.then_some("all"))
         .with("duration", took)
 }
 
@@ -322,7 +323,7 @@ fn pruning(side: PruneSide, what: &Pruning) -> Option<Line> {
     let line = |level, message: &str| line(level, "pruning", message).with("prune_side", side.to_string());
     Some(match what {
         Pruning::Started => line(Debug, "start pruning"),
-        Pruning::PlanFailed { error } => line(Error, "planning of pruning failed").with("err", error.as_str()),
+        Pruning::PlanFailed { error } => line(Error, "pruning failed").with("err", error.as_str()),
         Pruning::Planned { plan } => line(Debug, "planned pruning")
             .with("filesystems", plan.filesystems.len())
             .with("snapshots", plan.filesystems.iter().map(to_destroy).sum::<usize>()),

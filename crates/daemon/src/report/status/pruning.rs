@@ -50,7 +50,7 @@ impl Pruner {
         match event {
             Pruning::Started => *self = Pruner::new(),
             Pruning::PlanFailed { error } => {
-                self.phase = Phase::PlanFailed;
+                self.phase = if self.progress.is_some() { Phase::Finished } else { Phase::PlanFailed };
                 self.error.clone_from(error);
             }
             Pruning::Planned { plan } => {

@@ -44,16 +44,6 @@ struct Progress {
     index: Arc<HashMap<DatasetName, usize>>,
     /// Per filesystem of the plan.
     filesystems: Vec<Filesystem>,
-    /// What failed in earlier attempts for good, so that the plan has it no longer.
-    given_up: Arc<[GivenUp]>,
-}
-
-/// A filesystem as an earlier attempt left it.
-#[derive(Debug, Clone)]
-struct GivenUp {
-    plan: Arc<ReplicationPlan>,
-    index: usize,
-    filesystem: Filesystem,
 }
 
 #[derive(Debug, Clone)]
@@ -100,10 +90,8 @@ impl Report {
                 }
             }
             Replication::Planned { plan } => {
-                let earlier = self.attempts.iter().rev().find_map(|attempt| attempt.progress.as_ref());
-                let progress = Progress::new(plan, earlier);
                 if let Some(attempt) = self.attempts.last_mut() {
-                    attempt.progress = Some(progress);
+                    attempt.progress = Some(Progress::new(plan));
                 }
             }
             other => {
@@ -229,43 +217,22 @@ fn steps(plan: &FilesystemPlan) -> &[Step] {
 }
 
 impl Progress {
-    fn new(plan: &Arc<ReplicationPlan>, earlier: Option<&Progress>) -> Progress {
+    fn new(plan: &Arc<ReplicationPlan>) -> Progress {
         let names = plan.filesystems.iter().enumerate().map(|(index, filesystem)| (filesystem.name.clone(), index));
-        let index: HashMap<DatasetName, usize> = names.collect();
         Progress {
-            given_up: earlier.map_or_else(Arc::default, |earlier| earlier.failed_without_chance(&index)),
-            index: Arc::new(index),
+            index: Arc::new(names.collect()),
             filesystems: plan.filesystems.iter().map(Filesystem::new).collect(),
             plan: Arc::clone(plan),
         }
     }
 
-    /// What failed here or before and is not in the next attempt's plan.
-    fn failed_without_chance(&self, next: &HashMap<DatasetName, usize>) -> Arc<[GivenUp]> {
-        let here = self.filesystems.iter().enumerate().filter(|(_, filesystem)| filesystem.has_failed());
-        let here = here.map(|(index, filesystem)| GivenUp {
-            plan: Arc::clone(&self.plan),
-            index,
-            filesystem: filesystem.clone(),
-        });
-        let all = self.given_up.iter().cloned().chain(here);
-        all.filter(|one| one.plan().is_some_and(|plan| !next.contains_key(&plan.name))).collect()
-    }
-
     fn has_failed(&self) -> bool {
-        !self.given_up.is_empty() || self.filesystems.iter().any(Filesystem::has_failed)
+        self.filesystems.iter().any(Filesystem::has_failed)
     }
 
     fn rows(&self) -> impl Iterator<Item = FilesystemRow<'_>> {
-        let earlier = self.given_up.iter().filter_map(|one| Some((one.plan()?, &one.filesystem)));
-        let all = earlier.chain(self.plan.filesystems.iter().zip(&self.filesystems));
+        let all = self.plan.filesystems.iter().zip(&self.filesystems);
         all.map(|(plan, filesystem)| FilesystemRow::new(plan, filesystem))
-    }
-}
-
-impl GivenUp {
-    fn plan(&self) -> Option<&FilesystemPlan> {
-        self.plan.filesystems.get(self.index)
     }
 }
 

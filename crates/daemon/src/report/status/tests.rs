@@ -258,34 +258,6 @@ fn a_conflict_and_a_failed_step_make_a_filesystem_error() {
 }
 
 #[test]
-fn what_was_given_up_is_still_an_error_in_later_attempts() {
-    let mut story = Story::new();
-    let filesystem = dataset("p/b");
-    let failed = |will_retry| {
-        let error = "busy".to_owned();
-        Replication::StepFailed { filesystem: filesystem.clone(), step: 0, bytes: 0, error, will_retry }
-    };
-    story.start(1).push(Replication::AttemptStarted).push(plan(vec![
-        ("p/a", FilesystemAction::Conflict(Conflict::NoSnapshots)),
-        ("p/b", steps(&[(Some("a"), "b")])),
-    ]));
-    story.push(Replication::Conflicted { filesystem: dataset("p/a"), conflict: Conflict::NoSnapshots });
-    story.push(failed(true)).push(Replication::AttemptFinished);
-    for _ in 0..2 {
-        story.push(Replication::AttemptStarted).push(plan(vec![("p/b", steps(&[(Some("a"), "b")]))]));
-    }
-    let took = Duration::from_secs(1);
-    story.push(Replication::StepFinished { filesystem: filesystem.clone(), step: 0, bytes: 9, took });
-    story.push(Replication::AttemptFinished);
-    let last = &story.json()["Jobs"]["push"]["push"]["Replication"]["Attempts"][2];
-    assert_eq!(last["State"], "filesystem-error");
-    let rows: Vec<_> = last["Filesystems"].as_array().unwrap().iter().collect();
-    assert!(matches!(rows[..], [a, b] if a["Info"]["Name"] == "p/a" && b["Info"]["Name"] == "p/b"), "{last}");
-    assert_eq!((&rows[0]["State"], &rows[1]["State"]), (&"planning-error".into(), &"done".into()));
-    assert_eq!(rows[0]["PlanError"]["Err"], "no snapshots available on sender side");
-}
-
-#[test]
 fn a_filesystem_that_is_planned_again_keeps_what_it_has_done() {
     let mut story = Story::new();
     let (filesystem, took) = (dataset("p/b"), Duration::from_secs(1));
@@ -321,7 +293,7 @@ fn a_reset_leaves_nothing_running_in_the_report() {
     expect![[r#"{"BlockedOn":"nothing","CurrentStep":0,"Info":{"Name":"p/a"},"PlanError":null,"State":"step-error","StepError":{"Err":"cancelled","Time":"2024-05-14T21:16:26Z"},"Steps":[{"Info":{"BytesExpected":0,"BytesReplicated":0,"From":"","Resumed":false,"To":"@a"}}]}"#]]
     .assert_eq(&story.part("/Jobs/push/push/Replication/Attempts/0/Filesystems/0"));
     assert_eq!(story.part("/Jobs/push/push/Replication/Attempts/0/State"), r#""filesystem-error""#);
-    expect![[r#"{"FinishAt":"2024-05-14T21:16:26Z","Number":1,"StartAt":"2024-05-14T21:16:23Z","Summary":{"Bytes":0,"Cancelled":true,"Destroyed":0,"Errors":0,"Filesystems":0,"Seconds":1.5,"Steps":1}}"#]]
+    expect![[r#"{"FinishAt":"2024-05-14T21:16:26Z","Number":1,"StartAt":"2024-05-14T21:16:23Z","Summary":{"Bytes":0,"Cancelled":true,"Destroyed":0,"Errors":0,"Filesystems":0,"Replicated":false,"Seconds":1.5,"Steps":1}}"#]]
     .assert_eq(&story.part("/Jobs/push/push/Invocation"));
 }
 
@@ -429,7 +401,7 @@ fn failed_protections_are_counted_also_across_invocations() {
         object: object.to_owned(),
         outcome: model::event::ProtectionOutcome::Failed("dataset is busy".to_owned()),
     };
-    story.tell("push", failed("hold a")).tell("sink", failed("hold b"));
+    story.tell("push", failed("hold a")).tell("sink", failed("hold b")).tell("snap", failed("hold e"));
     story.tell("push", What::InvocationStarted { number: 2 }).tell("push", failed("hold c"));
     story.tell("push", What::Protection { object: "hold d".into(), outcome: model::event::ProtectionOutcome::Made });
     let found = story.json();
@@ -437,6 +409,7 @@ fn failed_protections_are_counted_also_across_invocations() {
     assert_eq!(found["Jobs"]["push"]["push"]["Protections"], expected);
     let expected = serde_json::json!({"Failed": 1, "LastError": "hold b: dataset is busy"});
     assert_eq!(found["Jobs"]["sink"]["sink"]["Protections"], expected);
+    assert_eq!(found["Jobs"]["snap"]["snap"]["Protections"]["LastError"], "hold e: dataset is busy");
 }
 
 /// `[filesystem, newest, replicated]` as the report has them, times without their date.
