@@ -44,6 +44,12 @@ impl View {
         }
     }
 
+    /// The tree that a filesystem is in and that could not be listed, and why.
+    pub fn why_unlisted(&self, name: &DatasetName) -> Option<(&DatasetName, &str)> {
+        let (root, why) = self.unlisted.iter().find(|(root, _)| name.is_within(root))?;
+        Some((root, why))
+    }
+
     /// A side that cannot tell its protections: a peer older than this program.
     pub fn without_protections(filesystems: BTreeMap<DatasetName, FilesystemView>) -> Self {
         Self { protections_known: false, ..Self::new(filesystems) }

@@ -20,6 +20,7 @@ pub enum Verb {
     SetProperty,
     Snapshot,
     Bookmark,
+    IsStill,
     Hold,
     Release,
     DestroySnapshots,
@@ -44,6 +45,7 @@ impl Verb {
                 | Verb::Dataset
                 | Verb::Contents
                 | Verb::Holds
+                | Verb::IsStill
                 | Verb::Send
                 | Verb::EstimateSend
                 | Verb::CanResume
