@@ -79,7 +79,7 @@ impl<'a> Attempts<'a> {
         let views = (sender_view, receiver_view);
         let failures = Execution::new(self.invocation, self.tally, sides.clone(), &plan, views).run().await;
         self.tally.replicated(failures == 0 && sender_view.unlisted.is_empty());
-        (!Execution::has_work(&plan)).then_some(listed)
+        (!Execution::has_work(&plan, views, &self.invocation.policy)).then_some(listed)
     }
 
     /// What could not be listed failed, whatever becomes of the rest.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use model::event::What;
 use model::plan::protection::after_receive;
+use model::protection::Protection;
 use model::view::{Placeholder, View};
 use model::{ClientIdentity, DatasetName, Guid, JobName, NameError, PropertyName, VersionKind, VersionName};
 use wire::{
@@ -334,6 +335,24 @@ impl Receiver {
         Ok(can)
     }
 
+    /// Whether what was just held is what was asked for: holds are made by name, and nothing has been
+    /// received here that would tell its guid.
+    async fn check_confirmed(
+        &self,
+        target: &DatasetName,
+        request: &ReceiveRequest,
+        made: &[Protection],
+    ) -> Result<(), CallError> {
+        match self.side.zfs.is_still(target, &request.to).await {
+            Ok(true) => return Ok(()),
+            Err(error) if !error.is_not_found() => return Err(refused(&error)),
+            Ok(false) | Err(_) => {}
+        }
+        self.side.unmake(target, made).await;
+        self.side.table.forget(target);
+        Err(transient(format!("cannot hold {target}{}: another snapshot has its name by now", request.to)))
+    }
+
     /// Notes what the target is now, and holds what it received.
     async fn protect(
         &self,
@@ -368,7 +387,8 @@ impl Endpoint for Receiver {
     async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
         let root = self.client_root().map_err(CallError::permanent)?;
         let targets = filesystems.iter().map(|filesystem| self.map(filesystem));
-        let seen = self.side.scan_some(&targets.collect::<Result<Vec<_>, _>>()?).await?;
+        // All are in one pool, which can be listed or not.
+        let (seen, _) = self.side.scan_some(&targets.collect::<Result<Vec<_>, _>>()?).await?;
         let views = seen.into_iter().filter_map(|seen| {
             let name = seen.dataset.name.strip_root(&root)?;
             Some((name, seen.into_view(PartialState::Decoded)))
@@ -397,8 +417,14 @@ impl Endpoint for Receiver {
         let _guard = self.side.lock(&target).await?;
         let missing = || CallError::permanent(format!("filesystem {:?} does not exist", target.as_str()));
         let facts = self.side.facts(&target).await?.ok_or_else(missing)?;
-        let base = request.from.as_ref().map(|from| from.guid);
-        self.protect(&target, request, base, facts).await
+        let strategy = request.protection.for_step(request.from.as_ref());
+        let changes = after_receive(&request.to, strategy, &facts.protections);
+        let made = self.side.make(&target, &changes, Made::LastReceived).await?;
+        if !made.is_empty() {
+            self.check_confirmed(&target, request, &made).await?;
+        }
+        self.side.remove(&target, &changes).await;
+        Ok(())
     }
 
     async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {

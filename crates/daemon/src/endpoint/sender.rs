@@ -69,7 +69,13 @@ impl Sender {
     /// A sender on this machine's pools.
     pub fn new(zfs: Arc<dyn Zfs>, events: Events, config: SenderConfig) -> Arc<Self> {
         let SenderConfig { job, filesystems, send, bandwidth } = config;
-        Arc::new(Self { side: Side::new(zfs, &events, job), filesystems, send, bandwidth, cannot_copy: AtomicBool::new(false) })
+        Arc::new(Self {
+            side: Side::new(zfs, &events, job),
+            filesystems,
+            send,
+            bandwidth,
+            cannot_copy: AtomicBool::new(false),
+        })
     }
 
     /// What the filter selects, and what could not be listed.
@@ -352,9 +358,9 @@ impl Endpoint for Sender {
     async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
         let mut names = filesystems.to_vec();
         names.retain(|name| self.filesystems.selects(name));
-        let seen = self.side.scan_some(&names).await?;
+        let (seen, unlisted) = self.side.scan_some(&names).await?;
         let views = seen.into_iter().map(|seen| (seen.dataset.name.clone(), seen.into_view(PartialState::Ignored)));
-        Ok(self.view(views.collect()))
+        Ok(View { unlisted, ..self.view(views.collect()) })
     }
 
     async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {

@@ -10,6 +10,7 @@ use model::event::What;
 use model::protection::{Protection, bookmark_protection, hold_protection};
 use model::view::{FilesystemView, PartialReceive};
 use model::{DatasetName, JobName, RetryClass};
+use tokio::time::sleep;
 use wire::CallError;
 use zfs::{Dataset, ErrorKind, Hold, Listing, Scope, Snapshot, Zfs};
 
@@ -20,6 +21,7 @@ use super::transient;
 use super::{needs_person, refused};
 use crate::abstractions::{by_dataset, held_snapshots, of_dataset};
 use crate::events::Events;
+use crate::limits::{BACK_OFF_FIRST, LISTINGS_OF_POOL};
 
 /// What a sender and a receiver have in common. Names are those of this side's pools.
 pub(super) struct Side {
@@ -111,21 +113,25 @@ impl Side {
             Ok(listing) => return Ok((listing, BTreeMap::new())),
             Err(error) => error,
         };
-        let Scope::Trees(roots) = scope else { return Err(refused(&error)) };
+        let (of_pool, names): (fn(Vec<DatasetName>) -> Scope, _) = match scope {
+            Scope::Everything => return Err(refused(&error)),
+            Scope::Trees(names) => (Scope::Trees, names),
+            Scope::Only(names) => (Scope::Only, names),
+        };
         let mut pools: BTreeMap<&str, Vec<DatasetName>> = BTreeMap::new();
-        for root in roots {
-            pools.entry(root.pool()).or_default().push(root.clone());
+        for name in names {
+            pools.entry(name.pool()).or_default().push(name.clone());
         }
         if pools.len() < 2 {
             return Err(refused(&error));
         }
-        let list = |roots: Vec<DatasetName>| async {
-            let result = self.zfs.list(&Scope::Trees(roots.clone())).await;
-            (roots, result)
+        let list = |names: Vec<DatasetName>| async {
+            let result = self.list_patiently(&of_pool(names.clone())).await;
+            (names, result)
         };
         let (mut whole, mut unlisted) = (Listing::default(), BTreeMap::new());
         let mut any = false;
-        for (roots, result) in join_all(pools.into_values().map(list)).await {
+        for (names, result) in join_all(pools.into_values().map(list)).await {
             match result {
                 Ok(listing) => {
                     any = true;
@@ -133,24 +139,44 @@ impl Side {
                     whole.missing.extend(listing.missing);
                     whole.skipped.extend(listing.skipped);
                 }
-                Err(error) => unlisted.extend(roots.into_iter().map(|root| (root, error.kind.to_string()))),
+                Err(error) => unlisted.extend(names.into_iter().map(|name| (name, error.kind.to_string()))),
             }
         }
         whole.datasets.sort_by(|a, b| a.name.cmp(&b.name));
         if any { Ok((whole, unlisted)) } else { Err(refused(&error)) }
     }
 
+    /// Lists one pool's, again after a pause if that may help: whoever asked gets the other pools' as a
+    /// success, and does not ask again soon. What took as long as it may is not waited for twice.
+    async fn list_patiently(&self, scope: &Scope) -> Result<Listing, zfs::Error> {
+        let mut pause = BACK_OFF_FIRST;
+        for _ in 1..LISTINGS_OF_POOL {
+            match self.zfs.list(scope).await {
+                Err(error) if may_pass(&error) => sleep(pause).await,
+                listed => return listed,
+            }
+            pause *= 2;
+        }
+        self.zfs.list(scope).await
+    }
+
     /// The same for these datasets without their descendants, in few processes. What is not there is
     /// left out.
-    pub(super) async fn scan_some(&self, names: &[DatasetName]) -> Result<Vec<Seen>, CallError> {
+    pub(super) async fn scan_some(
+        &self,
+        names: &[DatasetName],
+    ) -> Result<(Vec<Seen>, BTreeMap<DatasetName, String>), CallError> {
         if names.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), BTreeMap::new()));
         }
-        let datasets = self.zfs.list(&Scope::Only(names.to_vec())).await.map_err(|error| refused(&error))?.datasets;
-        names.iter().for_each(|name| self.table.note(name, Known::Missing));
+        let (Listing { datasets, .. }, unlisted) = self.list_pools(&Scope::Only(names.to_vec())).await?;
+        for name in names {
+            let known = if unlisted.contains_key(name) { Known::Unknown } else { Known::Missing };
+            self.table.note(name, known);
+        }
         let seen = self.with_protections(datasets).await?;
         seen.iter().for_each(|seen| self.table.note(&seen.dataset.name, Known::Exists(seen.facts())));
-        Ok(seen)
+        Ok((seen, unlisted))
     }
 
     /// What is known of a dataset; looks at it if nothing is. None if it does not exist.
@@ -250,6 +276,11 @@ impl Side {
             self.events.tell(What::Warning { subsystem: "endpoint", message });
         }
     }
+}
+
+/// Whether a listing that failed may work a moment later.
+fn may_pass(error: &zfs::Error) -> bool {
+    error.class() == RetryClass::Transient && !matches!(error.kind, ErrorKind::Deadline(_))
 }
 
 fn all_of(dataset: &Dataset, holds: &BTreeMap<DatasetName, Vec<Hold>>) -> Vec<Abstraction> {

@@ -14,7 +14,7 @@ use crate::view::View;
 /// there although the policy wants a cursor. To be asked about a filesystem with a conflict: whatever
 /// else is planned protects the base by itself.
 ///
-/// None if the newest common version is a bookmark, which not every ZFS can copy, and if common versions
+/// The cursor is known of every peer, and one that tells no more loses nothing by getting it. None if the newest common version is a bookmark, which not every ZFS can copy, and if common versions
 /// are in different orders, so that none is the newest.
 pub fn endangered_base(
     name: &DatasetName,
@@ -22,7 +22,7 @@ pub fn endangered_base(
     receiver: &View,
     policy: ProtectionPolicy,
 ) -> Option<VersionRef> {
-    if !sender.protections_known || policy.incremental == ProtectionStrategy::Nothing {
+    if policy.incremental == ProtectionStrategy::Nothing {
         return None;
     }
     let (sender, receiver) = (sender.filesystems.get(name)?, receiver.filesystems.get(name)?);
@@ -31,7 +31,7 @@ pub fn endangered_base(
         Comparison::Unrelated | Comparison::OrderDiffers { .. } => return None,
     };
     let mut protections = sender.protections.iter();
-    let is_protected = protections
-        .any(|found| found.kind != ProtectionKind::LastReceivedHold && found.version.guid == common.guid);
+    let is_protected =
+        protections.any(|found| found.kind != ProtectionKind::LastReceivedHold && found.version.guid == common.guid);
     (common.is_snapshot() && !is_protected).then(|| common.to_ref())
 }

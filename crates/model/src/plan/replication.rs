@@ -276,9 +276,11 @@ impl Sides<'_> {
 
     /// Why nothing is known of the receiver's, which is not the same as having nothing.
     fn receiver_unlisted(&self) -> Option<String> {
-        match self.views.1.filesystems.contains_key(self.name) {
-            true => None,
-            false => self.views.1.why_unlisted(self.name).map(|(_, why)| why.to_owned()),
+        let receiver = self.views.1;
+        if receiver.tells_of(self.name) {
+            None
+        } else {
+            receiver.why_unlisted(self.name).map(|(_, why)| why.to_owned())
         }
     }
 
