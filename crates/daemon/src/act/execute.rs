@@ -209,7 +209,11 @@ impl<'a> Execution<'a> {
         match work.task() {
             Task::Step { step, discard, resolution } => {
                 let resolver = self.resolver(filesystem.clone());
-                let resolving = resolution.map(|resolution| Resolving { resolution, discards: discard.is_some() });
+                let resolving = resolution.map(|resolution| Resolving {
+                    resolution,
+                    discards: discard.is_some(),
+                    common: step.from.clone(),
+                });
                 let base = step.from.as_ref().map(|from| {
                     let same = |received: &VersionRef| received.guid == from.guid;
                     received_as.filter(same).unwrap_or_else(|| from.clone())
@@ -236,11 +240,11 @@ impl<'a> Execution<'a> {
             }
             Task::Resolve { resolution, discard, common } => {
                 let resolver = self.resolver(filesystem.clone());
-                let resolving = Resolving { resolution, discards: discard.is_some() };
+                let resolving = Resolving { resolution, discards: discard.is_some(), common };
                 self.tell_discarding(&filesystem, discard);
                 self.steps_running += 1;
                 self.running.push(Box::pin(async move {
-                    let result = resolver.resolve_only(&resolving, common).await;
+                    let result = resolver.resolve_only(&resolving).await;
                     Happened::Step { index, bytes: 0, result }
                 }));
             }

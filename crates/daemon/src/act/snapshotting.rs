@@ -4,17 +4,20 @@
 //! take as long as their timeouts, for which the others would wait, and because a hook that quiesces an
 //! application should not do so while many other snapshots are made.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use model::aside::is_aside;
 use model::event::{Snapshotting, What};
 use model::naming::SnapshotNaming;
-use model::plan::snapshot::{SnapshotPlan, plan_snapshots};
+use model::plan::snapshot::{Impossible, SnapshotPlan, plan_snapshots};
 use model::{DatasetName, FilesystemFilter, NameError, Version, VersionName};
 use thiserror::Error;
 use zfs::{Listing, Scope, Snapshot, Zfs};
 
 use crate::events::Events;
 use crate::hooks::HookRunner;
+use crate::isolate;
 
 /// How many names a message lists; the rest is a number.
 const NAMES_SHOWN: usize = 5;
@@ -33,23 +36,27 @@ pub enum PlanError {
     Name(#[from] NameError),
 }
 
+/// Trees that could not be listed, and why.
+pub type Unlisted = BTreeMap<DatasetName, String>;
+
 /// What a job takes snapshots of, as one listing shows it. What of the filter does not exist is told
-/// as a warning, and is an error only if nothing else is left.
+/// as a warning, and is an error only if nothing else is left. Beside the listing stands what could not be
+/// listed, with the reason: a broken pool does not keep others from their snapshots.
 ///
 /// # Errors
 /// The listing failed or shows nothing at all.
-pub async fn look(zfs: &dyn Zfs, filter: &FilesystemFilter, events: &Events) -> Result<Listing, PlanError> {
+pub async fn look(zfs: &dyn Zfs, filter: &FilesystemFilter, events: &Events) -> Result<(Listing, Unlisted), PlanError> {
     let scope = match filter.roots() {
         None => Scope::Everything,
         // A filter that selects nothing needs no process to find it.
-        Some(roots) if roots.is_empty() => return Ok(Listing::default()),
+        Some(roots) if roots.is_empty() => return Ok((Listing::default(), Unlisted::new())),
         Some(roots) => Scope::Trees(roots),
     };
-    let listing = zfs.list(&scope).await?;
+    let (listing, unlisted) = isolate::list(zfs, &scope).await?;
     let warn = |message| events.tell(What::Warning { subsystem: "snapshot", message });
     if !listing.missing.is_empty() {
         let missing = some_names(listing.missing.iter());
-        if listing.datasets.is_empty() {
+        if listing.datasets.is_empty() && unlisted.is_empty() {
             return Err(PlanError::NothingThere(missing));
         }
         warn(format!("in `filesystems` but not there: {missing} (is the pool imported? see `zpool import`)"));
@@ -57,7 +64,7 @@ pub async fn look(zfs: &dyn Zfs, filter: &FilesystemFilter, events: &Events) -> 
     if !listing.skipped.is_empty() {
         warn(format!("left out, because zrepl cannot use their names: {}", some_names(listing.skipped.iter())));
     }
-    Ok(listing)
+    Ok((listing, unlisted))
 }
 
 /// The datasets of a listing that the filter selects.
@@ -82,8 +89,10 @@ pub async fn plan_round(
     filter: &FilesystemFilter,
     events: &Events,
 ) -> Result<SnapshotPlan, PlanError> {
-    let listing = look(zfs, filter, events).await?;
-    Ok(plan_snapshots(now, naming, filter, selected(&listing, filter))?)
+    let (listing, unlisted) = look(zfs, filter, events).await?;
+    let mut plan = plan_snapshots(now, naming, filter, selected(&listing, filter))?;
+    plan.impossible.extend(unlisted.into_iter().map(|(root, why)| (root, Impossible::Unlisted(why))));
+    Ok(plan)
 }
 
 /// What went wrong in a round.

@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::future::join_all;
 use model::abstraction::Abstraction;
 use model::aside::is_aside;
 use model::event::What;
 use model::protection::{Protection, bookmark_protection, hold_protection};
 use model::view::{FilesystemView, PartialReceive};
 use model::{DatasetName, JobName, RetryClass};
-use tokio::time::sleep;
 use wire::CallError;
 use zfs::{Dataset, ErrorKind, Hold, Listing, Scope, Snapshot, Zfs};
 
@@ -21,7 +19,7 @@ use super::transient;
 use super::{needs_person, refused};
 use crate::abstractions::{by_dataset, held_snapshots, of_dataset};
 use crate::events::Events;
-use crate::limits::{BACK_OFF_FIRST, LISTINGS_OF_POOL};
+use crate::isolate;
 
 /// What a sender and a receiver have in common. Names are those of this side's pools.
 pub(super) struct Side {
@@ -85,7 +83,8 @@ impl Side {
         beside: Beside,
     ) -> Result<Scanned, CallError> {
         let started = self.table.listing_started();
-        let (Listing { datasets, missing, skipped }, unlisted) = self.list_pools(scope).await?;
+        let (Listing { datasets, missing, skipped }, unlisted) =
+            isolate::list(&*self.zfs, scope).await.map_err(|error| refused(&error))?;
         // What was moved out of the way is neither received into, nor sent, nor pruned.
         let wanted = |name: &DatasetName| wanted(name) && !is_aside(name);
         let (datasets, mut others): (Vec<_>, Vec<_>) = datasets.into_iter().partition(|dataset| wanted(&dataset.name));
@@ -106,60 +105,6 @@ impl Side {
         Ok(Scanned { seen, missing, unlisted, warnings, abstractions })
     }
 
-    /// Lists a scope, each pool by itself if the whole cannot be listed: a pool that is broken is not in
-    /// the way of the others. Fails if nothing can be listed.
-    async fn list_pools(&self, scope: &Scope) -> Result<(Listing, BTreeMap<DatasetName, String>), CallError> {
-        let error = match self.zfs.list(scope).await {
-            Ok(listing) => return Ok((listing, BTreeMap::new())),
-            Err(error) => error,
-        };
-        let (of_pool, names): (fn(Vec<DatasetName>) -> Scope, _) = match scope {
-            Scope::Everything => return Err(refused(&error)),
-            Scope::Trees(names) => (Scope::Trees, names),
-            Scope::Only(names) => (Scope::Only, names),
-        };
-        let mut pools: BTreeMap<&str, Vec<DatasetName>> = BTreeMap::new();
-        for name in names {
-            pools.entry(name.pool()).or_default().push(name.clone());
-        }
-        if pools.len() < 2 {
-            return Err(refused(&error));
-        }
-        let list = |names: Vec<DatasetName>| async {
-            let result = self.list_patiently(&of_pool(names.clone())).await;
-            (names, result)
-        };
-        let (mut whole, mut unlisted) = (Listing::default(), BTreeMap::new());
-        let mut any = false;
-        for (names, result) in join_all(pools.into_values().map(list)).await {
-            match result {
-                Ok(listing) => {
-                    any = true;
-                    whole.datasets.extend(listing.datasets);
-                    whole.missing.extend(listing.missing);
-                    whole.skipped.extend(listing.skipped);
-                }
-                Err(error) => unlisted.extend(names.into_iter().map(|name| (name, error.kind.to_string()))),
-            }
-        }
-        whole.datasets.sort_by(|a, b| a.name.cmp(&b.name));
-        if any { Ok((whole, unlisted)) } else { Err(refused(&error)) }
-    }
-
-    /// Lists one pool's, again after a pause if that may help: whoever asked gets the other pools' as a
-    /// success, and does not ask again soon. What took as long as it may is not waited for twice.
-    async fn list_patiently(&self, scope: &Scope) -> Result<Listing, zfs::Error> {
-        let mut pause = BACK_OFF_FIRST;
-        for _ in 1..LISTINGS_OF_POOL {
-            match self.zfs.list(scope).await {
-                Err(error) if may_pass(&error) => sleep(pause).await,
-                listed => return listed,
-            }
-            pause *= 2;
-        }
-        self.zfs.list(scope).await
-    }
-
     /// The same for these datasets without their descendants, in few processes. What is not there is
     /// left out.
     pub(super) async fn scan_some(
@@ -169,7 +114,8 @@ impl Side {
         if names.is_empty() {
             return Ok((Vec::new(), BTreeMap::new()));
         }
-        let (Listing { datasets, .. }, unlisted) = self.list_pools(&Scope::Only(names.to_vec())).await?;
+        let listed = isolate::list(&*self.zfs, &Scope::Only(names.to_vec())).await;
+        let (Listing { datasets, .. }, unlisted) = listed.map_err(|error| refused(&error))?;
         for name in names {
             let known = if unlisted.contains_key(name) { Known::Unknown } else { Known::Missing };
             self.table.note(name, known);
@@ -276,11 +222,6 @@ impl Side {
             self.events.tell(What::Warning { subsystem: "endpoint", message });
         }
     }
-}
-
-/// Whether a listing that failed may work a moment later.
-fn may_pass(error: &zfs::Error) -> bool {
-    error.class() == RetryClass::Transient && !matches!(error.kind, ErrorKind::Deadline(_))
 }
 
 fn all_of(dataset: &Dataset, holds: &BTreeMap<DatasetName, Vec<Hold>>) -> Vec<Abstraction> {

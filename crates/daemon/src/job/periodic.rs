@@ -66,7 +66,8 @@ impl Periodic<'_> {
 
     async fn sync_point(&self, now: Timestamp) -> Result<Timestamp, String> {
         let Rounds { context, naming, filesystems, .. } = self.rounds;
-        let listing = look(&*context.zfs, filesystems, &context.events).await.map_err(|error| error.to_string())?;
+        let (listing, _) =
+            look(&*context.zfs, filesystems, &context.events).await.map_err(|error| error.to_string())?;
         // Listing takes its time, in which snapshots may have been made.
         let now = now.max(self.rounds.now());
         let found = sync_point(now, self.interval, naming.prefix(), selected(&listing, filesystems))

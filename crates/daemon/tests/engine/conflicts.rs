@@ -175,3 +175,17 @@ async fn a_pool_that_fails_longer_is_left_out_and_others_go_on() {
     assert_eq!((summary.errors, summary.steps, summary.replicated), (1, 1, false));
     world.assert_replicated("src/a").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_base_is_protected_before_the_receiver_is_rolled_back() {
+    let mut world = replicated(Settings { attempts: 1, ..Settings::default() }).await;
+    world.settings.conflicts.diverged = model::plan::resolve::WhenDiverged::RollbackReceiver;
+    world.source.rollback(&Snapshot { dataset: name("src/a"), name: short("2") }).unwrap();
+    world.snapshot("4", &["src/a"]).await;
+    let faults = world.daemons.target_zfs.faults();
+    faults.at_verb(Verb::DestroyTogether, 0, Moment::Before, Action::Fail(ErrorKind::Busy));
+    assert_eq!(world.run().await.errors, 1);
+    assert_eq!(world.source_versions("src/a").await, ["@1", "#zrepl_CURSOR_G_GUID_J_push", "@2", "@4"]);
+    world.run_well().await;
+    world.assert_replicated("src/a").await;
+}

@@ -28,6 +28,9 @@ pub enum Impossible {
     /// One of that name is there.
     #[error("the snapshot exists already")]
     Exists,
+    /// Nobody knows what is there; carries the reason.
+    #[error("it and what is below it cannot be listed: {0}")]
+    Unlisted(String),
     /// The full name would not be accepted.
     #[error("the full name would be {len} bytes long, ZFS allows {MAX_NAME_LEN}: use a shorter prefix")]
     TooLong {
