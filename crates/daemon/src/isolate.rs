@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use model::DatasetName;
+use model::{DatasetName, RetryClass};
+use tokio::time::sleep;
 use zfs::{Error, ErrorKind, Listing, Scope, Zfs};
 
-use crate::limits::ROOTS_APART;
+use crate::limits::{BACK_OFF_FIRST, LISTINGS_OF_POOL, ROOTS_APART};
 
 /// Trees that could not be looked at, and why.
 pub(crate) type Unlisted = BTreeMap<DatasetName, Error>;
@@ -64,7 +65,7 @@ where
     let is_only = pools.len() == 1;
     let of_pool = |roots: Vec<DatasetName>| async {
         // Of the only pool that is known already.
-        let result = if is_only { Err(error.clone()) } else { look(roots.clone()).await };
+        let result = if is_only { Err(error.clone()) } else { patiently(&look, &roots).await };
         match result {
             Err(error) if roots.len() > 1 && roots.len() <= ROOTS_APART && !is_of_the_pool(&error.kind) => {
                 let mut results = Vec::with_capacity(roots.len());
@@ -84,6 +85,28 @@ where
         }
     }
     if seen.is_empty() { Err(error) } else { Ok((seen, unseen)) }
+}
+
+/// Looks again after a pause if that may help: whoever asked gets what others have as a success, and does
+/// not ask again soon. What took as long as it may is not waited for twice.
+async fn patiently<T, Look>(look: impl Fn(Vec<DatasetName>) -> Look, roots: &[DatasetName]) -> Result<T, Error>
+where
+    Look: Future<Output = Result<T, Error>>,
+{
+    let mut pause = BACK_OFF_FIRST;
+    for _ in 1..LISTINGS_OF_POOL {
+        match look(roots.to_vec()).await {
+            Err(error) if may_pass(&error) => sleep(pause).await,
+            looked => return looked,
+        }
+        pause *= 2;
+    }
+    look(roots.to_vec()).await
+}
+
+/// Whether what failed may work a moment later.
+fn may_pass(error: &Error) -> bool {
+    error.class() == RetryClass::Transient && !matches!(error.kind, ErrorKind::Deadline(_))
 }
 
 fn by_pool(mut roots: Vec<DatasetName>) -> Vec<Vec<DatasetName>> {

@@ -10,6 +10,10 @@ use std::time::Duration;
 /// a lasting one waits for the next wake-up. `ZREPL_REPLICATION_MAX_ATTEMPTS` changes it.
 pub const ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
 
+/// How often a pool is listed by itself, after a listing of several pools failed, before a job goes on
+/// without it: as often as a job would try if it were the only one.
+pub const LISTINGS_OF_POOL: u32 = 3;
+
 /// How long an invocation waits for an unreachable peer to come back. zrepl's default: longer than a
 /// reboot. `ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT` changes it.
 pub const RECONNECT_WINDOW: Duration = Duration::from_secs(10 * 60);

@@ -44,6 +44,17 @@ impl View {
         }
     }
 
+    /// Whether this says what a filesystem has, or that it does not exist.
+    pub fn tells_of(&self, name: &DatasetName) -> bool {
+        self.filesystems.contains_key(name) || self.why_unlisted(name).is_none()
+    }
+
+    /// The tree that a filesystem is in and that could not be listed, and why.
+    pub fn why_unlisted(&self, name: &DatasetName) -> Option<(&DatasetName, &str)> {
+        let (root, why) = self.unlisted.iter().find(|(root, _)| name.is_within(root))?;
+        Some((root, why))
+    }
+
     /// A side that cannot tell its protections: a peer older than this program.
     pub fn without_protections(filesystems: BTreeMap<DatasetName, FilesystemView>) -> Self {
         Self { protections_known: false, ..Self::new(filesystems) }

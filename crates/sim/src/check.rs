@@ -227,8 +227,10 @@ impl Watch {
         let commons = self.commons(now);
         for (place @ (flow, filesystem), (guid, txg)) in &self.common {
             let Some(flow) = self.flows.get(*flow).filter(|flow| flow.guarded) else { continue };
-            // A rollback takes cursors along: what is left in common then is no other job's business.
-            if self.broken.contains(place) && !actors.iter().all(|(_, job)| flow.is_of(job)) {
+            // A rollback takes cursors along: until the job finds that, what is left in common is no other
+            // job's business.
+            let is_unprotected = || !protects(flow, &self.before[flow.sender.index()], filesystem, *guid);
+            if self.broken.contains(place) && !actors.iter().all(|(_, job)| flow.is_of(job)) && is_unprotected() {
                 continue;
             }
             let who = flow.sending.as_str();
@@ -294,6 +296,9 @@ impl Watch {
                             .extend(stale.map(|stale| format!("{name} ({}): {stale}", flow.sending.as_str())));
                     }
                     Standing::Behind(_) if excused.contains(&place) => standings.stuck.push(place),
+                    Standing::Stuck if endangered(flow, &self.before, name) => standings
+                        .behind
+                        .push(format!("{name} ({}): nothing protects what is in common", flow.sending.as_str())),
                     Standing::Stuck => standings.stuck.push(place),
                     Standing::Clashing => standings.clashing.push(place),
                     Standing::Behind(why) => {
@@ -366,6 +371,24 @@ fn standing(flow: &Flow, pictures: &Pictures, filesystem: &str) -> Standing {
         None => Standing::Converged,
         Some(problem) => Standing::Behind(problem),
     }
+}
+
+/// Whether the job of a flow keeps a version on the sender.
+fn protects(flow: &Flow, sender: &Picture, filesystem: &str, guid: Guid) -> bool {
+    let Some(sender) = sender.get(filesystem) else { return false };
+    let cursor = |kind| sender.cursors(kind, &flow.sending).contains(&guid);
+    cursor(ProtectionKind::Cursor)
+        || cursor(ProtectionKind::TentativeCursor)
+        || held(sender, step_hold_tag(&flow.sending)).contains(&guid)
+}
+
+/// Whether the newest common snapshot of a filesystem that needs a person may be pruned meanwhile.
+fn endangered(flow: &Flow, pictures: &Pictures, filesystem: &str) -> bool {
+    let (senders, receivers) = (&pictures[flow.sender.index()], &pictures[flow.receiver.index()]);
+    let both = senders.get(filesystem).zip(receivers.get(&flow.on_receiver(filesystem)));
+    let Some(base) = both.and_then(|(sender, receiver)| newest_common(sender, receiver)) else { return false };
+    let keeps_cursor = flow.guarded && flow.expected == Expected::OneEach;
+    keeps_cursor && base.kind == VersionKind::Snapshot && !protects(flow, senders, filesystem, base.guid)
 }
 
 fn held<E>(dataset: &DatasetPicture, tag: Result<HoldTag, E>) -> Vec<Guid> {

@@ -171,6 +171,10 @@ impl Zfs for Disk {
         self.one(("bookmark", CHANGES), object, self.zfs.bookmark(dataset, source, name)).await
     }
 
+    async fn is_still(&self, dataset: &DatasetName, version: &VersionRef) -> Result<bool, Error> {
+        self.one(("is_still", READS), format!("{dataset}{version}"), self.zfs.is_still(dataset, version)).await
+    }
+
     async fn hold(&self, tag: &HoldTag, snapshots: &[Snapshot]) -> Vec<ItemResult> {
         self.many("hold", names(snapshots), self.zfs.hold(tag, snapshots)).await
     }

@@ -69,6 +69,10 @@ pub trait Zfs: Send + Sync {
         bookmark: &VersionName,
     ) -> Result<(), Error>;
 
+    /// Whether the snapshot or bookmark of that name has that guid, in one process.
+    /// [`ErrorKind::NotFound`] if there is none.
+    async fn is_still(&self, dataset: &DatasetName, version: &model::VersionRef) -> Result<bool, Error>;
+
     /// Holds snapshots. A hold that is already there counts as made. One result per snapshot.
     async fn hold(&self, tag: &HoldTag, snapshots: &[Snapshot]) -> Vec<ItemResult>;
 

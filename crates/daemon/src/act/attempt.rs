@@ -78,7 +78,7 @@ impl<'a> Attempts<'a> {
         let views = (sender_view, receiver_view);
         let failures = Execution::new(self.invocation, self.tally, sides.clone(), &plan, views).run().await;
         self.tally.replicated(failures == 0 && sender_view.unlisted.is_empty());
-        (!Execution::has_work(&plan)).then_some(listed)
+        (!Execution::has_work(&plan, views, &self.invocation.policy)).then_some(listed)
     }
 
     fn tell(&self, what: Replication) {

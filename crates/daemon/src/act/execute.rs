@@ -13,9 +13,12 @@ use std::sync::atomic::Ordering;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use model::event::{BlockedOn, Replication, What};
-use model::plan::replication::{Discard, FilesystemAction, FilesystemPlan, ReplicationPlan, plan_replication};
+use model::plan::endangered::endangered_base;
+use model::plan::replication::{
+    Discard, FilesystemAction, FilesystemPlan, Repair, ReplicationPlan, ReplicationPolicy, plan_replication,
+};
 use model::plan::resolve::WhenNothingInCommon;
-use model::view::View;
+use model::view::{FilesystemView, View};
 use model::{DatasetName, RetryClass, UnixTime, VersionRef};
 use tokio::time::{Instant, sleep};
 use wire::CallError;
@@ -41,6 +44,8 @@ pub(super) struct Execution<'a> {
     ready: BinaryHeap<Reverse<(UnixTime, usize)>>,
     /// Confirmations that may start.
     confirmations: VecDeque<usize>,
+    /// Bases of filesystems with conflicts, to be protected.
+    endangered: VecDeque<(DatasetName, VersionRef)>,
     /// To be planned again now.
     due: Vec<usize>,
     /// To be planned again when both sides can be reached.
@@ -71,6 +76,12 @@ enum Happened {
         index: usize,
         result: Result<(), CallError>,
     },
+    /// A base was protected, whose filesystem has a conflict.
+    Rescued {
+        filesystem: DatasetName,
+        version: VersionRef,
+        result: Result<(), CallError>,
+    },
     /// A failed filesystem has waited long enough.
     Due(usize),
     Listed {
@@ -96,6 +107,7 @@ impl<'a> Execution<'a> {
             work: Vec::new(),
             ready: BinaryHeap::new(),
             confirmations: VecDeque::new(),
+            endangered: VecDeque::new(),
             due: Vec::new(),
             lost: Vec::new(),
             steps_running: 0,
@@ -109,9 +121,15 @@ impl<'a> Execution<'a> {
     }
 
     /// Whether executing the plan changes anything.
-    pub(super) fn has_work(plan: &ReplicationPlan) -> bool {
-        let works = |plan: &FilesystemPlan| {
-            matches!(plan.action, FilesystemAction::Steps { .. } | FilesystemAction::Confirm { .. })
+    pub(super) fn has_work(
+        plan: &ReplicationPlan,
+        (sender, receiver): (&View, &View),
+        policy: &ReplicationPolicy,
+    ) -> bool {
+        let works = |plan: &FilesystemPlan| match plan.action {
+            FilesystemAction::Steps { .. } | FilesystemAction::Confirm { .. } => true,
+            FilesystemAction::Conflict(_) => endangered_base(&plan.name, sender, receiver, policy.protection).is_some(),
+            FilesystemAction::Nothing(_) => false,
         };
         plan.filesystems.iter().any(works)
     }
@@ -124,6 +142,7 @@ impl<'a> Execution<'a> {
             match happened {
                 Happened::Step { index, bytes, result } => self.step_ended(index, bytes, result),
                 Happened::Confirmation { index, result } => self.confirmation_ended(index, result),
+                Happened::Rescued { filesystem, version, result } => self.rescued(&filesystem, &version, result),
                 Happened::Due(index) => self.due.push(index),
                 Happened::Listed { indices, views } => self.listed(indices, views),
                 Happened::Reconnected(sides) => self.reconnected(sides),
@@ -135,6 +154,7 @@ impl<'a> Execution<'a> {
         let mut indices: HashMap<&DatasetName, usize> = HashMap::new();
         for (row, filesystem) in plan.filesystems.iter().enumerate() {
             if let FilesystemAction::Conflict(conflict) = &filesystem.action {
+                self.note_endangered(&filesystem.name, (sender, receiver));
                 let (filesystem, conflict) = (filesystem.name.clone(), conflict.clone());
                 self.note_failed(&filesystem);
                 self.tell(Replication::Conflicted { filesystem, conflict });
@@ -169,6 +189,10 @@ impl<'a> Execution<'a> {
             let Some(index) = self.confirmations.pop_front() else { break };
             self.start(index);
         }
+        while self.confirmations_running < CONFIRMATIONS {
+            let Some((filesystem, version)) = self.endangered.pop_front() else { break };
+            self.rescue(filesystem, version);
+        }
         if !self.planning && !self.due.is_empty() {
             self.list_due();
         }
@@ -185,7 +209,11 @@ impl<'a> Execution<'a> {
         match work.task() {
             Task::Step { step, discard, resolution } => {
                 let resolver = self.resolver(filesystem.clone());
-                let resolving = resolution.map(|resolution| Resolving { resolution, discards: discard.is_some() });
+                let resolving = resolution.map(|resolution| Resolving {
+                    resolution,
+                    discards: discard.is_some(),
+                    common: step.from.clone(),
+                });
                 let base = step.from.as_ref().map(|from| {
                     let same = |received: &VersionRef| received.guid == from.guid;
                     received_as.filter(same).unwrap_or_else(|| from.clone())
@@ -212,11 +240,11 @@ impl<'a> Execution<'a> {
             }
             Task::Resolve { resolution, discard, common } => {
                 let resolver = self.resolver(filesystem.clone());
-                let resolving = Resolving { resolution, discards: discard.is_some() };
+                let resolving = Resolving { resolution, discards: discard.is_some(), common };
                 self.tell_discarding(&filesystem, discard);
                 self.steps_running += 1;
                 self.running.push(Box::pin(async move {
-                    let result = resolver.resolve_only(&resolving, common).await;
+                    let result = resolver.resolve_only(&resolving).await;
                     Happened::Step { index, bytes: 0, result }
                 }));
             }
@@ -228,6 +256,44 @@ impl<'a> Execution<'a> {
             }
             Task::Nothing => work.state = State::Done,
         }
+    }
+
+    /// A conflict may last, and other jobs prune meanwhile.
+    fn note_endangered(&mut self, filesystem: &DatasetName, (sender, receiver): (&View, &View)) {
+        let protection = self.invocation.policy.protection;
+        if let Some(base) = endangered_base(filesystem, sender, receiver, protection) {
+            self.endangered.push_back((filesystem.clone(), base));
+        }
+    }
+
+    /// Puts the cursor on the newest common version of a filesystem whose receiver has more.
+    fn rescue(&mut self, filesystem: DatasetName, version: VersionRef) {
+        self.confirmations_running += 1;
+        let Sides { sender, receiver } = self.sides.clone();
+        let run = ConfirmRun {
+            sender,
+            receiver,
+            protection: self.invocation.policy.protection,
+            filesystem: filesystem.clone(),
+            received_as: version.clone(),
+            version: version.clone(),
+            repairs: vec![Repair::MoveCursor],
+        };
+        self.running.push(Box::pin(async move { Happened::Rescued { filesystem, version, result: run.run().await } }));
+    }
+
+    /// A failure is told only: the filesystem has failed already, and the next invocation tries it again.
+    fn rescued(&mut self, filesystem: &DatasetName, version: &VersionRef, result: Result<(), CallError>) {
+        self.confirmations_running -= 1;
+        let message = match result {
+            Ok(()) => format!(
+                "{filesystem} cannot be replicated, and nothing protected {version}, the newest that both sides have: it got a replication cursor"
+            ),
+            Err(error) => format!(
+                "{filesystem} cannot be replicated, and nothing protects {version}, the newest that both sides have: {error}"
+            ),
+        };
+        self.invocation.events.tell(What::Warning { subsystem: "repl", message });
     }
 
     /// Lets work start when it is its turn.
@@ -387,7 +453,10 @@ impl<'a> Execution<'a> {
             let Some(name) = self.work.get(index).and_then(Work::filesystem).cloned() else { continue };
             match plans.remove(&name) {
                 Some(plan) => self.planned_again(index, plan, &sender, &receiver),
-                None => self.give_up(index, why_not_planned(&name, &sender)),
+                None => match why_unlisted(&name, &sender) {
+                    Some(why) => self.failed(index, 0, &why),
+                    None => self.give_up(index, "the filesystem does not exist any longer".to_owned()),
+                },
             }
         }
     }
@@ -400,6 +469,13 @@ impl<'a> Execution<'a> {
         if let FilesystemAction::Conflict(conflict) = &plan.action {
             let conflict = conflict.clone();
             self.tell(Replication::Conflicted { filesystem: filesystem.clone(), conflict });
+            self.note_endangered(&filesystem, (sender, receiver));
+            // What is below gets placeholders above it, as beside a conflict of a first plan; but those
+            // would cost what an interrupted first receive left.
+            let is_only_partial = |view: &FilesystemView| view.partial.is_some() && view.newest_snapshot().is_none();
+            if !receiver.filesystems.get(&filesystem).is_some_and(is_only_partial) {
+                self.let_children_start(index);
+            }
             return self.end_failed(index, Some(filesystem));
         }
         self.tally.tried_again(&filesystem);
@@ -436,7 +512,7 @@ impl<'a> Execution<'a> {
     /// Whatever is not done fails; what runs may still end well.
     fn close(&mut self, why: String) {
         self.link = Link::Closed(why.clone());
-        (self.ready, self.confirmations) = (BinaryHeap::new(), VecDeque::new());
+        (self.ready, self.confirmations, self.endangered) = Default::default();
         (self.due, self.lost) = (Vec::new(), Vec::new());
         for index in 0..self.work.len() {
             let state = self.work.get(index).map(|work| work.state);
@@ -473,12 +549,12 @@ impl<'a> Execution<'a> {
     }
 }
 
-/// Why a filesystem that had something to do is not in a later plan.
-fn why_not_planned(name: &DatasetName, sender: &View) -> String {
-    match sender.unlisted.iter().find(|(root, _)| name.is_within(root)) {
-        Some((root, why)) => format!("cannot list filesystem {:?} and what is below it: {why}", root.as_str()),
-        None => "the filesystem does not exist any longer".to_owned(),
-    }
+/// Why a filesystem could not be listed again, if that is why it is not in a later plan. It may be
+/// listed the next time.
+fn why_unlisted(name: &DatasetName, sender: &View) -> Option<CallError> {
+    let (root, why) = sender.why_unlisted(name)?;
+    let message = format!("cannot list filesystem {:?} and what is below it: {why}", root.as_str());
+    Some(CallError::Refused { class: RetryClass::Transient, message })
 }
 
 /// Resolves a conflict if there is one, then runs the step. `base` is what the receiver has, by its name

@@ -129,14 +129,16 @@ impl Prune<'_> {
 
 /// The sender as pruning sees it. Without a receiver's view the cursor alone says what it has; where
 /// there is none either (a job that guarantees nothing keeps none), nothing is pruned until the receiver
-/// can be listed again.
+/// can be listed again. The same for a part of the receiver that could not be listed.
 pub(crate) fn sender_views(sender: &View, receiver: Option<&View>) -> Vec<PruneView> {
-    let base_unknown = |view: &FilesystemView| receiver.is_none() && cursor(view) == CursorView::Missing;
+    let is_listed = |name: &DatasetName| receiver.is_some_and(|receiver| receiver.tells_of(name));
+    let base_unknown =
+        |name: &DatasetName, view: &FilesystemView| !is_listed(name) && cursor(view) == CursorView::Missing;
     let views = sender.filesystems.iter().map(|(name, view)| {
         let there = receiver.and_then(|receiver| receiver.filesystems.get(name));
         PruneView {
             name: name.clone(),
-            skip: skip_placeholder(view).or(base_unknown(view).then_some(SkipReason::BaseUnknown)),
+            skip: skip_placeholder(view).or(base_unknown(name, view).then_some(SkipReason::BaseUnknown)),
             versions: Arc::clone(&view.versions),
             cursor: cursor(view),
             common_base: there.and_then(|there| common_base(view, there)),
@@ -190,5 +192,33 @@ fn common_base(sender: &FilesystemView, receiver: &FilesystemView) -> Option<Gui
         Comparison::Unrelated => None,
         Comparison::Follows { common, .. } | Comparison::Diverged { common, .. } => Some(common.guid),
         Comparison::OrderDiffers { newer, .. } => Some(newer.guid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use model::view::{DatasetKind, Encryption};
+
+    #[test]
+    fn what_the_receiver_did_not_list_is_not_taken_for_missing() {
+        let name = |text| DatasetName::parse(text).unwrap();
+        let filesystem = FilesystemView {
+            kind: DatasetKind::Filesystem,
+            placeholder: Placeholder::Unset,
+            encryption: Encryption::None,
+            versions: Arc::default(),
+            partial: None,
+            protections: Vec::new(),
+        };
+        let sender = View::new(BTreeMap::from([(name("p/a"), filesystem.clone()), (name("p/b"), filesystem)]));
+        let mut receiver = View::default();
+        receiver.unlisted.insert(name("p/a"), "it is busy".to_owned());
+        let skips: Vec<_> = sender_views(&sender, Some(&receiver)).into_iter().map(|view| view.skip).collect();
+        assert_eq!(skips, [Some(SkipReason::BaseUnknown), None]);
+        let skips: Vec<_> = sender_views(&sender, None).into_iter().map(|view| view.skip).collect();
+        assert_eq!(skips, [Some(SkipReason::BaseUnknown); 2]);
     }
 }

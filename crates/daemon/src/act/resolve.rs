@@ -18,6 +18,8 @@ pub(super) struct Resolving {
     pub(super) resolution: Resolution,
     /// What an interrupted step left on the receiver goes as well.
     pub(super) discards: bool,
+    /// What both sides have in common, as the sender names it.
+    pub(super) common: Option<VersionRef>,
 }
 
 /// Changes the receiver for one filesystem.
@@ -33,6 +35,7 @@ impl Resolver<'_> {
     pub(super) async fn resolve(&self, how: &Resolving) -> Result<(), CallError> {
         match &how.resolution {
             resolution @ Resolution::RollBack { to, destroy } => {
+                self.protect_base(how.common.as_ref()).await?;
                 let request = RollBackRequest {
                     filesystem: self.filesystem.clone(),
                     to: to.clone(),
@@ -56,22 +59,26 @@ impl Resolver<'_> {
         }
     }
 
-    /// Resolves a conflict behind which nothing is to be sent. In the end the sender protects the common
-    /// version as after a step that brought it; the receiver does so already.
-    pub(super) async fn resolve_only(&self, how: &Resolving, common: Option<VersionRef>) -> Result<(), CallError> {
+    /// Resolves a conflict behind which nothing is to be sent.
+    pub(super) async fn resolve_only(&self, how: &Resolving) -> Result<(), CallError> {
         self.resolve(how).await?;
-        if let Some(version) = common {
-            let request = SendRequest {
-                filesystem: self.filesystem.clone(),
-                from: Some(version.clone()),
-                to: version,
-                resume_token: None,
-                protection: self.invocation.policy.protection,
-            };
-            self.sides.sender.send_completed(&request).await?;
-        }
         self.tell(Replication::Confirmed { filesystem: self.filesystem.clone() });
         Ok(())
+    }
+
+    /// Has the sender protect the common version as after a step that brought it, before the receiver
+    /// loses all that is newer: a sender that was itself rolled back protects nothing, and other jobs prune
+    /// it. The receiver protects its own.
+    async fn protect_base(&self, common: Option<&VersionRef>) -> Result<(), CallError> {
+        let Some(version) = common else { return Ok(()) };
+        let request = SendRequest {
+            filesystem: self.filesystem.clone(),
+            from: Some(version.clone()),
+            to: version.clone(),
+            resume_token: None,
+            protection: self.invocation.policy.protection,
+        };
+        self.sides.sender.send_completed(&request).await
     }
 
     /// Runs a step. Live changes on the receiver, of which no listing tells, are rolled back if the job

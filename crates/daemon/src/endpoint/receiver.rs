@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use model::event::What;
 use model::plan::protection::after_receive;
+use model::protection::Protection;
 use model::view::{Placeholder, View};
 use model::{ClientIdentity, DatasetName, Guid, JobName, NameError, PropertyName, VersionKind, VersionName};
 use wire::{
@@ -340,6 +341,24 @@ impl Receiver {
         Ok(can)
     }
 
+    /// Whether what was just held is what was asked for: holds are made by name, and nothing has been
+    /// received here that would tell its guid.
+    async fn check_confirmed(
+        &self,
+        target: &DatasetName,
+        request: &ReceiveRequest,
+        made: &[Protection],
+    ) -> Result<(), CallError> {
+        match self.side.zfs.is_still(target, &request.to).await {
+            Ok(true) => return Ok(()),
+            Err(error) if !error.is_not_found() => return Err(refused(&error)),
+            Ok(false) | Err(_) => {}
+        }
+        self.side.unmake(target, made).await;
+        self.side.table.forget(target);
+        Err(transient(format!("cannot hold {target}{}: another snapshot has its name by now", request.to)))
+    }
+
     /// Notes what the target is now, and holds what it received.
     async fn protect(
         &self,
@@ -411,8 +430,14 @@ impl Endpoint for Receiver {
         let _guard = self.side.lock(&target).await?;
         let missing = || CallError::permanent(format!("filesystem {:?} does not exist", target.as_str()));
         let facts = self.side.facts(&target).await?.ok_or_else(missing)?;
-        let base = request.from.as_ref().map(|from| from.guid);
-        self.protect(&target, request, base, facts).await
+        let strategy = request.protection.for_step(request.from.as_ref());
+        let changes = after_receive(&request.to, strategy, &facts.protections);
+        let made = self.side.make(&target, &changes, Made::LastReceived).await?;
+        if !made.is_empty() {
+            self.check_confirmed(&target, request, &made).await?;
+        }
+        self.side.remove(&target, &changes).await;
+        Ok(())
     }
 
     async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {

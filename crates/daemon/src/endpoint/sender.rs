@@ -2,15 +2,16 @@
 //! when it has arrived.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use model::event::What;
 use model::name::MAX_NAME_LEN;
-use model::plan::protection::{after_completion, protect_before_send};
+use model::plan::protection::{ProtectionChanges, after_completion, protect_before_send};
 use model::protection::{Protection, ProtectionKind, ProtectionStrategy, cursor_name, tentative_cursor_name};
 use model::view::{Encryption, View};
-use model::{DatasetName, FilesystemFilter, JobName, VersionKind, VersionRef};
+use model::{DatasetName, FilesystemFilter, Guid, JobName, RetryClass, VersionKind, VersionRef};
 use wire::{CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
 use zfs::stream::feature;
 use zfs::{BeginRecord, Scope, SendArgs, SendFlags, SendSource, SendStream, Zfs};
@@ -61,6 +62,8 @@ pub struct Sender {
     filesystems: FilesystemFilter,
     send: SendPolicy,
     bandwidth: Bandwidth,
+    /// Copying a bookmark was refused, as by every OpenZFS before 2.0.
+    cannot_copy: AtomicBool,
 }
 
 impl Sender {
@@ -72,7 +75,13 @@ impl Sender {
     /// The same; a stream that stands still for longer than `stall` is given up.
     pub fn with_stall(zfs: Arc<dyn Zfs>, events: Events, config: SenderConfig, stall: Duration) -> Arc<Self> {
         let SenderConfig { job, filesystems, send, bandwidth } = config;
-        Arc::new(Self { side: Side::new(zfs, &events, job, stall), filesystems, send, bandwidth })
+        Arc::new(Self {
+            side: Side::new(zfs, &events, job, stall),
+            filesystems,
+            send,
+            bandwidth,
+            cannot_copy: AtomicBool::new(false),
+        })
     }
 
     /// What the filter selects, and what could not be listed.
@@ -266,30 +275,54 @@ impl Sender {
         Ok(())
     }
 
-    /// Whether the cursor that was just made is really on `to`: bookmarks are made by name. A snapshot
-    /// that this job holds since its stream was checked cannot have been replaced.
-    async fn check_cursor(&self, request: &SendRequest, before: &Facts, made: &[Protection]) -> Result<(), CallError> {
-        let held =
-            |protection: &Protection| protection.kind == ProtectionKind::StepHold && protection.version == request.to;
-        if before.protections.iter().any(held) || request.to.kind == VersionKind::Bookmark {
+    /// Puts the cursor on `to`, and makes sure that it is there: bookmarks are made by name.
+    async fn move_cursor(
+        &self,
+        request: &SendRequest,
+        before: &Facts,
+        changes: &ProtectionChanges,
+    ) -> Result<(), CallError> {
+        if self.copy_cursor(request, before, changes).await {
             return Ok(());
         }
-        let name = cursor_name(request.to.guid, &self.side.job).map_err(CallError::permanent)?;
-        let dataset = self.side.zfs.dataset(&request.filesystem).await.map_err(|error| refused(&error))?;
-        let is_cursor = |version: &model::Version| {
-            version.kind == VersionKind::Bookmark && version.name == name && version.guid == request.to.guid
-        };
-        match dataset.versions.iter().any(is_cursor) {
-            true => Ok(()),
-            false => {
-                self.side.unmake(&request.filesystem, made).await;
-                self.side.table.forget(&request.filesystem);
-                Err(CallError::permanent(format!(
-                    "cannot move the cursor of {} to {}: another snapshot has its name by now",
-                    request.filesystem, request.to
-                )))
+        let made = self.side.make(&request.filesystem, changes, Made::Cursor).await?;
+        // A snapshot that this job holds since its stream was checked cannot have been replaced.
+        match find(before, ProtectionKind::StepHold, request.to.guid) {
+            Some(_) => Ok(()),
+            None => self.check_cursor(request, &made).await,
+        }
+    }
+
+    /// Copies the tentative cursor, whose guid is known since the stream was checked; whether that could
+    /// be done. OpenZFS before 2.0 cannot copy bookmarks.
+    async fn copy_cursor(&self, request: &SendRequest, before: &Facts, changes: &ProtectionChanges) -> bool {
+        let mark = find(before, ProtectionKind::TentativeCursor, request.to.guid);
+        let Some(mark) = mark.filter(|_| !self.cannot_copy.load(Ordering::Relaxed)) else { return false };
+        let bookmarks = changes.bookmarks.iter().map(|(_, name)| (mark.version.clone(), name.clone())).collect();
+        let copy = ProtectionChanges { bookmarks, ..ProtectionChanges::default() };
+        match self.side.make(&request.filesystem, &copy, Made::Cursor).await {
+            Ok(_) => true,
+            Err(error) => {
+                // If it was refused for another reason, later cursors are made by one process more.
+                self.cannot_copy.store(error.class() == RetryClass::Permanent, Ordering::Relaxed);
+                false
             }
         }
+    }
+
+    async fn check_cursor(&self, request: &SendRequest, made: &[Protection]) -> Result<(), CallError> {
+        let filesystem = &request.filesystem;
+        for cursor in made {
+            if !self.side.zfs.is_still(filesystem, &cursor.version).await.map_err(|error| refused(&error))? {
+                self.side.unmake(filesystem, made).await;
+                self.side.table.forget(filesystem);
+                return Err(CallError::permanent(format!(
+                    "cannot move the cursor of {filesystem} to {}: another snapshot has its name by now",
+                    request.to
+                )));
+            }
+        }
+        Ok(())
     }
 
     async fn protect_and_start(&self, request: &SendRequest) -> Result<SendReply, CallError> {
@@ -363,8 +396,7 @@ impl Endpoint for Sender {
         let changes = after_completion(&self.side.job, &request.to, strategy, &facts.protections)
             .map_err(CallError::permanent)?;
         if changes.creates() {
-            let made = self.side.make(filesystem, &changes, Made::Cursor).await?;
-            self.check_cursor(request, &facts, &made).await?;
+            self.move_cursor(request, &facts, &changes).await?;
         }
         self.side.remove(filesystem, &changes).await;
         Ok(())
@@ -386,4 +418,8 @@ impl Endpoint for Sender {
         let (seen, _) = self.scan().await?;
         Ok(self.side.clean_stale(&seen).await)
     }
+}
+
+fn find(facts: &Facts, kind: ProtectionKind, guid: Guid) -> Option<&Protection> {
+    facts.protections.iter().find(|protection| protection.kind == kind && protection.version.guid == guid)
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 mod again;
+mod conflicts;
 mod crashes;
 mod cuts;
 mod endpoints;

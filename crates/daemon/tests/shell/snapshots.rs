@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 use model::FilesystemFilter;
 use model::event::SnapshotterState;
 use model::filter::Pattern;
-use model::naming::{SnapshotNaming, TimestampFormat};
+use model::naming::{SnapshotNaming, TimestampFormat, Zone};
 use zfs::ErrorKind;
 use zfs::fake::{Action, Moment, PoolState, Verb};
 
@@ -115,19 +115,21 @@ async fn a_filesystem_without_snapshots_waits_with_the_others_and_a_warning() {
 #[tokio::test(start_paused = true)]
 async fn a_name_that_is_taken_fails_where_it_is_and_nowhere_else() {
     let lab = Lab::new();
-    let taken = zfs::Snapshot { dataset: dataset("src/a"), name: version("z_20240514_120000_000") };
+    let taken = zfs::Snapshot { dataset: dataset("src/a"), name: version("z_2024-05-14") };
     lab.world.zfs.snapshot(&[taken]).await;
     let events = Events::new(lab.world.clock.clone(), lab.world.readers.clone());
     let filter = FilesystemFilter::new([(Pattern::parse("src<").unwrap(), true)]);
-    let plan = plan_round(&lab.zfs, lab.world.clock.now(), &naming(), &filter, &events).await.unwrap();
+    // Where names tell seconds apart, the next free one is taken.
+    let daily = SnapshotNaming::new("z_".to_owned(), TimestampFormat::new("2006-01-02", Zone::Utc).unwrap());
+    let plan = plan_round(&lab.zfs, lab.world.clock.now(), &daily, &filter, &events).await.unwrap();
     let none = HookRunner::new(Vec::new(), events.clone());
     assert_eq!(take_round(&lab.zfs, plan, &none, &events).await, Failures { snapshots: 1, hooks: 0 });
     check(
         &lab,
         &expect![[r#"
-        12:00:00 taken src/a@z_20240514_120000_000: cannot snapshot "src/a@z_20240514_120000_000": the snapshot exists already
-        12:00:00 taken src@z_20240514_120000_000
-        12:00:00 taken src/b@z_20240514_120000_000"#]],
+        12:00:00 taken src/a@z_2024-05-14: cannot snapshot "src/a@z_2024-05-14": the snapshot exists already
+        12:00:00 taken src@z_2024-05-14
+        12:00:00 taken src/b@z_2024-05-14"#]],
     );
 }
 
@@ -213,4 +215,22 @@ async fn a_pool_that_goes_away_is_named_and_its_return_is_noticed() {
 
 fn naming() -> SnapshotNaming {
     SnapshotNaming::new("z_".to_owned(), TimestampFormat::dense())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_cannot_be_listed_keeps_no_other_from_its_snapshots() {
+    let lab = Lab::new();
+    lab.host.create_pool(&dataset("other")).unwrap();
+    lab.host.set_pool_state("other", PoolState::Suspended).unwrap();
+    let filter = FilesystemFilter::new(["other<", "src<"].map(|pattern| (Pattern::parse(pattern).unwrap(), true)));
+    let events = Events::new(lab.world.clock.clone(), lab.world.readers.clone());
+    let plan = plan_round(&lab.zfs, lab.world.clock.now(), &naming(), &filter, &events).await.unwrap();
+    let impossible: Vec<String> = plan.impossible.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    assert_eq!(
+        impossible,
+        [
+            "other: it and what is below it cannot be listed: pool \"other\" is suspended (see `zpool status` and `zpool clear`)"
+        ]
+    );
+    assert!(plan.filesystems.contains(&dataset("src/a")));
 }

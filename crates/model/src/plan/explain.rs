@@ -171,6 +171,13 @@ impl fmt::Display for Conflict {
                 f.write_str("sender and receiver have their common snapshots in different orders")
             }
             Conflict::SendPolicy(problem) => f.write_str(problem),
+            Conflict::NameTaken { snapshot } => write!(
+                f,
+                "the receiver has another snapshot of the name {:?}, which the next one to be sent has as well (was a \
+                 clock set back? give one of them another name with `zfs rename`, on either side)",
+                snapshot.as_str()
+            ),
+            Conflict::ReceiverUnlisted(why) => write!(f, "the receiver cannot list what it has of it: {why}"),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::version::{CreateTxg, Guid, VersionKind, VersionRef};
 pub struct ProtectionChanges {
     /// Snapshots to hold: with the step hold's tag on a sender, the last-received tag on a receiver.
     pub holds: Vec<VersionRef>,
-    /// Bookmarks to make: the snapshot, and the bookmark's name.
+    /// Bookmarks to make: the version, and the bookmark's name.
     pub bookmarks: Vec<(VersionRef, VersionName)>,
     /// Holds to release, when all of the above are there.
     pub release: Vec<Protection>,

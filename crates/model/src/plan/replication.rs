@@ -5,7 +5,7 @@ mod queue;
 use std::collections::HashSet;
 
 use crate::diff::{Comparison, compare};
-use crate::name::DatasetName;
+use crate::name::{DatasetName, VersionName};
 use crate::plan::protection::{Completion, after_receive};
 use crate::plan::resolve::{
     ConflictPolicy, Resolution, WhenDiverged, WhenNothingInCommon, WhenTokenIsDead, rename_aside, roll_back,
@@ -208,6 +208,13 @@ pub enum Conflict {
     OrderDiffers,
     /// What is sent does not fit the policy on encryption.
     SendPolicy(String),
+    /// The next snapshot has the name of another one that the receiver has.
+    NameTaken {
+        /// As both sides call theirs.
+        snapshot: VersionName,
+    },
+    /// The receiver does not know what it has; carries its reason.
+    ReceiverUnlisted(String),
 }
 
 /// How many versions a conflict names.
@@ -230,7 +237,7 @@ pub fn plan_replication(sender: &View, receiver: &View, policy: &ReplicationPoli
             receiver: receiver.filesystems.get(name).filter(|_| !is_moved),
             views: (sender, receiver),
         };
-        let planned = sides.sendable(sides.plan(policy));
+        let planned = sides.nameable(sides.sendable(sides.plan(policy)));
         if renames(&planned.0) {
             moved.insert(name);
         }
@@ -256,6 +263,9 @@ impl Sides<'_> {
         if self.sender.placeholder == Placeholder::On {
             return (self.plan_placeholder(), None);
         }
+        if let Some(why) = self.receiver_unlisted() {
+            return (FilesystemAction::Conflict(Conflict::ReceiverUnlisted(why)), None);
+        }
         let comparison = compare(&self.sender.versions, self.receiver_versions());
         let newest = match comparison {
             Comparison::OrderDiffers { .. } => return (FilesystemAction::Conflict(Conflict::OrderDiffers), None),
@@ -271,6 +281,34 @@ impl Sides<'_> {
             }
         };
         keep_dead_token(self.name, policy, self.plan_normally(&comparison, policy, discard))
+    }
+
+    /// Why nothing is known of the receiver's, which is not the same as having nothing.
+    fn receiver_unlisted(&self) -> Option<String> {
+        let receiver = self.views.1;
+        if receiver.tells_of(self.name) {
+            None
+        } else {
+            receiver.why_unlisted(self.name).map(|(_, why)| why.to_owned())
+        }
+    }
+
+    /// Refuses steps of which the first would be refused by the receiver for its name. If it is a later
+    /// one, those before it are worth being done.
+    fn nameable(&self, planned: Planned) -> Planned {
+        let FilesystemAction::Steps { steps, resolution, .. } = &planned.0 else { return planned };
+        let (Some(first), Some(receiver)) = (steps.first(), self.receiver) else { return planned };
+        let goes = |version: &Version| match resolution {
+            Some(Resolution::RollBack { destroy, .. }) => destroy.contains(&version.to_ref()),
+            Some(Resolution::RenameAside { .. }) => true,
+            None => false,
+        };
+        let to = &first.to;
+        let is_taken = |version: &Version| version.name == to.name && version.guid != to.guid && !goes(version);
+        match receiver.snapshots().any(is_taken) {
+            true => (FilesystemAction::Conflict(Conflict::NameTaken { snapshot: to.name.clone() }), None),
+            false => planned,
+        }
     }
 
     /// Refuses steps that the sender would refuse.

@@ -1,9 +1,10 @@
 use expect_test::expect;
+use model::plan::endangered::endangered_base;
 use model::plan::replication::{InitialReplication, ReplicationPolicy, plan_replication};
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
 use model::view::{Encryption, FilesystemView, PartialReceive, View};
 
-use crate::notation::{filesystem, partial, policy, unsorted, view};
+use crate::notation::{dataset, filesystem, partial, policy, unsorted, view};
 
 use InitialReplication::{All, Fail, MostRecent};
 
@@ -399,5 +400,66 @@ fn a_plan_tells_how_old_both_sides_are() {
         if let model::plan::replication::FilesystemAction::Steps { steps, .. } = &plan.action {
             assert_eq!(steps.last().map(|step| step.created), plan.newest, "{sender} / {on_receiver}");
         }
+    }
+}
+
+#[test]
+fn a_name_that_the_receiver_gave_to_another_snapshot_is_a_conflict() {
+    let taken = "conflict: the receiver has another snapshot of the name \"b\", which the next one to be sent has as \
+                 well (was a clock set back? give one of them another name with `zfs rename`, on either side)";
+    let table = [
+        ("@a @b", "@b=x @a", taken),
+        ("@a @b @c", "@b=x @a", taken),
+        // What comes before can be sent.
+        ("@a @c @b", "@b=x @a", "send from @a: @a => @c, @c => @b"),
+        ("@a @b", "@a=x @b=a", taken),
+        ("@a @c", "@b=x @a", "send from @a: @a => @c"),
+        ("@a @b", "#b=x @a", "send from @a: @a => @b"),
+    ];
+    for (sender, on_receiver, expected) in table {
+        let got = action(filesystem(sender), receiver(on_receiver), &policy(MostRecent, KEPT));
+        assert_eq!(got, expected, "{sender} / {on_receiver}");
+    }
+}
+
+#[test]
+fn what_the_receiver_cannot_list_is_not_sent_in_full() {
+    let sender = view([("p/a", filesystem("@a @b")), ("p/a/b", filesystem("@a")), ("p/ab", filesystem("@a"))]);
+    let mut receiver = view([("p/a/b", filesystem("@a | received:a"))]);
+    receiver.unlisted.insert(dataset("p/a"), "it is busy".to_owned());
+    let plan = plan_replication(&sender, &receiver, &policy(MostRecent, NOTHING));
+    let mut told: Vec<String> = plan.filesystems.iter().map(|plan| format!("{} {}", plan.name, plan.action)).collect();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "p/a conflict: the receiver cannot list what it has of it: it is busy",
+            "p/a/b confirm @a: release older holds on the receiver",
+            "p/ab send in full (most_recent): full => @a"
+        ]
+    );
+}
+
+#[test]
+fn a_base_that_nothing_protects_is_found() {
+    let table = [
+        ("@a @b", "@a @x", Some("@a")),
+        ("@a @b | cursor:a", "@a @x", None),
+        ("@a @b | tentative:a", "@a @x", None),
+        ("@a @b | step:a", "@a @x", None),
+        ("@a @b | cursor:b step:b", "@a @x", Some("@a")),
+        ("@a @b", "@a", Some("@a")),
+        ("#a @b", "@a @x", None),
+        ("@a @b", "@x", None),
+        ("@a @b", "@b @a", None),
+    ];
+    for (sender, on_receiver, expected) in table {
+        let sides = (view([("p/a", filesystem(sender))]), view([("p/a", filesystem(on_receiver))]));
+        let base = |protection| {
+            let policy = ProtectionPolicy { initial: KEPT, incremental: protection };
+            endangered_base(&dataset("p/a"), &sides.0, &sides.1, policy).map(|base| base.to_string())
+        };
+        assert_eq!(base(KEPT).as_deref(), expected, "{sender} / {on_receiver}");
+        assert_eq!(base(NOTHING), None, "{sender} / {on_receiver}");
     }
 }

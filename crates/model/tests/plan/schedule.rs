@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use model::filter::Pattern;
-use model::naming::{SnapshotNaming, TimestampFormat};
+use model::naming::{SnapshotNaming, TimestampFormat, Zone};
 use model::plan::snapshot::plan_snapshots;
 use model::schedule::{next_round, sync_point};
 use model::{DatasetName, FilesystemFilter, UnixTime, Version};
@@ -90,17 +90,34 @@ fn a_round_has_one_name_and_leaves_out_what_would_fail() {
         .collect();
     let plan =
         plan_snapshots(at("12:00"), &naming("x"), &filter, listing.iter().map(|(name, list)| (name, &**list))).unwrap();
-    assert_eq!(plan.name.as_str(), "x20240514_120000_000");
-    assert_eq!(plan.filesystems, [dataset("p"), dataset("p/b")]);
+    assert_eq!(plan.name.as_str(), "x20240514_120001_000", "that of now is taken");
+    assert_eq!(plan.filesystems, [dataset("p"), dataset("p/b"), dataset("p/twice")]);
     let impossible: Vec<String> =
         plan.impossible.iter().map(|(name, why)| format!("{} {why}", &name.as_str()[..3])).collect();
-    assert_eq!(
-        impossible,
-        [
-            "p/t the snapshot exists already",
-            "p/x the full name would be 263 bytes long, ZFS allows 255: use a shorter prefix"
-        ]
-    );
+    assert_eq!(impossible, ["p/x the full name would be 263 bytes long, ZFS allows 255: use a shorter prefix"]);
+}
+
+#[test]
+fn a_name_gives_way_to_that_of_the_next_free_second() {
+    let filter = FilesystemFilter::new([(Pattern::parse("p<").unwrap(), true)]);
+    let plan = |naming: &SnapshotNaming, taken: &[String]| {
+        let listing = [(dataset("p"), versions("")), (dataset("p/a"), versions(&taken.join(" ")))];
+        let plan = plan_snapshots(at("12:00"), naming, &filter, listing.iter().map(|(name, list)| (name, &**list)));
+        let plan = plan.unwrap();
+        format!("{} {} {}", plan.name, plan.filesystems.len(), plan.impossible.len())
+    };
+    let seconds = |count: i64| -> Vec<String> {
+        (0..count)
+            .map(|ahead| format!("@{}", naming("x").name(at("12:00") + SignedDuration::from_secs(ahead)).unwrap()))
+            .collect()
+    };
+    assert_eq!(plan(&naming("x"), &seconds(0)), "x20240514_120000_000 2 0");
+    assert_eq!(plan(&naming("x"), &seconds(3)), "x20240514_120003_000 2 0");
+    assert_eq!(plan(&naming("x"), &seconds(60)), "x20240514_120100_000 2 0");
+    // A name must not be far from the truth, nor change where the next one is a day away.
+    assert_eq!(plan(&naming("x"), &seconds(61)), "x20240514_120000_000 1 1");
+    let days = SnapshotNaming::new("x".to_owned(), TimestampFormat::new("2006-01-02", Zone::Utc).unwrap());
+    assert_eq!(plan(&days, &["@x2024-05-14".to_owned()]), "x2024-05-14 1 1");
 }
 
 fn naming(prefix: &str) -> SnapshotNaming {

@@ -195,6 +195,10 @@ impl Zfs for ZfsCli {
         }
     }
 
+    async fn is_still(&self, dataset: &DatasetName, version: &VersionRef) -> Result<bool, Error> {
+        self.has_guid(&format!("{dataset}{version}"), version.guid).await
+    }
+
     async fn hold(&self, tag: &HoldTag, snapshots: &[Snapshot]) -> Vec<ItemResult> {
         bulk::hold(&self.runner, tag, snapshots).await
     }

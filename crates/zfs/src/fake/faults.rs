@@ -21,6 +21,7 @@ pub enum Verb {
     SetProperty,
     Snapshot,
     Bookmark,
+    IsStill,
     Hold,
     Release,
     DestroySnapshots,
@@ -46,6 +47,7 @@ impl Verb {
                 | Verb::Dataset
                 | Verb::Contents
                 | Verb::Holds
+                | Verb::IsStill
                 | Verb::Send
                 | Verb::EstimateSend
                 | Verb::CanResume

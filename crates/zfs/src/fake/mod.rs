@@ -221,6 +221,7 @@ const HOLDS: Operation = Operation::one(Verb::Holds, "list holds of", "holds");
 const CREATE: Operation = Operation::one(Verb::CreatePlaceholder, "create", "create");
 const SET: Operation = Operation::one(Verb::SetProperty, "set a property of", "set");
 const BOOKMARK: Operation = Operation::one(Verb::Bookmark, "create bookmark", "bookmark");
+const IS_STILL: Operation = Operation::one(Verb::IsStill, "look up", "get");
 const HOLD: Operation = Operation::one(Verb::Hold, "hold", "hold");
 const RELEASE: Operation = Operation::one(Verb::Release, "release", "release");
 const DESTROY_TOGETHER: Operation = Operation::one(Verb::DestroyTogether, "destroy", "destroy");
@@ -310,6 +311,12 @@ impl Zfs for FakeZfs {
     async fn bookmark(&self, dataset: &DatasetName, source: &VersionRef, bookmark: &VersionName) -> Result<(), Error> {
         let object = format!("{dataset}#{bookmark}");
         self.call(BOOKMARK, &object, |host| host.bookmark(dataset, source, bookmark)).await
+    }
+
+    async fn is_still(&self, dataset: &DatasetName, version: &VersionRef) -> Result<bool, Error> {
+        let object = format!("{dataset}{version}");
+        let guid = |host: &mut Host| Ok(host.node(dataset)?.mark(version).ok_or(ErrorKind::NotFound)?.guid);
+        Ok(self.call(IS_STILL, &object, guid).await? == version.guid)
     }
 
     async fn hold(&self, tag: &HoldTag, snapshots: &[Snapshot]) -> Vec<ItemResult> {

@@ -159,9 +159,13 @@ async fn idempotent_bookmark(ground: &Ground<'_>) -> Result<()> {
     let first = ground.mark(&fs, &a, "book mark").await?;
     ensure!(ground.mark(&fs, &a, "book mark").await? == first && first.guid == a.guid);
     expect(zfs.bookmark(&fs, &another, &name).await, "Exists", format!("{fs}#book mark"))?;
+    let with_its_guid = model::VersionRef { guid: another.guid, ..first.clone() };
+    ensure!(zfs.is_still(&fs, &a).await? && zfs.is_still(&fs, &first).await?);
+    ensure!(!zfs.is_still(&fs, &with_its_guid).await?, "it is another's");
     ground.destroy(&fs, "a snap").await?;
     let gone = zfs.bookmark(&fs, &a, &version("new mark")?).await;
     ensure!(outcome(&gone) == "NotFound", "{gone:?}");
+    expect(zfs.is_still(&fs, &a).await.map(drop), "NotFound", format!("{fs}@a snap"))?;
     let missing = ground.src("missing")?;
     let gone = zfs.bookmark(&missing, &a, &name).await;
     ensure!(outcome(&gone) == "NotFound", "{gone:?}");

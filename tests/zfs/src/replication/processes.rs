@@ -121,7 +121,7 @@ fn since(now: Counts, before: &Counts, listings: &Counts) -> Counts {
 async fn by_protection(stage: &Stage<'_>) -> Result<()> {
     const STEPS: u64 = 4;
     let plain = stage.push()?;
-    for (strategy, most_of_sender) in [(Strategy::Resumability, 5), (Strategy::Incremental, 7), (Strategy::Nothing, 1)]
+    for (strategy, most_of_sender) in [(Strategy::Resumability, 5), (Strategy::Incremental, 5), (Strategy::Nothing, 1)]
     {
         let fs = stage.fs_with(&format!("sender {strategy:?}"), &["0"]).await?;
         let (sends, receives) = (counted(stage), counted(stage));
