@@ -69,8 +69,15 @@ where
         match result {
             Err(error) if roots.len() > 1 && roots.len() <= ROOTS_APART && !is_of_the_pool(&error.kind) => {
                 let mut results = Vec::with_capacity(roots.len());
+                // The pool may stop to answer only now, and each that is asked may take minutes to say so.
+                let mut dead: Option<Error> = None;
                 for root in roots {
-                    results.push((vec![root.clone()], look(vec![root]).await));
+                    let result = match &dead {
+                        Some(error) => Err(error.clone()),
+                        None => look(vec![root.clone()]).await,
+                    };
+                    dead = result.as_ref().err().filter(|error| is_of_the_pool(&error.kind)).cloned();
+                    results.push((vec![root], result));
                 }
                 results
             }

@@ -105,6 +105,18 @@ impl FilesystemFilter {
         Some(roots)
     }
 
+    /// Whether something at or below a dataset may be selected, whatever there is.
+    pub fn reaches(&self, root: &DatasetName) -> bool {
+        // The root may be left out by itself, and what is below it not.
+        let below = std::iter::once(root.clone()).chain(root.ancestors()).map(Pattern::Tree);
+        let tree = below.chain(std::iter::once(Pattern::Everything)).find_map(|pattern| self.entries.get(&pattern));
+        let names_one = |(pattern, selected): (&Pattern, &bool)| match pattern {
+            Pattern::Tree(name) | Pattern::Exactly(name) => *selected && name.is_within(root),
+            Pattern::Everything => false,
+        };
+        tree.is_some_and(|selected| *selected) || self.entries.iter().any(names_one)
+    }
+
     /// The entries, for display.
     pub fn entries(&self) -> impl Iterator<Item = (&Pattern, bool)> {
         self.entries.iter().map(|(pattern, selected)| (pattern, *selected))
@@ -130,6 +142,23 @@ mod tests {
         match decided {
             Some((entry, selected)) => format!("{name}: {} by {entry}", if selected { "yes" } else { "no" }),
             None => format!("{name}: no"),
+        }
+    }
+
+    #[test]
+    fn a_tree_that_is_left_out_is_reached_only_through_what_is_in_it() {
+        for (entries, expected) in [
+            ("<:t", true),
+            ("<:t, usb<:f", false),
+            ("<:t, usb:f", true),
+            ("<:t, usb<:f, usb/a:t", true),
+            ("<:t, usb<:f, usb/a<:t", true),
+            ("<:t, usb<:f, usb/a<:f, usbc<:t", false),
+            ("usb/a:t", true),
+            ("tank<:t", false),
+            ("", false),
+        ] {
+            assert_eq!(filter(entries).reaches(&DatasetName::parse("usb").unwrap()), expected, "{entries}");
         }
     }
 

@@ -15,10 +15,9 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use model::event::{BlockedOn, Replication, What};
 use model::plan::endangered::endangered_base;
 use model::plan::replication::{
-    Discard, FilesystemAction, FilesystemPlan, Repair, ReplicationPlan, ReplicationPolicy, plan_replication,
+    Conflict, Discard, FilesystemAction, FilesystemPlan, ReplicationPlan, ReplicationPolicy,
 };
-use model::plan::resolve::WhenNothingInCommon;
-use model::view::{FilesystemView, View};
+use model::view::View;
 use model::{DatasetName, RetryClass, UnixTime, VersionRef};
 use tokio::time::{Instant, sleep};
 use wire::CallError;
@@ -31,7 +30,13 @@ use super::sides::Sides;
 use super::step::{ConfirmRun, StepRun};
 use super::tally::Tally;
 use super::work::{State, Task, Work};
+use replan::{may_be_listed_later, unlisted_by_receiver};
+use rescue::Endangered;
+
 use crate::limits::CONFIRMATIONS;
+
+mod replan;
+mod rescue;
 
 /// A plan being executed.
 pub(super) struct Execution<'a> {
@@ -45,7 +50,7 @@ pub(super) struct Execution<'a> {
     /// Confirmations that may start.
     confirmations: VecDeque<usize>,
     /// Bases of filesystems with conflicts, to be protected.
-    endangered: VecDeque<(DatasetName, VersionRef)>,
+    endangered: VecDeque<Endangered>,
     /// To be planned again now.
     due: Vec<usize>,
     /// To be planned again when both sides can be reached.
@@ -76,12 +81,13 @@ enum Happened {
         index: usize,
         result: Result<(), CallError>,
     },
-    /// A base was protected, whose filesystem has a conflict.
+    /// A base was protected, or could not be.
     Rescued {
-        filesystem: DatasetName,
-        version: VersionRef,
+        endangered: Endangered,
         result: Result<(), CallError>,
     },
+    /// The next try to protect a base.
+    Endangered(Endangered),
     /// A failed filesystem has waited long enough.
     Due(usize),
     Listed {
@@ -128,6 +134,7 @@ impl<'a> Execution<'a> {
     ) -> bool {
         let works = |plan: &FilesystemPlan| match plan.action {
             FilesystemAction::Steps { .. } | FilesystemAction::Confirm { .. } => true,
+            FilesystemAction::Conflict(Conflict::ReceiverUnlisted(_)) => true,
             FilesystemAction::Conflict(_) => endangered_base(&plan.name, sender, receiver, policy.protection).is_some(),
             FilesystemAction::Nothing(_) => false,
         };
@@ -142,7 +149,8 @@ impl<'a> Execution<'a> {
             match happened {
                 Happened::Step { index, bytes, result } => self.step_ended(index, bytes, result),
                 Happened::Confirmation { index, result } => self.confirmation_ended(index, result),
-                Happened::Rescued { filesystem, version, result } => self.rescued(&filesystem, &version, result),
+                Happened::Rescued { endangered, result } => self.rescued(endangered, result),
+                Happened::Endangered(endangered) => self.endangered_again(endangered),
                 Happened::Due(index) => self.due.push(index),
                 Happened::Listed { indices, views } => self.listed(indices, views),
                 Happened::Reconnected(sides) => self.reconnected(sides),
@@ -153,7 +161,9 @@ impl<'a> Execution<'a> {
     fn take_over(&mut self, plan: &Arc<ReplicationPlan>, (sender, receiver): (&View, &View)) {
         let mut indices: HashMap<&DatasetName, usize> = HashMap::new();
         for (row, filesystem) in plan.filesystems.iter().enumerate() {
-            if let FilesystemAction::Conflict(conflict) = &filesystem.action {
+            if let FilesystemAction::Conflict(conflict) = &filesystem.action
+                && !may_be_listed_later(conflict)
+            {
                 self.note_endangered(&filesystem.name, (sender, receiver));
                 let (filesystem, conflict) = (filesystem.name.clone(), conflict.clone());
                 self.note_failed(&filesystem);
@@ -172,7 +182,10 @@ impl<'a> Execution<'a> {
                     parent.children.push(index);
                     self.tell_blocked(index, BlockedOn::Parent);
                 }
-                None => self.queue(index),
+                None => match &filesystem.action {
+                    FilesystemAction::Conflict(conflict) => self.failed(index, 0, &unlisted_by_receiver(conflict)),
+                    _ => self.queue(index),
+                },
             }
         }
     }
@@ -190,8 +203,8 @@ impl<'a> Execution<'a> {
             self.start(index);
         }
         while self.confirmations_running < CONFIRMATIONS {
-            let Some((filesystem, version)) = self.endangered.pop_front() else { break };
-            self.rescue(filesystem, version);
+            let Some(endangered) = self.endangered.pop_front() else { break };
+            self.rescue(endangered);
         }
         if !self.planning && !self.due.is_empty() {
             self.list_due();
@@ -256,44 +269,6 @@ impl<'a> Execution<'a> {
             }
             Task::Nothing => work.state = State::Done,
         }
-    }
-
-    /// A conflict may last, and other jobs prune meanwhile.
-    fn note_endangered(&mut self, filesystem: &DatasetName, (sender, receiver): (&View, &View)) {
-        let protection = self.invocation.policy.protection;
-        if let Some(base) = endangered_base(filesystem, sender, receiver, protection) {
-            self.endangered.push_back((filesystem.clone(), base));
-        }
-    }
-
-    /// Puts the cursor on the newest common version of a filesystem whose receiver has more.
-    fn rescue(&mut self, filesystem: DatasetName, version: VersionRef) {
-        self.confirmations_running += 1;
-        let Sides { sender, receiver } = self.sides.clone();
-        let run = ConfirmRun {
-            sender,
-            receiver,
-            protection: self.invocation.policy.protection,
-            filesystem: filesystem.clone(),
-            received_as: version.clone(),
-            version: version.clone(),
-            repairs: vec![Repair::MoveCursor],
-        };
-        self.running.push(Box::pin(async move { Happened::Rescued { filesystem, version, result: run.run().await } }));
-    }
-
-    /// A failure is told only: the filesystem has failed already, and the next invocation tries it again.
-    fn rescued(&mut self, filesystem: &DatasetName, version: &VersionRef, result: Result<(), CallError>) {
-        self.confirmations_running -= 1;
-        let message = match result {
-            Ok(()) => format!(
-                "{filesystem} cannot be replicated, and nothing protected {version}, the newest that both sides have: it got a replication cursor"
-            ),
-            Err(error) => format!(
-                "{filesystem} cannot be replicated, and nothing protects {version}, the newest that both sides have: {error}"
-            ),
-        };
-        self.invocation.events.tell(What::Warning { subsystem: "repl", message });
     }
 
     /// Lets work start when it is its turn.
@@ -419,76 +394,6 @@ impl<'a> Execution<'a> {
         Resolver { sides: self.sides.clone(), invocation: self.invocation, tally: self.tally, filesystem }
     }
 
-    /// All that are due share the listings of both sides.
-    fn list_due(&mut self) {
-        let indices = std::mem::take(&mut self.due);
-        let names: Vec<DatasetName> =
-            indices.iter().filter_map(|index| self.work.get(*index)?.filesystem().cloned()).collect();
-        let Sides { sender, receiver } = self.sides.clone();
-        // What is renamed takes along what is below it, which has to be looked at as well.
-        let whole = self.invocation.policy.conflicts.no_common == WhenNothingInCommon::RenameAside;
-        self.planning = true;
-        self.running.push(Box::pin(async move {
-            let views = match whole {
-                true => tokio::try_join!(sender.list(), receiver.list()),
-                false => tokio::try_join!(sender.list_some(&names), receiver.list_some(&names)),
-            };
-            Happened::Listed { indices, views }
-        }));
-    }
-
-    fn listed(&mut self, indices: Vec<usize>, views: Result<(View, View), CallError>) {
-        self.planning = false;
-        // Some may have been given up meanwhile.
-        let is_awaited = |index: &usize| self.work.get(*index).is_some_and(|work| work.state == State::Retrying);
-        let indices: Vec<usize> = indices.into_iter().filter(is_awaited).collect();
-        let (sender, receiver) = match views {
-            Ok(views) => views,
-            Err(error) => return indices.into_iter().for_each(|index| self.failed(index, 0, &error)),
-        };
-        let plan = plan_replication(&sender, &receiver, &self.invocation.policy);
-        let mut plans: HashMap<DatasetName, FilesystemPlan> =
-            plan.filesystems.into_iter().map(|plan| (plan.name.clone(), plan)).collect();
-        for index in indices {
-            let Some(name) = self.work.get(index).and_then(Work::filesystem).cloned() else { continue };
-            match plans.remove(&name) {
-                Some(plan) => self.planned_again(index, plan, &sender, &receiver),
-                None => match why_unlisted(&name, &sender) {
-                    Some(why) => self.failed(index, 0, &why),
-                    None => self.give_up(index, "the filesystem does not exist any longer".to_owned()),
-                },
-            }
-        }
-    }
-
-    fn planned_again(&mut self, index: usize, plan: FilesystemPlan, sender: &View, receiver: &View) {
-        let Some(work) = self.work.get_mut(index) else { return };
-        let (done, plan) = work.replan(plan, sender, receiver);
-        let filesystem = plan.name.clone();
-        self.tell(Replication::Replanned { plan: Arc::clone(&plan), done });
-        if let FilesystemAction::Conflict(conflict) = &plan.action {
-            let conflict = conflict.clone();
-            self.tell(Replication::Conflicted { filesystem: filesystem.clone(), conflict });
-            self.note_endangered(&filesystem, (sender, receiver));
-            // What is below gets placeholders above it, as beside a conflict of a first plan; but those
-            // would cost what an interrupted first receive left.
-            let is_only_partial = |view: &FilesystemView| view.partial.is_some() && view.newest_snapshot().is_none();
-            if !receiver.filesystems.get(&filesystem).is_some_and(is_only_partial) {
-                self.let_children_start(index);
-            }
-            return self.end_failed(index, Some(filesystem));
-        }
-        self.tally.tried_again(&filesystem);
-        let is_present = match &plan.action {
-            FilesystemAction::Steps { steps, .. } => done > 0 || steps.first().is_some_and(|step| step.from.is_some()),
-            _ => true,
-        };
-        if is_present {
-            self.let_children_start(index);
-        }
-        self.queue(index);
-    }
-
     /// One wait for all that lost the connection.
     fn reconnect(&mut self, cause: &str) {
         if matches!(self.link, Link::Up) {
@@ -512,7 +417,10 @@ impl<'a> Execution<'a> {
     /// Whatever is not done fails; what runs may still end well.
     fn close(&mut self, why: String) {
         self.link = Link::Closed(why.clone());
-        (self.ready, self.confirmations, self.endangered) = Default::default();
+        (self.ready, self.confirmations) = Default::default();
+        for endangered in std::mem::take(&mut self.endangered) {
+            self.tell_endangered(&endangered, &why);
+        }
         (self.due, self.lost) = (Vec::new(), Vec::new());
         for index in 0..self.work.len() {
             let state = self.work.get(index).map(|work| work.state);
@@ -547,14 +455,6 @@ impl<'a> Execution<'a> {
     fn tell(&self, what: Replication) {
         self.invocation.events.tell(What::Replication(what));
     }
-}
-
-/// Why a filesystem could not be listed again, if that is why it is not in a later plan. It may be
-/// listed the next time.
-fn why_unlisted(name: &DatasetName, sender: &View) -> Option<CallError> {
-    let (root, why) = sender.why_unlisted(name)?;
-    let message = format!("cannot list filesystem {:?} and what is below it: {why}", root.as_str());
-    Some(CallError::Refused { class: RetryClass::Transient, message })
 }
 
 /// Resolves a conflict if there is one, then runs the step. `base` is what the receiver has, by its name

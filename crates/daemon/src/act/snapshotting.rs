@@ -59,7 +59,8 @@ async fn look_everywhere(
         Some(roots) if roots.is_empty() => return Ok((Listing::default(), Unlisted::new())),
         Some(roots) => Scope::Trees(roots),
     };
-    let (listing, unlisted) = isolate::list(zfs, &scope).await?;
+    let (listing, mut unlisted) = isolate::list(zfs, &scope).await?;
+    unlisted.retain(|root, _| filter.reaches(root));
     let warn = |message| events.tell(What::Warning { subsystem: "snapshot", message });
     if !listing.missing.is_empty() {
         let missing = some_names(listing.missing.iter());

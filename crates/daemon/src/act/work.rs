@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::plan::replication::{Base, Discard, FilesystemAction, FilesystemPlan, Repair, ReplicationPlan, Step};
+use model::plan::replication::{
+    Base, Conflict, Discard, FilesystemAction, FilesystemPlan, Repair, ReplicationPlan, Step,
+};
 use model::plan::resolve::Resolution;
 use model::view::View;
 use model::{DatasetName, Guid, UnixTime, Version, VersionRef};
@@ -77,8 +79,10 @@ impl Work {
     pub(super) fn of_row(plan: &Arc<ReplicationPlan>, row: usize, sender: &View, receiver: &View) -> Option<Self> {
         let filesystem = plan.filesystems.get(row)?;
         match filesystem.action {
-            FilesystemAction::Nothing(_) | FilesystemAction::Conflict(_) => return None,
             FilesystemAction::Steps { .. } | FilesystemAction::Confirm { .. } => {}
+            // To be planned again when the receiver can tell what it has.
+            FilesystemAction::Conflict(Conflict::ReceiverUnlisted(_)) => {}
+            FilesystemAction::Nothing(_) | FilesystemAction::Conflict(_) => return None,
         }
         let state = if filesystem.after.is_some() { State::Waiting } else { State::Ready };
         Some(Self {

@@ -396,17 +396,19 @@ impl Endpoint for Receiver {
         let targets = targets.collect::<Result<Vec<_>, _>>()?;
         let (seen, unlisted) = self.side.scan_some(&targets).await?;
         // What cannot be looked at must not be taken for missing, and neither must a whole pool.
-        if let Some(error) = unlisted.values().next() {
-            return Err(refused(error));
-        }
-        if seen.len() < targets.len() {
+        if seen.len() + unlisted.len() < targets.len() {
             self.check_root().await?;
         }
+        let unlisted = unlisted.into_iter().filter_map(|(target, error)| {
+            let name = target.strip_root(&root)?;
+            Some((name, error.kind.to_string()))
+        });
+        let unlisted = unlisted.collect();
         let views = seen.into_iter().filter_map(|seen| {
             let name = seen.dataset.name.strip_root(&root)?;
             Some((name, seen.into_view(PartialState::Decoded)))
         });
-        Ok(View::new(views.collect()))
+        Ok(View { unlisted, ..View::new(views.collect()) })
     }
 
     async fn send(&self, _: &SendRequest) -> Result<SendReply, CallError> {

@@ -95,8 +95,12 @@ impl Sender {
             None => Scope::Everything,
             Some(roots) => Scope::Trees(roots),
         };
-        let Scanned { seen, missing, unlisted, mut warnings, abstractions } =
+        let Scanned { seen, mut missing, mut unlisted, mut warnings, abstractions } =
             self.side.scan(&scope, |name| self.filesystems.selects(name), beside).await?;
+        unlisted.retain(|root, _| self.filesystems.reaches(root));
+        if !seen.is_empty() {
+            unlisted.extend(self.side.take_out_of_missing_pools(&mut missing, &seen).await);
+        }
         let quoted: Vec<String> = missing.iter().map(|name| format!("{:?}", name.as_str())).collect();
         if seen.is_empty() && !missing.is_empty() && unlisted.is_empty() {
             let missing = quoted.join(", ");
@@ -366,7 +370,9 @@ impl Endpoint for Sender {
     async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
         let mut names = filesystems.to_vec();
         names.retain(|name| self.filesystems.selects(name));
-        let (seen, unlisted) = self.side.scan_some(&names).await?;
+        let (seen, mut unlisted) = self.side.scan_some(&names).await?;
+        names.retain(|name| !unlisted.contains_key(name) && seen.iter().all(|seen| seen.dataset.name != *name));
+        unlisted.extend(self.side.take_out_of_missing_pools(&mut names, &seen).await);
         Ok(self.view(seen, unlisted))
     }
 

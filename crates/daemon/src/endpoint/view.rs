@@ -11,7 +11,7 @@ use model::protection::{Protection, bookmark_protection, hold_protection};
 use model::view::{FilesystemView, PartialReceive};
 use model::{DatasetName, JobName, RetryClass};
 use wire::CallError;
-use zfs::{Dataset, ErrorKind, Hold, Listing, Scope, Snapshot, Zfs};
+use zfs::{Dataset, Error, ErrorKind, Hold, Listing, Scope, Snapshot, Zfs};
 
 use super::batch::Batches;
 use super::locks::{Guard, Locks};
@@ -175,6 +175,26 @@ impl Side {
         }
     }
 
+    /// Takes those whose pool is not there out of names that do not exist, with that as the reason: an
+    /// exported pool is not one in which everything was destroyed.
+    pub(super) async fn take_out_of_missing_pools(&self, names: &mut Vec<DatasetName>, seen: &[Seen]) -> Unlisted {
+        let mut without = Unlisted::new();
+        let is_there = |pool: &&DatasetName| seen.iter().any(|seen| seen.dataset.name.pool() == pool.as_str());
+        for pool in pools_of(names.iter()).iter().filter(|pool| !is_there(pool)) {
+            let error = match self.zfs.dataset(pool).await {
+                Ok(_) => continue,
+                Err(error) if error.is_not_found() => {
+                    Error { kind: ErrorKind::PoolMissing { pool: pool.to_string() }, ..error }
+                }
+                Err(error) => error,
+            };
+            let gone = names.iter().filter(|name| name.pool() == pool.as_str());
+            without.extend(gone.map(|name| (name.clone(), error.clone())));
+        }
+        names.retain(|name| !without.contains_key(name));
+        without
+    }
+
     async fn with_protections(&self, datasets: Vec<Dataset>) -> Result<Vec<Seen>, CallError> {
         let held: Vec<Snapshot> = datasets.iter().flat_map(held_snapshots).collect();
         let mut holds = self.holds(&held).await.map_err(|error| refused(&error))?;
@@ -202,16 +222,20 @@ impl Side {
         };
         let roots = match scope {
             Scope::Trees(roots) | Scope::Only(roots) => roots.clone(),
-            Scope::Everything => pools_of(&datasets),
+            Scope::Everything => pools_of(datasets.iter().map(|dataset| &dataset.name)),
+        };
+        let is_of = |name: &DatasetName, root: &DatasetName| match scope {
+            Scope::Only(_) => name == root,
+            Scope::Trees(_) | Scope::Everything => name.is_within(root),
         };
         let look = |roots: Vec<DatasetName>| {
-            let is_within = |held: &&Snapshot| roots.iter().any(|root| held.dataset.is_within(root));
-            let held: Vec<Snapshot> = wanted.iter().filter(is_within).cloned().collect();
+            let is_wanted = |held: &&Snapshot| roots.iter().any(|root| is_of(&held.dataset, root));
+            let held: Vec<Snapshot> = wanted.iter().filter(is_wanted).cloned().collect();
             async move { self.holds(&held).await }
         };
         let looked = isolate::one_by_one(roots, error, look).await.map_err(|error| refused(&error))?;
         let (holds, without) = looked;
-        datasets.retain(|dataset| !without.keys().any(|root| dataset.name.is_within(root)));
+        datasets.retain(|dataset| !without.keys().any(|root| is_of(&dataset.name, root)));
         unlisted.extend(without);
         Ok((datasets, holds.into_iter().flatten().collect()))
     }
@@ -251,8 +275,8 @@ impl Side {
     }
 }
 
-fn pools_of(datasets: &[Dataset]) -> Vec<DatasetName> {
-    let pools: BTreeSet<&str> = datasets.iter().map(|dataset| dataset.name.pool()).collect();
+fn pools_of<'a>(names: impl Iterator<Item = &'a DatasetName>) -> Vec<DatasetName> {
+    let pools: BTreeSet<&str> = names.map(DatasetName::pool).collect();
     pools.into_iter().filter_map(|pool| DatasetName::parse(pool).ok()).collect()
 }
 

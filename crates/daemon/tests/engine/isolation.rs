@@ -100,6 +100,16 @@ async fn if_only_its_holds_cannot_be_looked_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_job_that_does_not_want_it() {
+    let world = world(settings(&["<", "!src", "!broken<"])).await;
+    fail(world.daemons.source_zfs.faults(), suspended(), |point| {
+        point.verb == Verb::List && (point.object.is_empty() || point.object.starts_with("broken"))
+    });
+    world.run_well().await;
+    world.assert_replicated("src/b").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_two_roots_of_one_pool() {
     let world = world(settings(&["src<", "!src", "broken/c<", "broken/d<"])).await;
     let odd = ErrorKind::Output { command: "zfs list".to_owned(), problem: "odd".to_owned() };
@@ -120,9 +130,11 @@ async fn when_what_failed_is_listed_again() {
         faults.at_verb(Verb::Send, nth, Moment::Before, Action::Fail(ErrorKind::Busy));
     }
     // After all have been listed, the oldest is by itself; then the others are, together at first.
-    for nth in [2, 3] {
-        faults.at_verb(Verb::List, nth, Moment::Before, Action::Fail(suspended()));
-    }
+    let calls = faults.clone();
+    fail(faults, suspended(), move |point| {
+        let nth = calls.calls().get(&Verb::List).copied().unwrap_or_default();
+        point.verb == Verb::List && (nth == 3 || nth > 3 && point.object.starts_with("broken"))
+    });
     let summary = world.run().await;
     let failures = world.failures();
     assert_eq!(summary.errors, 2, "{failures:?}");

@@ -10,6 +10,7 @@ mod endpoints;
 mod hangs;
 mod isolation;
 mod order;
+mod peers;
 mod placeholders;
 mod polled;
 mod pruning;

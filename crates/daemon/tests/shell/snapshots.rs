@@ -221,7 +221,10 @@ fn naming() -> SnapshotNaming {
 async fn a_pool_that_cannot_be_listed_keeps_no_other_from_its_snapshots() {
     let lab = Lab::new();
     lab.host.create_pool(&dataset("other")).unwrap();
-    lab.host.set_pool_state("other", PoolState::Suspended).unwrap();
+    lab.zfs.faults().hook(|point| match point.verb == Verb::List && point.object.starts_with("other") {
+        true => Action::Fail(ErrorKind::PoolSuspended { pool: "other".to_owned() }),
+        false => Action::Proceed,
+    });
     let filter = FilesystemFilter::new(["other<", "src<"].map(|pattern| (Pattern::parse(pattern).unwrap(), true)));
     let events = Events::new(lab.world.clock.clone(), lab.world.readers.clone());
     let plan = plan_round(&lab.zfs, lab.world.clock.now(), &naming(), &filter, &events).await.unwrap();

@@ -54,7 +54,7 @@ async fn only_jobs_that_act_have_previews() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_side_of_another_transport_is_named_and_what_does_not_need_it_is_planned() {
+async fn a_side_that_cannot_be_reached_is_named_and_what_does_not_need_it_is_planned() {
     let lab = Lab::new();
     lab.snapshot_and_wait("1").await;
     let yaml = r#"
@@ -62,13 +62,13 @@ global: {control: {sockpath: ""}}
 jobs:
   - name: far
     type: push
-    connect: {type: tcp, address: "other:8888"}
+    connect: {type: tcp, address: "127.0.0.1:1"}
     filesystems: {"src<": true}
     snapshotting: {type: periodic, prefix: z_, interval: 1h}
     pruning: {keep_sender: [{type: last_n, count: 1}], keep_receiver: [{type: last_n, count: 1}]}
   - name: fetch
     type: pull
-    connect: {type: tcp, address: "other:8888"}
+    connect: {type: tcp, address: "127.0.0.1:1"}
     root_fs: dst/backup
     interval: manual
     pruning: {keep_sender: [{type: last_n, count: 1}], keep_receiver: [{type: last_n, count: 1}]}
@@ -76,7 +76,7 @@ jobs:
 "#;
     let jobs = config::parse("zrepl.yml", yaml).unwrap().config.jobs;
     let all = preview(&jobs, &lab.world, &Wish { job: None, estimate: true }).await.unwrap();
-    let why = "its transport is `tcp`, and this version reaches jobs of the same configuration only";
+    let why = "cannot connect to 127.0.0.1:1: Connection refused (os error 111)";
     let problems: Vec<_> = all.jobs.iter().map(|job| (job.job.as_str(), job.problems.concat())).collect();
     let expected = [
         ("far", format!("cannot look at the receiver: {why}")),

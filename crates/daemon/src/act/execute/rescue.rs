@@ -1,0 +1,92 @@
+//! Protects bases that nothing protects, of filesystems with conflicts.
+
+use model::event::What;
+use model::plan::endangered::endangered_base;
+use model::plan::replication::Repair;
+use model::view::View;
+use model::{DatasetName, RetryClass, VersionRef};
+use tokio::time::sleep;
+use wire::CallError;
+
+use super::{Execution, Happened, Link};
+use crate::act::back_off::back_off;
+use crate::act::sides::Sides;
+use crate::act::step::ConfirmRun;
+
+/// A base that nothing protects, of a filesystem with a conflict.
+pub(super) struct Endangered {
+    filesystem: DatasetName,
+    version: VersionRef,
+    tries: u32,
+}
+
+impl Execution<'_> {
+    /// A conflict may last, and other jobs prune meanwhile.
+    pub(super) fn note_endangered(&mut self, filesystem: &DatasetName, (sender, receiver): (&View, &View)) {
+        let protection = self.invocation.policy.protection;
+        if let Some(version) = endangered_base(filesystem, sender, receiver, protection) {
+            self.endangered.push_back(Endangered { filesystem: filesystem.clone(), version, tries: 0 });
+        }
+    }
+
+    /// Puts the cursor on the newest common version of a filesystem whose receiver has more.
+    pub(super) fn rescue(&mut self, endangered: Endangered) {
+        self.confirmations_running += 1;
+        let Endangered { filesystem, version, .. } = &endangered;
+        let Sides { sender, receiver } = self.sides.clone();
+        let run = ConfirmRun {
+            sender,
+            receiver,
+            protection: self.invocation.policy.protection,
+            filesystem: filesystem.clone(),
+            received_as: version.clone(),
+            version: version.clone(),
+            repairs: vec![Repair::MoveCursor],
+        };
+        self.running.push(Box::pin(async move { Happened::Rescued { endangered, result: run.run().await } }));
+    }
+
+    /// What fails for good is told only: the filesystem has failed already, and the next invocation tries
+    /// it again.
+    pub(super) fn rescued(&mut self, mut endangered: Endangered, result: Result<(), CallError>) {
+        self.confirmations_running -= 1;
+        endangered.tries += 1;
+        let may_try_again = endangered.tries < self.invocation.attempts.get() && !matches!(self.link, Link::Closed(_));
+        match result {
+            Ok(()) => {
+                let Endangered { filesystem, version, .. } = endangered;
+                let message = format!(
+                    "{filesystem} cannot be replicated, and nothing protected {version}, the newest that both sides have: it got a replication cursor"
+                );
+                self.invocation.events.tell(What::Warning { subsystem: "repl", message });
+            }
+            Err(CallError::Connection(cause)) if may_try_again => {
+                self.endangered.push_back(endangered);
+                self.reconnect(&cause);
+            }
+            Err(error) if may_try_again && error.class() == RetryClass::Transient => {
+                let wait = back_off(endangered.tries, self.invocation.events.clock());
+                self.running.push(Box::pin(async move {
+                    sleep(wait).await;
+                    Happened::Endangered(endangered)
+                }));
+            }
+            Err(error) => self.tell_endangered(&endangered, &error.to_string()),
+        }
+    }
+
+    pub(super) fn tell_endangered(&self, endangered: &Endangered, why: &str) {
+        let Endangered { filesystem, version, .. } = endangered;
+        let message = format!(
+            "{filesystem} cannot be replicated, and nothing protects {version}, the newest that both sides have: {why}"
+        );
+        self.invocation.events.tell(What::Warning { subsystem: "repl", message });
+    }
+
+    pub(super) fn endangered_again(&mut self, endangered: Endangered) {
+        match &self.link {
+            Link::Up | Link::Reconnecting => self.endangered.push_back(endangered),
+            Link::Closed(why) => self.tell_endangered(&endangered, why),
+        }
+    }
+}
