@@ -24,6 +24,8 @@ pub const CLIENT_HANDSHAKE_TIMEOUT: &str = "ZREPL_RPC_CLIENT_VERSIONHANDSHAKE_TI
 pub const SERVER_HANDSHAKE_TIMEOUT: &str = "ZREPL_RPC_SERVER_VERSIONHANDSHAKE_TIMEOUT";
 /// How long a listener then waits to hear what the connection is for.
 pub const DEMUX_TIMEOUT: &str = "ZREPL_TRANSPORT_DEMUX_TIMEOUT";
+/// Whether more than zrepl's protocol is offered to peers: `on`, or `off`, to behave in all as zrepl does.
+pub const EXTENSIONS: &str = "ZREPL_RPC_EXTENSIONS";
 /// How many bytes of the output of one edge of a hook are logged.
 pub const HOOK_LOG_SIZE: &str = "ZREPL_MAX_HOOK_LOG_SIZE";
 
@@ -38,6 +40,8 @@ pub struct Tuning {
     pub patience: Patience,
     /// How long peers may take to introduce themselves.
     pub handshake: Handshake,
+    /// [`EXTENSIONS`]
+    pub extensions: bool,
     /// [`HOOK_LOG_SIZE`]
     pub hook_log_bytes: u64,
 }
@@ -66,6 +70,7 @@ impl Default for Tuning {
             reconnect_window: RECONNECT_WINDOW,
             patience: Patience::default(),
             handshake: Handshake::default(),
+            extensions: true,
             hook_log_bytes: HOOK_LOG_BYTES,
         }
     }
@@ -111,6 +116,13 @@ impl Tuning {
             let parsed = value.parse::<SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
             *duration = parsed.ok_or(TuningError { name, value, expected })?;
         }
+        if let Some(value) = set(EXTENSIONS) {
+            tuning.extensions = match value.as_str() {
+                "on" => true,
+                "off" => false,
+                _ => return Err(TuningError { name: EXTENSIONS, value, expected: "`on` or `off`" }),
+            };
+        }
         if let Some(value) = set(HOOK_LOG_SIZE) {
             let expected = "a number of bytes";
             tuning.hook_log_bytes = value.parse().map_err(|_| TuningError { name: HOOK_LOG_SIZE, value, expected })?;
@@ -137,6 +149,8 @@ mod tests {
         assert_eq!(read(STALL_TIMEOUT, "2h").unwrap().patience.stall, Duration::from_secs(7200));
         assert_eq!(read(CLIENT_HANDSHAKE_TIMEOUT, "3s").unwrap().handshake.client, Duration::from_secs(3));
         assert_eq!(read(SERVER_HANDSHAKE_TIMEOUT, "4s").unwrap().handshake.server, Duration::from_secs(4));
+        assert!(read(EXTENSIONS, "on").unwrap().extensions && !read(EXTENSIONS, "off").unwrap().extensions);
+        assert!(read(EXTENSIONS, "no").is_err());
         assert_eq!(read(DEMUX_TIMEOUT, "5s").unwrap().handshake.label, Duration::from_secs(5));
         assert!(read(STALL_TIMEOUT, "never").is_err());
         assert_eq!(read(HOOK_LOG_SIZE, "4096").unwrap().hook_log_bytes, 4096);

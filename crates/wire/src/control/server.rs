@@ -17,13 +17,22 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use tonic::body::Body;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
 use super::authority::{Filtered, PREFACE};
-use super::{MAX_REQUEST, PING_ANSWER, SERVER_PING};
-use crate::pdu::{self, convert};
-use crate::service::Endpoint;
+use super::{ERROR_WORD, MAX_REQUEST, PING_ANSWER, SERVER_PING, method};
+use crate::extension::Extension;
+use crate::handshake::Agreement;
+use crate::pdu::calls::{
+    CleanReq, CleanRes, ConfirmReq, ConfirmRes, DestroyReq, DestroyRes, RenameAsideReq, RenameAsideRes, RollBackReq,
+    RollBackRes,
+};
+use crate::pdu::listing::{ListPart, ListReq, Parts};
+use crate::pdu::{self, calls, convert};
+use crate::remote;
+use crate::service::{CallError, Endpoint};
 use crate::transport::Connection;
 
 /// How long one listing answers for every filesystem. A client plans right after it asked for the
@@ -53,13 +62,22 @@ pub enum ServeError {
     Http(#[from] hyper::Error),
 }
 
-/// Serves one connection after its label, until the client ends it or is gone.
-pub async fn serve(mut io: Connection, endpoint: Arc<dyn Endpoint>) -> Result<(), ServeError> {
+/// Serves one connection of a zrepl client after its label, until the client ends it or is gone.
+pub async fn serve(io: Connection, endpoint: Arc<dyn Endpoint>) -> Result<(), ServeError> {
+    serve_agreed(io, endpoint, Agreement::default()).await
+}
+
+/// As [`serve`], with the extensions that were agreed on.
+pub async fn serve_agreed(
+    mut io: Connection,
+    endpoint: Arc<dyn Endpoint>,
+    agreed: Agreement,
+) -> Result<(), ServeError> {
     // The library waits for the preface for ever.
     let mut preface = [0; PREFACE];
     let begun = timeout(BEGIN, io.read_exact(&mut preface)).await.map_err(|_| ServeError::Silent)?;
     begun.map_err(ServeError::Lost)?;
-    let peer = Arc::new(Peer { endpoint, listing: Mutex::default() });
+    let peer = Arc::new(Peer { endpoint, agreed, listing: Mutex::default() });
     let answer = service_fn(move |request| {
         let peer = Arc::clone(&peer);
         async move { Ok::<_, Infallible>(peer.answer(request).await) }
@@ -74,6 +92,7 @@ pub async fn serve(mut io: Connection, endpoint: Arc<dyn Endpoint>) -> Result<()
 /// One client.
 struct Peer {
     endpoint: Arc<dyn Endpoint>,
+    agreed: Agreement,
     /// Shared by the requests for single filesystems; whoever finds it old makes it anew, and the others
     /// wait for that one.
     listing: Mutex<Option<(Instant, Arc<View>)>>,
@@ -84,6 +103,9 @@ type Answer<T> = Result<T, Status>;
 impl Peer {
     async fn answer(self: Arc<Self>, request: http::Request<Incoming>) -> http::Response<Body> {
         let path = request.uri().path().to_owned();
+        if path.starts_with(method::SERVICE) {
+            return self.answer_beyond(&path, request).await;
+        }
         match path.strip_prefix("/Replication/").unwrap_or_default() {
             "Ping" => unary(request, |asked| std::future::ready(ping(asked))).await,
             "ListFilesystems" => unary(request, |asked| Arc::clone(&self).filesystems(asked)).await,
@@ -94,6 +116,79 @@ impl Peer {
             "DestroySnapshots" => unary(request, |asked| Arc::clone(&self).destroy(asked)).await,
             _ => Status::unimplemented(format!("unknown method {path}")).into_http(),
         }
+    }
+
+    /// Answers what zrepl does not know.
+    async fn answer_beyond(self: Arc<Self>, path: &str, request: http::Request<Incoming>) -> http::Response<Body> {
+        let needs = if path == method::LIST { Extension::List } else { Extension::Calls };
+        if !self.agreed.includes(needs) {
+            return Status::unimplemented(format!("{path} was not agreed on")).into_http();
+        }
+        match path {
+            method::LIST => streamed(request, |asked| Arc::clone(&self).list_parts(asked)).await,
+            method::CONFIRM => unary(request, |asked| Arc::clone(&self).confirm(asked)).await,
+            method::ROLL_BACK => unary(request, |asked| Arc::clone(&self).roll_back(asked)).await,
+            method::RENAME_ASIDE => unary(request, |asked| Arc::clone(&self).rename_aside(asked)).await,
+            method::CLEAN => unary(request, |asked| Arc::clone(&self).clean(asked)).await,
+            method::DESTROY => unary(request, |asked| Arc::clone(&self).destroy_all(asked)).await,
+            _ => Status::unimplemented(format!("unknown method {path}")).into_http(),
+        }
+    }
+
+    async fn list_parts(self: Arc<Self>, asked: ListReq) -> Answer<PartStream> {
+        let view = if asked.only_some {
+            let named = asked.filesystems.iter().map(|name| convert::filesystem("ListReq", name));
+            self.endpoint.list_some(&named.collect::<Result<Vec<_>, _>>().map_err(refused)?).await
+        } else {
+            self.endpoint.list().await
+        };
+        let parts = Parts::of(view.map_err(|error| self.failed(&error))?);
+        Ok(futures::stream::iter(parts.map(Ok as fn(ListPart) -> Answer<ListPart>)))
+    }
+
+    async fn confirm(self: Arc<Self>, asked: ConfirmReq) -> Answer<ConfirmRes> {
+        let request = calls::confirm_request(&asked).map_err(refused)?;
+        self.forget().await;
+        self.endpoint.confirm_received(&request).await.map_err(|error| self.failed(&error))?;
+        Ok(ConfirmRes {})
+    }
+
+    async fn roll_back(self: Arc<Self>, asked: RollBackReq) -> Answer<RollBackRes> {
+        let request = calls::roll_back_request(&asked).map_err(refused)?;
+        self.forget().await;
+        let gone = self.endpoint.roll_back(&request).await.map_err(|error| self.failed(&error))?;
+        Ok(RollBackRes { destroyed: gone.iter().map(|name| name.as_str().to_owned()).collect() })
+    }
+
+    async fn rename_aside(self: Arc<Self>, asked: RenameAsideReq) -> Answer<RenameAsideRes> {
+        let request = calls::rename_aside_request(&asked).map_err(refused)?;
+        self.forget().await;
+        let name = self.endpoint.rename_aside(&request).await.map_err(|error| self.failed(&error))?;
+        Ok(RenameAsideRes { name: name.as_str().to_owned() })
+    }
+
+    async fn clean(self: Arc<Self>, _: CleanReq) -> Answer<CleanRes> {
+        self.forget().await;
+        let removed = self.endpoint.clean_stale_protections().await.map_err(|error| self.failed(&error))?;
+        Ok(CleanRes { removed: removed as u64 })
+    }
+
+    async fn destroy_all(self: Arc<Self>, asked: DestroyReq) -> Answer<DestroyRes> {
+        let requests = asked.requests.iter().map(convert::destroy_request);
+        let requests = requests.collect::<Result<Vec<_>, _>>().map_err(refused)?;
+        self.forget().await;
+        let results = self.endpoint.destroy_snapshots(&requests).await.map_err(|error| self.failed(&error))?;
+        Ok(calls::destroy_response(&results))
+    }
+
+    /// An error as the client is told of it.
+    fn failed(&self, error: &CallError) -> Status {
+        let mut status = refused(error);
+        if self.agreed.includes(Extension::Errors) {
+            let word = MetadataValue::from_static(remote::word(error));
+            status.metadata_mut().insert(ERROR_WORD, word);
+        }
+        status
     }
 
     async fn filesystems(self: Arc<Self>, _: pdu::ListFilesystemReq) -> Answer<pdu::ListFilesystemRes> {
@@ -114,14 +209,15 @@ impl Peer {
     async fn completed(self: Arc<Self>, asked: pdu::SendCompletedReq) -> Answer<pdu::SendCompletedRes> {
         let request = convert::send_completed_request(asked).map_err(refused)?;
         self.forget().await;
-        self.endpoint.send_completed(&request).await.map_err(refused)?;
+        self.endpoint.send_completed(&request).await.map_err(|error| self.failed(&error))?;
         Ok(pdu::SendCompletedRes {})
     }
 
     async fn destroy(self: Arc<Self>, asked: pdu::DestroySnapshotsReq) -> Answer<pdu::DestroySnapshotsRes> {
         let request = convert::destroy_request(&asked).map_err(refused)?;
         self.forget().await;
-        let results = self.endpoint.destroy_snapshots(std::slice::from_ref(&request)).await.map_err(refused)?;
+        let results = self.endpoint.destroy_snapshots(std::slice::from_ref(&request)).await;
+        let results = results.map_err(|error| self.failed(&error))?;
         let result = results.first().ok_or_else(|| Status::unknown("nobody knows what became of the snapshots"))?;
         Ok(convert::destroy_response(asked, result))
     }
@@ -135,7 +231,7 @@ impl Peer {
             return Ok(Arc::clone(view));
         }
         let when = Instant::now();
-        let view = Arc::new(self.endpoint.list().await.map_err(refused)?);
+        let view = Arc::new(self.endpoint.list().await.map_err(|error| self.failed(&error))?);
         *listing = Some((when, Arc::clone(&view)));
         Ok(view)
     }
@@ -180,6 +276,21 @@ where
     let mut grpc = tonic::server::Grpc::new(ProstCodec::<R, Q>::default()).max_decoding_message_size(MAX_REQUEST);
     grpc.unary(Method(answer), request).await
 }
+
+/// As [`unary`], with an answer in parts.
+async fn streamed<Q, F, A>(request: http::Request<Incoming>, answer: F) -> http::Response<Body>
+where
+    Q: prost::Message + Default + 'static,
+    F: FnMut(Q) -> A,
+    A: Future<Output = Answer<PartStream>> + Send + 'static,
+{
+    let mut grpc =
+        tonic::server::Grpc::new(ProstCodec::<ListPart, Q>::default()).max_decoding_message_size(MAX_REQUEST);
+    grpc.server_streaming(Method(answer), request).await
+}
+
+/// A listing as it is sent; a part is made when there is room for it on the way.
+type PartStream = futures::stream::Iter<std::iter::Map<Parts, fn(ListPart) -> Answer<ListPart>>>;
 
 /// A method as the gRPC library wants it.
 struct Method<F>(F);

@@ -119,6 +119,11 @@ impl Conversation {
         self.events.poll_recv(context)
     }
 
+    /// Whether either side has ended it, as far as is known here.
+    pub(super) fn is_over(&self) -> bool {
+        self.finish.is_cancelled() || self.driver.is_finished()
+    }
+
     /// Why nothing more comes.
     pub(super) fn failure(&self) -> Failure {
         self.failure.get().cloned().unwrap_or(Failure::Closed)
@@ -273,7 +278,11 @@ impl Driver {
                         self.link().heartbeat_received(Instant::now().into_std());
                         continue;
                     }
-                    Fragment::End => Event::End,
+                    Fragment::End => {
+                        // The next stream has another owner.
+                        pipe = InPipe::Unmade;
+                        Event::End
+                    }
                     Fragment::Payload(kind, piece) => Event::Payload(kind, bytes.slice_ref(piece)),
                 };
                 self.link().read_paused();
