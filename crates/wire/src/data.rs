@@ -58,4 +58,6 @@ fn described_refusal(word: &str, text: &str) -> Result<Vec<u8>, StreamError> {
 #[cfg(test)]
 mod agreed_tests;
 #[cfg(test)]
+mod moved_tests;
+#[cfg(test)]
 mod tests;
