@@ -228,7 +228,7 @@ fn stream_frames(heard: &[u8], handshake: usize) -> Vec<&[u8]> {
         }
         rest = after;
     }
-    assert_eq!(rest, [], "half a frame");
+    assert!(rest.is_empty(), "half a frame");
     frames
 }
 
