@@ -70,7 +70,7 @@ impl Default for Tuning {
             reconnect_window: RECONNECT_WINDOW,
             patience: Patience::default(),
             handshake: Handshake::default(),
-            extensions: true,
+            extensions: false,
             hook_log_bytes: HOOK_LOG_BYTES,
         }
     }

@@ -202,13 +202,18 @@ fn plain() -> Tuning {
     Tuning { extensions: false, ..Tuning::default() }
 }
 
+/// A peer that offers all it can.
+fn extended() -> Tuning {
+    Tuning { extensions: true, ..Tuning::default() }
+}
+
 async fn push(stage: &Stage<'_>) -> Result<()> {
-    push_tuned(stage, Tuning::default(), Tuning::default()).await
+    push_tuned(stage, extended(), extended()).await
 }
 
 /// Either side may be the older one.
 async fn plain_push(stage: &Stage<'_>) -> Result<()> {
-    push_tuned(stage, Tuning::default(), plain()).await
+    push_tuned(stage, extended(), plain()).await
 }
 
 async fn push_tuned(stage: &Stage<'_>, pusher: Tuning, receiver: Tuning) -> Result<()> {
@@ -244,6 +249,10 @@ async fn push_tuned(stage: &Stage<'_>, pusher: Tuning, receiver: Tuning) -> Resu
 
 /// A source on the first pool.
 fn source_machine(stage: &Stage<'_>, fs: &DatasetName) -> Result<Machine> {
+    tuned_source_machine(stage, Tuning::default(), fs)
+}
+
+fn tuned_source_machine(stage: &Stage<'_>, tuning: Tuning, fs: &DatasetName) -> Result<Machine> {
     let jobs = format!(
         r#"
   - name: source job
@@ -253,7 +262,7 @@ fn source_machine(stage: &Stage<'_>, fs: &DatasetName) -> Result<Machine> {
     snapshotting: {{type: manual}}
 "#
     );
-    Machine::start(stage, &jobs)
+    Machine::start_tuned(stage, tuning, "", &jobs)
 }
 
 /// A pull job on the second pool, and where it receives a filesystem.
@@ -286,7 +295,7 @@ fn tuned_pull_machine(
 }
 
 async fn pull(stage: &Stage<'_>) -> Result<()> {
-    pull_tuned(stage, Tuning::default()).await
+    pull_tuned(stage, extended()).await
 }
 
 async fn plain_pull(stage: &Stage<'_>) -> Result<()> {
@@ -296,7 +305,7 @@ async fn plain_pull(stage: &Stage<'_>) -> Result<()> {
 async fn pull_tuned(stage: &Stage<'_>, tuning: Tuning) -> Result<()> {
     on_real_time(stage);
     let fs = stage.fs_with("sender fs", &["1"]).await?;
-    let there = source_machine(stage, &fs)?;
+    let there = tuned_source_machine(stage, extended(), &fs)?;
     let (here, received) = tuned_pull_machine(stage, tuning, &fs, there.port().await?)?;
     let plan = here.daemon.preview(&Wish { job: Some("pull job".to_owned()), estimate: true }).await?;
     let planned: Vec<_> = plan.jobs.iter().map(|job| (job.total.sends, job.problems.clone())).collect();
