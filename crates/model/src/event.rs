@@ -71,6 +71,11 @@ pub enum What {
         /// Counts from 1 since the daemon started.
         number: u64,
     },
+    /// An interval of the job's own wakes it up next.
+    SleepsUntil {
+        /// When.
+        at: Timestamp,
+    },
     /// An invocation ended, with a summary.
     InvocationFinished {
         /// Counts from 1.

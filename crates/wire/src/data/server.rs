@@ -160,7 +160,15 @@ impl Server {
         let conversation = returned.conversation().ok_or(gone)?;
         match received {
             Ok(()) => say(conversation, response(&ReceiveRes {})).await.map(Answered::Whole),
-            Err(error) => self.fail(conversation, &error).await,
+            Err(error) => {
+                let broken = conversation.broken();
+                // A client that has only closed its way out may still hear it.
+                let told = self.fail(conversation, &error).await;
+                match broken {
+                    Some(why) => Err(lost("receiving a stream")(why)),
+                    None => told,
+                }
+            }
         }
     }
 

@@ -128,6 +128,7 @@ fn describe(event: &Event, steps: &StepNames) -> Option<Line> {
             hook(what).with("fs", filesystem.as_str()).with("snap", snapshot.as_str())
         }
         What::InvocationStarted { number } => line(Info, "job", "invocation started").with("invocation", *number),
+        What::SleepsUntil { .. } => return None,
         What::InvocationFinished { number, summary } => finished(*number, summary),
         What::Replication(what) => replication(event.job.as_ref(), what, steps)?,
         What::Pruning { side, what } => pruning(*side, what)?,
