@@ -25,6 +25,7 @@ pub const SERVER_HANDSHAKE_TIMEOUT: &str = "ZREPL_RPC_SERVER_VERSIONHANDSHAKE_TI
 /// How long a listener then waits to hear what the connection is for.
 pub const DEMUX_TIMEOUT: &str = "ZREPL_TRANSPORT_DEMUX_TIMEOUT";
 /// Whether more than zrepl's protocol is offered to peers: `on`, or `off`, to behave in all as zrepl does.
+/// A zrepl peer takes no notice.
 pub const EXTENSIONS: &str = "ZREPL_RPC_EXTENSIONS";
 /// How many bytes of the output of one edge of a hook are logged.
 pub const HOOK_LOG_SIZE: &str = "ZREPL_MAX_HOOK_LOG_SIZE";
@@ -70,7 +71,7 @@ impl Default for Tuning {
             reconnect_window: RECONNECT_WINDOW,
             patience: Patience::default(),
             handshake: Handshake::default(),
-            extensions: false,
+            extensions: true,
             hook_log_bytes: HOOK_LOG_BYTES,
         }
     }
