@@ -2,7 +2,7 @@
 //! that a slow or silent client delays nobody.
 
 mod muffler;
-mod refusing;
+pub(crate) mod refusing;
 
 use std::any::Any;
 use std::fmt;

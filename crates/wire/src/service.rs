@@ -65,6 +65,12 @@ pub trait Endpoint: Send + Sync {
     /// Protects and starts a step.
     async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError>;
 
+    /// How large the stream of a step would be, in bytes, without what an interrupted receive has of it; none if
+    /// nobody can tell. Protects nothing and changes nothing.
+    async fn estimate(&self, _request: &SendRequest) -> Result<Option<u64>, CallError> {
+        Ok(None)
+    }
+
     /// Receives a step's stream. Checks the head of the stream against the request before anything
     /// changes on disk. On return the snapshot is there and protected.
     async fn receive(&self, request: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError>;

@@ -332,6 +332,7 @@ async fn pull_tuned(stage: &Stage<'_>, tuning: Tuning) -> Result<()> {
     let plan = here.daemon.preview(&Wish { job: Some("pull job".to_owned()), estimate: true }).await?;
     let planned: Vec<_> = plan.jobs.iter().map(|job| (job.total.sends, job.problems.clone())).collect();
     ensure!(planned == [(1, vec![])], "{planned:?}");
+    ensure!(plan.jobs.iter().all(|job| job.total.bytes > 0 && job.total.sizes_unknown == 0), "{:?}", plan.jobs);
 
     ensure!(here.invoke_well("pull job").await?.steps == 1);
     stage.snap(&fs, SMALL, "2").await?;

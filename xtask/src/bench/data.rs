@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, bail};
 
 use super::daemon::{Daemon, build};
 use super::stand_in::{CLIENT, Scale, StandIn};
-use crate::children::Scratch;
+use crate::cargo::cargo;
+use crate::children::{self, Scratch};
 
 const GIB: u64 = 1 << 30;
 
@@ -45,6 +46,10 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     }
     for (name, mover) in MOVERS {
         bare(*mover, gib * GIB)?.print(name, None);
+    }
+    println!();
+    if !children::run(&mut cargo(["bench", "--quiet", "--package", "wire", "--bench", "empty_step"]))?.success() {
+        bail!("the measurement of steps without bytes failed");
     }
     Ok(())
 }
@@ -126,7 +131,7 @@ fn free_port() -> Result<u16> {
 /// Makes a self-signed certificate as zrepl's documentation has people make it, and its key.
 fn certify(folder: &Path, name: &str) -> Result<()> {
     let mut command = Command::new("openssl");
-    command.args(["req", "-x509", "-sha256", "-nodes", "-newkey", "rsa:2048", "-days", "2"]);
+    command.args(["req", "-x509", "-sha256", "-nodes", "-newkey", "rsa:2048", "-days", "90"]);
     command.args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName=DNS:{name}")]);
     command.arg("-keyout").arg(folder.join(format!("{name}.key")));
     command.arg("-out").arg(folder.join(format!("{name}.crt")));

@@ -234,6 +234,7 @@ const METHOD_PING: &str = "/Replication/Ping";
 const METHOD_FILESYSTEMS: &str = "/Replication/ListFilesystems";
 const METHOD_VERSIONS: &str = "/Replication/ListFilesystemVersions";
 const METHOD_CURSOR: &str = "/Replication/ReplicationCursor";
+const METHOD_DRY: &str = "/Replication/SendDry";
 const METHOD_COMPLETED: &str = "/Replication/SendCompleted";
 const METHOD_DESTROY: &str = "/Replication/DestroySnapshots";
 
@@ -282,6 +283,11 @@ impl Endpoint for Remote {
 
     async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {
         self.data.send(request).await
+    }
+
+    async fn estimate(&self, request: &SendRequest) -> Result<Option<u64>, CallError> {
+        let response: pdu::SendRes = self.call(METHOD_DRY, pdu::SendReq::from(request)).await?;
+        Ok(Some(response.expected_size).filter(|size| *size > 0))
     }
 
     async fn receive(&self, request: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError> {

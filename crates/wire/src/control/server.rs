@@ -16,7 +16,7 @@ use model::DatasetName;
 use model::view::{FilesystemView, View};
 use thiserror::Error;
 use tokio::io::AsyncReadExt as _;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout};
 use tonic::body::Body;
 use tonic::metadata::MetadataValue;
@@ -34,7 +34,7 @@ use crate::pdu::calls::{
 use crate::pdu::listing::{ListPart, ListReq, Parts};
 use crate::pdu::{self, calls, convert};
 use crate::remote;
-use crate::service::{CallError, Endpoint};
+use crate::service::{CallError, Endpoint, SendRequest};
 use crate::transport::Connection;
 
 /// How long one listing answers for every filesystem. A client plans right after it asked for the
@@ -43,6 +43,9 @@ const LISTING: Duration = Duration::from_secs(60);
 
 /// Requests of one client at the same time.
 const REQUESTS: u32 = 64;
+
+/// Sizes that one client asks for at the same time; each takes a process.
+const ESTIMATES: usize = 4;
 
 /// Longest text of an error, bytes. It travels in a header.
 const MAX_TEXT: usize = 4 << 10;
@@ -84,7 +87,7 @@ pub async fn serve_agreed(
     let mut preface = [0; PREFACE];
     let begun = timeout(BEGIN, io.read_exact(&mut preface)).await.map_err(|_| ServeError::Silent)?;
     begun.map_err(ServeError::Lost)?;
-    let peer = Arc::new(Peer { endpoint, agreed, listing: Mutex::default() });
+    let peer = Arc::new(Peer { endpoint, agreed, listing: Mutex::default(), estimates: Semaphore::new(ESTIMATES) });
     let answer = service_fn(move |request| {
         let peer = Arc::clone(&peer);
         async move { Ok::<_, Infallible>(peer.answer(request).await) }
@@ -112,6 +115,7 @@ struct Peer {
     /// Shared by the requests for single filesystems; whoever finds it old makes it anew, and the others
     /// wait for that one.
     listing: Mutex<Option<(Instant, Arc<View>)>>,
+    estimates: Semaphore,
 }
 
 type Answer<T> = Result<T, Status>;
@@ -127,7 +131,7 @@ impl Peer {
             "ListFilesystems" => unary(request, |asked| Arc::clone(&self).filesystems(asked)).await,
             "ListFilesystemVersions" => unary(request, |asked| Arc::clone(&self).versions(asked)).await,
             "ReplicationCursor" => unary(request, |asked| Arc::clone(&self).cursor(asked)).await,
-            "SendDry" => unary(request, |asked| std::future::ready(dry(asked))).await,
+            "SendDry" => unary(request, |asked| Arc::clone(&self).dry(asked)).await,
             "SendCompleted" => unary(request, |asked| Arc::clone(&self).completed(asked)).await,
             "DestroySnapshots" => unary(request, |asked| Arc::clone(&self).destroy(asked)).await,
             _ => Status::unimplemented(format!("unknown method {path}")).into_http(),
@@ -222,6 +226,21 @@ impl Peer {
         self.look(&asked.filesystem, convert::cursor_response).await
     }
 
+    /// A size that is not known, 0, is no reason to give a step up.
+    async fn dry(self: Arc<Self>, asked: pdu::SendReq) -> Answer<pdu::SendRes> {
+        let request = convert::send_request(asked).map_err(refused)?;
+        let resumes = request.resume_token.is_some();
+        // To ask with a token may take ZFS a walk through the whole pool.
+        let size = if resumes { None } else { self.estimate(&request).await };
+        Ok(convert::send_response(resumes, size))
+    }
+
+    async fn estimate(&self, request: &SendRequest) -> Option<u64> {
+        // Never closed.
+        let _turn = self.estimates.acquire().await.ok()?;
+        self.endpoint.estimate(request).await.ok().flatten()
+    }
+
     async fn completed(self: Arc<Self>, asked: pdu::SendCompletedReq) -> Answer<pdu::SendCompletedRes> {
         let request = convert::send_completed_request(asked).map_err(refused)?;
         self.forget().await;
@@ -269,12 +288,6 @@ impl Peer {
 
 fn ping(asked: pdu::PingReq) -> Answer<pdu::PingRes> {
     Ok(pdu::PingRes { echo: asked.message })
-}
-
-/// The size is not known before the stream begins, and 0 says so.
-fn dry(asked: pdu::SendReq) -> Answer<pdu::SendRes> {
-    let request = convert::send_request(asked).map_err(refused)?;
-    Ok(convert::send_response(request.resume_token.is_some(), None))
 }
 
 /// Never `unavailable`, which a zrepl client takes for a lost connection.

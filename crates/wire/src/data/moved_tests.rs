@@ -1,6 +1,7 @@
 //! Streams that are moved between pipes and sockets are, on the wire, what copied ones are.
 
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use model::protection::ProtectionPolicy;
@@ -10,6 +11,7 @@ use proptest::prelude::*;
 use pump::ByteStream;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use super::*;
 use crate::frame::{HEADER_LENGTH, Limits};
@@ -103,6 +105,8 @@ struct Side {
     pieces: Pieces,
     how: How,
     received: Mutex<Vec<u8>>,
+    /// Whether the sink takes anything.
+    open: Semaphore,
 }
 
 #[async_trait]
@@ -121,6 +125,7 @@ impl Endpoint for Side {
     }
 
     async fn receive_announced(&self, _: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError> {
+        drop(self.open.acquire().await.unwrap());
         *self.received.lock().unwrap() = taken(stream, self.how).await;
         Ok(())
     }
@@ -170,23 +175,35 @@ async fn taken(mut stream: ByteStream, how: How) -> Vec<u8> {
 /// Listens, and records what passes in both directions.
 struct Tapped {
     side: Arc<Side>,
-    heard: Arc<Mutex<[Vec<u8>; 2]>>,
+    heard: Heard,
+    /// Of each socket, bytes; as the system likes without it.
+    buffers: Option<usize>,
 }
 
-async fn connection() -> (TcpStream, TcpStream) {
+/// What passed: to the server, and from it.
+type Heard = Arc<[Mutex<Vec<u8>>; 2]>;
+
+async fn connection(buffers: Option<usize>) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (here, there) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (here.unwrap(), there.unwrap().0)
+    let ends = (here.unwrap(), there.unwrap().0);
+    for socket in [socket2::SockRef::from(&ends.0), socket2::SockRef::from(&ends.1)] {
+        if let Some(size) = buffers {
+            socket.set_send_buffer_size(size).unwrap();
+            socket.set_recv_buffer_size(size).unwrap();
+        }
+    }
+    ends
 }
 
-async fn relay(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> Vec<u8> {
-    let (mut heard, mut piece) = (vec![], vec![0; 100_000]);
+async fn relay(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, heard: &Mutex<Vec<u8>>) {
+    let mut piece = vec![0; 100_000];
     loop {
         match from.read(&mut piece).await {
             Ok(0) | Err(_) => break,
             Ok(length) => {
-                heard.extend(&piece[..length]);
+                heard.lock().unwrap().extend(&piece[..length]);
                 if to.write_all(&piece[..length]).await.is_err() {
                     break;
                 }
@@ -194,18 +211,17 @@ async fn relay(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin
         }
     }
     drop(to.shutdown().await);
-    heard
 }
 
 #[async_trait]
 impl Dialer for Tapped {
     async fn dial(&self) -> Result<Connection, CallError> {
-        let ((here, tap_here), (tap_there, mut there)) = tokio::join!(connection(), connection());
+        let ((here, tap_here), (tap_there, mut there)) =
+            tokio::join!(connection(self.buffers), connection(self.buffers));
         let heard = Arc::clone(&self.heard);
         tokio::spawn(async move {
             let ((from_client, to_client), (from_server, to_server)) = (tap_here.into_split(), tap_there.into_split());
-            let both = tokio::join!(relay(from_client, to_server), relay(from_server, to_client));
-            *heard.lock().unwrap() = both.into();
+            tokio::join!(relay(from_client, to_server, &heard[0]), relay(from_server, to_client, &heard[1]));
         });
         let side = Arc::clone(&self.side);
         tokio::spawn(async move {
@@ -232,14 +248,36 @@ fn stream_frames(heard: &[u8], handshake: usize) -> Vec<&[u8]> {
     frames
 }
 
+/// Two sides of which one has this to send, and what passes between them.
+fn tapped(pieces: &Pieces, how: How, buffers: Option<usize>) -> (DataClient, Arc<Side>, Heard) {
+    let side = Arc::new(Side { pieces: pieces.clone(), how, received: Mutex::default(), open: Semaphore::new(1) });
+    let heard = Heard::default();
+    let tapped = Tapped { side: Arc::clone(&side), heard: Arc::clone(&heard), buffers };
+    let client = DataClient::new(Arc::new(tapped), Banner::with_extensions(vec![]).into(), Limits::default());
+    (client, side, heard)
+}
+
+fn banner_length() -> usize {
+    Banner::with_extensions(vec![]).encode().unwrap().len()
+}
+
+/// Waits until nothing passes any more, and looks at the frames.
+async fn check_frames(heard: Heard, to_the_server: bool, arrived: &[u8], how: How) {
+    while Arc::strong_count(&heard) > 1 {
+        tokio::task::yield_now().await;
+    }
+    let handshake = banner_length();
+    let [to_server, from_server] = &*heard;
+    let heard = if to_the_server { to_server.lock().unwrap() } else { from_server.lock().unwrap() };
+    let frames = stream_frames(&heard, if to_the_server { handshake + LABEL_LENGTH } else { handshake });
+    assert!(frames.concat() == arrived, "the frames carry something else");
+    let sizes: Vec<usize> = frames.iter().map(|frame| frame.len()).collect();
+    assert!(sizes.iter().all(|size| (2..=LARGEST).contains(size)), "{how:?} {sizes:?}");
+}
+
 /// The bytes arrive, in frames that a zrepl peer can read.
 async fn passes(pieces: &Pieces, how: How, to_the_server: bool) {
-    let side = Arc::new(Side { pieces: pieces.clone(), how, received: Mutex::default() });
-    let heard = Arc::<Mutex<[Vec<u8>; 2]>>::default();
-    let tapped = Arc::new(Tapped { side: Arc::clone(&side), heard: Arc::clone(&heard) });
-    let banner = Banner::with_extensions(vec![]);
-    let handshake = banner.encode().unwrap().len();
-    let client = DataClient::new(tapped, banner.into(), Limits::default());
+    let (client, side, heard) = tapped(pieces, how, None);
     let arrived = if to_the_server {
         assert_eq!(client.receive(&announced(), pieces.stream(how)).await, Ok(()));
         side.received.lock().unwrap().clone()
@@ -247,17 +285,68 @@ async fn passes(pieces: &Pieces, how: How, to_the_server: bool) {
         taken(client.send(&step()).await.unwrap().stream, how).await
     };
     assert!(arrived == pieces.bytes(), "other bytes: {} of {}", arrived.len(), pieces.bytes().len());
-    while Arc::strong_count(&heard) > 2 {
+    drop((client, side));
+    check_frames(heard, to_the_server, &arrived, how).await;
+}
+
+/// Lets everybody do what there is to do.
+async fn settle() {
+    for _ in 0..300 {
         tokio::task::yield_now().await;
     }
-    let heard = heard.lock().unwrap();
-    let frames = match to_the_server {
-        true => stream_frames(&heard[0], handshake + LABEL_LENGTH),
-        false => stream_frames(&heard[1], handshake),
-    };
-    assert!(frames.concat() == arrived, "the frames carry something else");
-    let sizes: Vec<usize> = frames.iter().map(|frame| frame.len()).collect();
-    assert!(sizes.iter().all(|size| (2..=LARGEST).contains(size)), "{how:?} {sizes:?}");
+}
+
+/// The sink takes nothing for 25 seconds. Each side says every five that it lives, and nobody gives up.
+async fn stalls(how: How, to_the_server: bool) {
+    const STALL: usize = 25;
+    let pieces = Pieces::of(&[1 << 20; 4]);
+    let (client, side, heard) = tapped(&pieces, how, Some(64 << 10));
+    let open = side.open.acquire().await.unwrap();
+    let sink = Arc::clone(&side);
+    let transfer = tokio::spawn(async move {
+        if to_the_server {
+            assert_eq!(client.receive(&announced(), sink.pieces.stream(how)).await, Ok(()));
+            return sink.received.lock().unwrap().clone();
+        }
+        let stream = client.send(&step()).await.unwrap().stream;
+        drop(sink.open.acquire().await.unwrap());
+        taken(stream, how).await
+    });
+    // What the stalled side has said so far, and what the other one could send.
+    let said = || heard[usize::from(to_the_server)].lock().unwrap().len();
+    let sent = || heard[usize::from(!to_the_server)].lock().unwrap().len();
+    while sent() < 256 << 10 {
+        tokio::task::yield_now().await;
+    }
+    let before = said();
+    for second in 1..=STALL {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        settle().await;
+        while said() < before + (second / 5) * HEADER_LENGTH {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(!transfer.is_finished() && sent() < 4 << 20, "nobody stalled: {} bytes", sent());
+    assert_eq!(said(), before + STALL / 5 * HEADER_LENGTH, "{how:?}: other than a heartbeat each five seconds");
+    drop(open);
+    let arrived = transfer.await.unwrap();
+    assert!(arrived == pieces.bytes(), "other bytes: {} of {}", arrived.len(), pieces.bytes().len());
+    drop(side);
+    check_frames(heard, to_the_server, &arrived, how).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_stalls_is_waited_for_on_real_sockets() {
+    // As long as something blocks, time passes only when it is told to, whatever the sockets do.
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let blocks = tokio::task::spawn_blocking(move || wait.recv());
+    for how in [How::Moved, How::Copied] {
+        for to_the_server in [true, false] {
+            stalls(how, to_the_server).await;
+        }
+    }
+    drop(done);
+    blocks.await.unwrap().unwrap_err();
 }
 
 proptest! {
