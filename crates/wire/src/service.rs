@@ -62,6 +62,10 @@ pub trait Endpoint: Send + Sync {
         Ok(view)
     }
 
+    /// Says that a step will follow the one that is asked for next, so that the way for it can be made while
+    /// that one runs.
+    fn expect_step(&self) {}
+
     /// Protects and starts a step.
     async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError>;
 

@@ -281,6 +281,10 @@ impl Endpoint for Remote {
         self.view_of(listed).await
     }
 
+    fn expect_step(&self) {
+        self.data.expect_step();
+    }
+
     async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {
         self.data.send(request).await
     }

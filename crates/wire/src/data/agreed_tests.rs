@@ -55,6 +55,8 @@ struct Fake {
     sent: AtomicUsize,
     received: Mutex<Vec<Vec<u8>>>,
     fails: Mutex<Option<CallError>>,
+    /// How its connections ended.
+    ended: Mutex<Vec<Result<(), server::ServeError>>>,
 }
 
 const SIZES: [usize; 4] = [3, 70_000, 3_000_001, 64 << 10];
@@ -148,8 +150,8 @@ impl Dialer for Here {
         let (endpoint, greeting) = (Arc::clone(&self.endpoint), Greeting::from(self.banner.clone()));
         tokio::spawn(async move {
             let (agreed, _) = welcome(&mut there, &greeting).await.unwrap();
-            let served = serve_agreed(there, endpoint, Limits::default(), agreed).await;
-            assert!(served.is_ok(), "{served:?}");
+            let served = serve_agreed(there, Arc::clone(&endpoint) as _, Limits::default(), agreed).await;
+            endpoint.ended.lock().unwrap().push(served);
         });
         Ok(here)
     }
@@ -182,6 +184,11 @@ async fn one_connection_serves_one_request_after_the_other() {
         let (client, endpoint, dialled) = client(way, Banner::of_this_program());
         converse(&client, &endpoint).await;
         assert_eq!(dialled.load(Ordering::Relaxed), 1);
+        drop(client);
+        while endpoint.ended.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*endpoint.ended.lock().unwrap(), [Ok(())]);
     }
 }
 
@@ -224,4 +231,40 @@ async fn a_stream_that_was_not_read_to_its_end_takes_its_connection_along() {
     sleep(Duration::from_secs(1)).await;
     assert_eq!(client.ping("there?").await, Ok(()));
     assert_eq!(dialled.load(Ordering::Relaxed), 2);
+}
+
+/// The next step's connection is there before it is asked for, whether the peer is an older one or not.
+#[tokio::test(start_paused = true)]
+async fn a_step_that_is_expected_finds_its_connection_open() {
+    for (banner, opened, in_all) in
+        [(Banner::with_extensions(vec![]), [2, 2, 3], 3), (Banner::of_this_program(), [1, 1, 1], 1)]
+    {
+        let (client, _, dialled) = client(Way::Memory, banner);
+        // The first of three steps, and the second, know that another follows.
+        for (expected, opened) in [true, false, false].into_iter().zip(opened) {
+            if expected {
+                client.expect_step();
+            }
+            let mut stream = client.send(&step()).await.unwrap().stream;
+            // It may take long, and the connection that waits stays open.
+            sleep(Duration::from_secs(300)).await;
+            assert_eq!(dialled.load(Ordering::Relaxed), opened);
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.unwrap();
+            drop(stream);
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(dialled.load(Ordering::Relaxed), in_all);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_opened_in_vain_ends_in_order() {
+    let (client, endpoint, dialled) = client(Way::Memory, Banner::with_extensions(vec![]));
+    client.expect_step();
+    assert_eq!(client.ping("there?").await, Ok(()));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(dialled.load(Ordering::Relaxed), 2);
+    drop(client);
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(*endpoint.ended.lock().unwrap(), [Ok(()), Ok(())]);
 }

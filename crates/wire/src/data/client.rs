@@ -1,12 +1,14 @@
 //! The active side of data connections: one for each request, unless the peer agrees to keep them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use pump::ByteStream;
+use tokio::time::Instant;
 
 use super::driver::{Conversation, Failure};
 use super::inbound::{Inbound, read_message};
-use super::kept::Kept;
+use super::kept::{Kept, Waiting};
 use super::{FAILED, FAILED_WORD, OK, PING, RECEIVE, SEND, WORD_END, request};
 use crate::extension::Extension;
 use crate::frame::{FrameKind, Limits};
@@ -23,6 +25,8 @@ pub struct DataClient {
     greeting: Greeting,
     limits: Limits,
     kept: Arc<Kept>,
+    /// Whether a step will follow the next request.
+    expected: Arc<AtomicBool>,
 }
 
 /// A request under way.
@@ -35,12 +39,12 @@ struct Asked {
 impl DataClient {
     /// A client that greets its peer so.
     pub fn new(dialer: Arc<dyn Dialer>, greeting: Greeting, limits: Limits) -> Self {
-        Self { dialer, greeting, limits, kept: Arc::default() }
+        Self { dialer, greeting, limits, kept: Arc::default(), expected: Arc::default() }
     }
 
     /// The same with connections of its own, which end with it.
     pub fn anew(&self) -> Self {
-        Self { kept: Arc::default(), ..self.clone() }
+        Self { kept: Arc::default(), expected: Arc::default(), ..self.clone() }
     }
 
     /// Whether the peer answers, with the text it is sent.
@@ -88,22 +92,51 @@ impl DataClient {
         }
     }
 
+    /// Says that another step will follow the next request: once that is made, a connection for the one after
+    /// it is opened. A peer that keeps connections needs none.
+    pub fn expect_step(&self) {
+        self.expected.store(true, Ordering::Relaxed);
+    }
+
     async fn ask(&self, path: &str, message: &impl prost::Message) -> Result<Asked, CallError> {
         let frames = request(path, message).map_err(|error| CallError::permanent(format!("{path}: {error}")))?;
-        if let Some(conversation) = self.kept.take()
-            && conversation.send(frames.clone()).await.is_ok()
-        {
-            return Ok(Asked { conversation, keep: true });
+        let asked = match self.ask_waiting(&frames).await {
+            Some(asked) => asked,
+            None => self.dial(path, &frames).await?,
+        };
+        if self.expected.swap(false, Ordering::Relaxed) && !asked.keep && self.kept.is_empty() {
+            self.dial_ahead();
         }
+        Ok(asked)
+    }
+
+    /// Asks on a connection that waits for it.
+    async fn ask_waiting(&self, frames: &[u8]) -> Option<Asked> {
+        let Waiting { conversation, kept } = self.kept.take()?;
+        conversation.send(frames.to_vec()).await.ok()?;
+        Some(Asked { conversation, keep: kept.is_some() })
+    }
+
+    async fn dial(&self, path: &str, frames: &[u8]) -> Result<Asked, CallError> {
         let mut io = self.dialer.dial().await?;
         let refused = |error| CallError::Connection(format!("{path}: {error}"));
-        let agreed = greet(&mut io, &self.greeting, Label::Data, &frames).await.map_err(refused)?;
+        let agreed = greet(&mut io, &self.greeting, Label::Data, frames).await.map_err(refused)?;
         Ok(Asked { conversation: Conversation::begin(io, self.limits), keep: agreed.includes(Extension::Keep) })
+    }
+
+    /// An error will show again when the step dials by itself.
+    fn dial_ahead(&self) {
+        let client = self.clone();
+        tokio::spawn(async move {
+            if let Ok(Asked { conversation, keep }) = client.dial("connecting ahead", &[]).await {
+                client.kept.keep(Waiting { conversation, kept: keep.then(Instant::now) });
+            }
+        });
     }
 
     fn keep(&self, asked: Asked) {
         if asked.keep {
-            self.kept.keep(asked.conversation);
+            self.kept.keep(Waiting { conversation: asked.conversation, kept: Some(Instant::now()) });
         }
     }
 
@@ -120,7 +153,7 @@ impl DataClient {
                 && returned.is_whole()
                 && let Some(conversation) = returned.conversation()
             {
-                kept.keep(conversation);
+                kept.keep(Waiting { conversation, kept: Some(Instant::now()) });
             }
         });
         stream

@@ -189,6 +189,8 @@ async fn connection(buffers: Option<usize>) -> (TcpStream, TcpStream) {
     let (here, there) = tokio::join!(TcpStream::connect(address), listener.accept());
     let ends = (here.unwrap(), there.unwrap().0);
     for socket in [socket2::SockRef::from(&ends.0), socket2::SockRef::from(&ends.1)] {
+        // Heartbeats must not wait for the acknowledgement of others, which takes real time.
+        socket.set_tcp_nodelay(true).unwrap();
         if let Some(size) = buffers {
             socket.set_send_buffer_size(size).unwrap();
             socket.set_recv_buffer_size(size).unwrap();
@@ -291,7 +293,7 @@ async fn passes(pieces: &Pieces, how: How, to_the_server: bool) {
 
 /// Lets everybody do what there is to do.
 async fn settle() {
-    for _ in 0..300 {
+    for _ in 0..1000 {
         tokio::task::yield_now().await;
     }
 }

@@ -68,8 +68,9 @@ pub async fn serve_agreed(
                 return Ok(());
             }
             Ok(Err(error)) => {
+                // Who connects ahead may have nothing to ask for in the end, and says goodbye.
+                let in_order = conversation.broken().is_none() || (served && error == Failure::Closed);
                 conversation.close().await;
-                let in_order = served && error == Failure::Closed;
                 return if in_order { Ok(()) } else { Err(lost("reading the request")(error)) };
             }
             Err(_) => {
