@@ -264,9 +264,8 @@ impl Driver {
                 }
                 _ => READ_CHUNK,
             };
-            let mut part = reader.take(most as u64);
             let length = tokio::select! {
-                read = part.read_buf(&mut buffer) => read.map_err(|error| Failure::Read(error.to_string()))?,
+                read = reader.read_ready(&mut buffer, most) => read.map_err(|error| Failure::Read(error.to_string()))?,
                 () = events.closed() => return Ok(()),
             };
             self.link().received(Instant::now().into_std());
