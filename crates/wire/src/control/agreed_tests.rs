@@ -77,6 +77,10 @@ impl Endpoint for Fake {
         Err(CallError::permanent("no stream here"))
     }
 
+    async fn estimate(&self, request: &SendRequest) -> Result<Option<u64>, CallError> {
+        self.answer(request, Some(1 << 40))
+    }
+
     async fn receive(&self, _: &ReceiveRequest, _: ByteStream) -> Result<(), CallError> {
         Err(CallError::permanent("receives nothing"))
     }
@@ -244,6 +248,23 @@ async fn with_an_older_side_nothing_of_it_is_used() {
         let fails = Fake { fails: Some(needs_person.clone()), ..Fake::default() };
         let (remote, _) = self::remote(fails, ours, theirs).await;
         assert_eq!(remote.list().await.unwrap_err().class(), RetryClass::Transient, "by the text alone");
+    }
+}
+
+/// zrepl has a call for it, so every peer can be asked.
+#[tokio::test]
+async fn any_side_tells_how_large_a_step_would_be() {
+    let ReceiveRequest { filesystem, from, to, protection, .. } = received();
+    let step = SendRequest { filesystem, from, to, resume_token: None, protection };
+    let resumed = SendRequest { resume_token: Some("1-abc".into()), ..step.clone() };
+    for theirs in [old(), Banner::of_this_program()] {
+        let (remote, endpoint) = remote(Fake::default(), Banner::of_this_program(), theirs.clone()).await;
+        assert_eq!(remote.estimate(&step).await, Ok(Some(1 << 40)));
+        assert_eq!(remote.estimate(&resumed).await, Ok(None), "ZFS would have to look for what is missing");
+        assert_eq!(*endpoint.asked.lock().unwrap(), [format!("{step:?}")]);
+        let fails = Fake { fails: Some(CallError::permanent("no such snapshot")), ..Fake::default() };
+        let (remote, _) = self::remote(fails, Banner::of_this_program(), theirs).await;
+        assert_eq!(remote.estimate(&step).await, Ok(None), "no reason to give a step up");
     }
 }
 
