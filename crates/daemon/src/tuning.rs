@@ -26,6 +26,9 @@ pub const SERVER_HANDSHAKE_TIMEOUT: &str = "ZREPL_RPC_SERVER_VERSIONHANDSHAKE_TI
 pub const DEMUX_TIMEOUT: &str = "ZREPL_TRANSPORT_DEMUX_TIMEOUT";
 /// How long an endpoint waits for the next byte of a stream.
 pub const ENDPOINT_STALL_TIMEOUT: &str = "ZREPL_ENDPOINT_STALL_TIMEOUT";
+/// Whether more than zrepl's protocol is offered to peers: `on`, or `off`, to behave in all as zrepl does.
+/// A zrepl peer takes no notice.
+pub const EXTENSIONS: &str = "ZREPL_RPC_EXTENSIONS";
 /// How many bytes of the output of one edge of a hook are logged.
 pub const HOOK_LOG_SIZE: &str = "ZREPL_MAX_HOOK_LOG_SIZE";
 
@@ -42,6 +45,8 @@ pub struct Tuning {
     pub handshake: Handshake,
     /// [`ENDPOINT_STALL_TIMEOUT`]
     pub endpoint_stall: Duration,
+    /// [`EXTENSIONS`]
+    pub extensions: bool,
     /// [`HOOK_LOG_SIZE`]
     pub hook_log_bytes: u64,
 }
@@ -71,6 +76,7 @@ impl Default for Tuning {
             patience: Patience::default(),
             handshake: Handshake::default(),
             endpoint_stall: STALL,
+            extensions: true,
             hook_log_bytes: HOOK_LOG_BYTES,
         }
     }
@@ -117,6 +123,13 @@ impl Tuning {
             let parsed = value.parse::<SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
             *duration = parsed.ok_or(TuningError { name, value, expected })?;
         }
+        if let Some(value) = set(EXTENSIONS) {
+            tuning.extensions = match value.as_str() {
+                "on" => true,
+                "off" => false,
+                _ => return Err(TuningError { name: EXTENSIONS, value, expected: "`on` or `off`" }),
+            };
+        }
         if let Some(value) = set(HOOK_LOG_SIZE) {
             let expected = "a number of bytes";
             tuning.hook_log_bytes = value.parse().map_err(|_| TuningError { name: HOOK_LOG_SIZE, value, expected })?;
@@ -143,6 +156,8 @@ mod tests {
         assert_eq!(read(STALL_TIMEOUT, "2h").unwrap().patience.stall, Duration::from_secs(7200));
         assert_eq!(read(CLIENT_HANDSHAKE_TIMEOUT, "3s").unwrap().handshake.client, Duration::from_secs(3));
         assert_eq!(read(SERVER_HANDSHAKE_TIMEOUT, "4s").unwrap().handshake.server, Duration::from_secs(4));
+        assert!(read(EXTENSIONS, "on").unwrap().extensions && !read(EXTENSIONS, "off").unwrap().extensions);
+        assert!(read(EXTENSIONS, "no").is_err());
         assert_eq!(read(DEMUX_TIMEOUT, "5s").unwrap().handshake.label, Duration::from_secs(5));
         assert_eq!(read(ENDPOINT_STALL_TIMEOUT, "5m").unwrap().endpoint_stall, Duration::from_secs(300));
         assert!(read(STALL_TIMEOUT, "never").is_err());

@@ -1,4 +1,5 @@
-//! The control connection: gRPC over HTTP/2, seven unary methods of the service `Replication`.
+//! The control connection: gRPC over HTTP/2, seven unary methods of the service `Replication`, and those of
+//! `zr2.Replication` between two sides that have agreed on them.
 //!
 //! [`client`] offers a peer as an [`Endpoint`](crate::Endpoint); [`server`] offers an endpoint to a peer.
 
@@ -7,7 +8,7 @@ pub mod client;
 pub mod server;
 
 pub use client::{Remote, Role};
-pub use server::serve;
+pub use server::{serve, serve_agreed};
 
 use std::time::Duration;
 
@@ -27,5 +28,21 @@ const SERVER_PING: Duration = Duration::from_secs(5);
 /// How long an answer to that question may take.
 const PING_ANSWER: Duration = Duration::from_secs(10);
 
+/// The header with the word for an error.
+const ERROR_WORD: &str = "zr2-error";
+
+/// Methods beyond those of zrepl.
+mod method {
+    pub(super) const SERVICE: &str = "/zr2.Replication/";
+    pub(super) const LIST: &str = "/zr2.Replication/List";
+    pub(super) const CONFIRM: &str = "/zr2.Replication/ConfirmReceived";
+    pub(super) const ROLL_BACK: &str = "/zr2.Replication/RollBack";
+    pub(super) const RENAME_ASIDE: &str = "/zr2.Replication/RenameAside";
+    pub(super) const CLEAN: &str = "/zr2.Replication/CleanStaleProtections";
+    pub(super) const DESTROY: &str = "/zr2.Replication/DestroySnapshots";
+}
+
+#[cfg(test)]
+mod agreed_tests;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 //! that a slow or silent client delays nobody.
 
 mod muffler;
-mod refusing;
+pub(crate) mod refusing;
 
 use std::any::Any;
 use std::fmt;
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::frame::Limits;
-use crate::handshake::Label;
+use crate::handshake::{Agreement, Label};
 use crate::service::{CallError, Service};
 use crate::transport::{Acceptor, Arrival, Connection, Greeting, HandshakeError, Stranger, welcome};
 use crate::{control, data};
@@ -245,8 +245,8 @@ impl Reception {
             Ok(identified) => identified,
             Err(why) => return Err(Incident::Refused { from, why }),
         };
-        let label = match welcome(&mut io, &self.host.greeting).await {
-            Ok((_agreement, label)) => label,
+        let (agreed, label) = match welcome(&mut io, &self.host.greeting).await {
+            Ok(introduced) => introduced,
             Err(error) => return Err(Incident::Unintelligible { from, client, error }),
         };
         let Room { _all, unknown } = room;
@@ -255,7 +255,7 @@ impl Reception {
             self.tell(&Incident::Unserved { from: from.clone(), client: client.clone(), error: error.clone() });
             Arc::new(Refusing(error))
         });
-        let served = self.converse(io, label, endpoint).await;
+        let served = self.converse(io, label, agreed, endpoint).await;
         served.map_err(|why| Incident::Lost { from, client, label, why })
     }
 
@@ -263,11 +263,14 @@ impl Reception {
         &self,
         io: Connection,
         label: Label,
+        agreed: Agreement,
         endpoint: Arc<dyn crate::service::Endpoint>,
     ) -> Result<(), String> {
         match label {
-            Label::Control => control::serve(io, endpoint).await.map_err(|error| error.to_string()),
-            Label::Data => data::serve(io, endpoint, self.host.limits).await.map_err(|error| error.to_string()),
+            Label::Control => control::serve_agreed(io, endpoint, agreed).await.map_err(|error| error.to_string()),
+            Label::Data => {
+                data::serve_agreed(io, endpoint, self.host.limits, agreed).await.map_err(|error| error.to_string())
+            }
         }
     }
 }

@@ -5,7 +5,9 @@
 //! interface. Nothing in them is trusted: [`convert`] turns them into checked values or says what is
 //! wrong with them.
 
+pub mod calls;
 pub mod convert;
+pub mod listing;
 
 pub use convert::{Malformed, Problem, RemoteFilesystem};
 

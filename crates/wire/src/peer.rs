@@ -40,7 +40,7 @@ impl Peer {
 impl Connector for Peer {
     async fn connect(&self) -> Result<Arc<dyn Endpoint>, CallError> {
         let Self { control, data, greeting, role, decode_token } = self;
-        let remote = Remote::connect(&**control, greeting, data.clone(), *role, *decode_token).await?;
+        let remote = Remote::connect(&**control, greeting, data.anew(), *role, *decode_token).await?;
         Ok(Arc::new(remote))
     }
 }

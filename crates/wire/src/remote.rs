@@ -1,4 +1,5 @@
-//! What the text of a peer's error says about trying again. zrepl sends texts alone.
+//! What a peer's error says about trying again. zrepl sends texts alone; two sides of this program agree
+//! on a word beside the text ([`Errors`](crate::extension::Extension::Errors)).
 
 use model::RetryClass;
 
@@ -44,9 +45,51 @@ pub fn refusal(text: &str) -> CallError {
     CallError::Refused { class, message: text.to_owned() }
 }
 
+const TRANSIENT: &str = "transient";
+const PERMANENT: &str = "permanent";
+const NEEDS_PERSON: &str = "needs-person";
+const TARGET_MODIFIED: &str = "target-modified";
+
+/// The word for an error. A connection that broke is another one than that to the client.
+pub fn word(error: &CallError) -> &'static str {
+    match error {
+        CallError::TargetModified(_) => TARGET_MODIFIED,
+        CallError::Connection(_) | CallError::Refused { class: RetryClass::Transient, .. } => TRANSIENT,
+        CallError::Refused { class: RetryClass::Permanent, .. } => PERMANENT,
+        CallError::Refused { class: RetryClass::NeedsPerson, .. } => NEEDS_PERSON,
+    }
+}
+
+/// The error that a peer described with a word and a text. A word that is not known says nothing.
+pub fn described(word: &str, text: &str) -> CallError {
+    let refused = |class| CallError::Refused { class, message: text.to_owned() };
+    match word {
+        TRANSIENT => refused(RetryClass::Transient),
+        PERMANENT => refused(RetryClass::Permanent),
+        NEEDS_PERSON => refused(RetryClass::NeedsPerson),
+        TARGET_MODIFIED => CallError::TargetModified(text.to_owned()),
+        _ => refusal(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_says_more_than_a_text() {
+        let text = "dataset is busy";
+        let refused = |class| CallError::Refused { class, message: text.to_owned() };
+        for error in [
+            refused(RetryClass::Transient),
+            refused(RetryClass::Permanent),
+            refused(RetryClass::NeedsPerson),
+            CallError::TargetModified(text.to_owned()),
+        ] {
+            assert_eq!(described(word(&error), text), error);
+        }
+        assert_eq!(described("of tomorrow", text), refusal(text));
+    }
 
     #[test]
     fn a_text_says_whether_trying_again_may_help() {

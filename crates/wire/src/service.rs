@@ -62,8 +62,18 @@ pub trait Endpoint: Send + Sync {
         Ok(view)
     }
 
+    /// Says that a step will follow the one that is asked for next, so that the way for it can be made while
+    /// that one runs.
+    fn expect_step(&self) {}
+
     /// Protects and starts a step.
     async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError>;
+
+    /// How large the stream of a step would be, in bytes, without what an interrupted receive has of it; none if
+    /// nobody can tell. Protects nothing and changes nothing.
+    async fn estimate(&self, _request: &SendRequest) -> Result<Option<u64>, CallError> {
+        Ok(None)
+    }
 
     /// Receives a step's stream. Checks the head of the stream against the request before anything
     /// changes on disk. On return the snapshot is there and protected.
@@ -91,17 +101,25 @@ pub trait Endpoint: Send + Sync {
     /// be all that are newer, and rolls live changes back. Gives what was destroyed. If something else is
     /// newer, or one of them is held by others or has clones, nothing is destroyed.
     async fn roll_back(&self, request: &RollBackRequest) -> Result<Vec<VersionName>, CallError> {
-        Err(needs_newer_peer(&request.filesystem, "be rolled back", "`zfs rollback -r` there", "diverged: fail"))
+        Err(cannot_roll_back(&request.filesystem))
     }
 
     /// Gives a receiver's filesystem another name, with all that is below it, which must be what is named.
     /// Gives the new name, as it is on the receiver's pool.
     async fn rename_aside(&self, request: &RenameAsideRequest) -> Result<DatasetName, CallError> {
-        Err(needs_newer_peer(&request.filesystem, "be renamed", "`zfs rename` there", "no_common: fail"))
+        Err(cannot_rename_aside(&request.filesystem))
     }
 
     /// Removes protections of the job that no step needs any longer; how many.
     async fn clean_stale_protections(&self) -> Result<usize, CallError>;
+}
+
+pub(crate) fn cannot_roll_back(filesystem: &DatasetName) -> CallError {
+    needs_newer_peer(filesystem, "be rolled back", "`zfs rollback -r` there", "diverged: fail")
+}
+
+pub(crate) fn cannot_rename_aside(filesystem: &DatasetName) -> CallError {
+    needs_newer_peer(filesystem, "be renamed", "`zfs rename` there", "no_common: fail")
 }
 
 /// Of peers that do not know a call: zrepl 0.7, and sides that do not receive.

@@ -93,6 +93,9 @@ impl Dialer for TlsDialer {
 struct Client {
     server_cn: String,
     credentials: Arc<Credentials<ClientSide>>,
+    /// What each one was.
+    #[cfg(test)]
+    handshakes: tokio::sync::Mutex<Vec<rustls::HandshakeKind>>,
 }
 
 struct ClientSide {
@@ -109,7 +112,12 @@ impl Client {
             move |material| client_side(material, &provider, &key_log)
         };
         let credentials = Credentials::new(options.files.clone(), provider, Box::new(build), Arc::clone(&options.tell));
-        Self { server_cn, credentials }
+        Self {
+            server_cn,
+            credentials,
+            #[cfg(test)]
+            handshakes: Default::default(),
+        }
     }
 
     async fn secure<S>(&self, stream: S, peer: &str) -> Result<Connection, CallError>
@@ -135,6 +143,8 @@ impl Client {
                 )));
             }
         };
+        #[cfg(test)]
+        self.handshakes.lock().await.extend(stream.get_ref().1.handshake_kind());
         // That of a resumed session was checked when it began, which may have been hours ago.
         still_valid(stream.get_ref().1.peer_certificates())
             .map_err(|refusal| needs_person(format!("{peer} is not trusted: {refusal}")))?;

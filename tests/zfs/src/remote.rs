@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use daemon::events::Reader;
 use daemon::preview::Wish;
+use daemon::tuning::Tuning;
 use daemon::{Daemon, World};
 use model::DatasetName;
 use model::event::{Event, InvocationSummary, Replication, What};
@@ -27,6 +28,8 @@ use malformed::malformed_requests;
 const CASES: &Table = &[
     ("push_over_tcp", body!(push)),
     ("pull_over_tcp", body!(pull)),
+    ("push_over_tcp_as_zrepl_does", body!(plain_push)),
+    ("pull_over_tcp_as_zrepl_does", body!(plain_pull)),
     ("a_push_whose_connection_is_cut_in_mid_stream_resumes", body!(cut_push)),
     ("a_pull_whose_connection_is_cut_in_mid_stream_resumes", body!(cut_pull)),
     ("a_sink_whose_address_is_taken_listens_later", body!(late)),
@@ -134,9 +137,13 @@ impl Machine {
 
     /// With more in the `global` section.
     fn start_with(stage: &Stage<'_>, global: &str, jobs: &str) -> Result<Self> {
+        Self::start_tuned(stage, Tuning::default(), global, jobs)
+    }
+
+    fn start_tuned(stage: &Stage<'_>, tuning: Tuning, global: &str, jobs: &str) -> Result<Self> {
         let diary = Arc::new(Diary::default());
         let readers = vec![Arc::clone(&diary) as Arc<dyn Reader>];
-        let world = World { readers, ..World::new(stage.zfs()) };
+        let world = World { readers, tuning, ..World::new(stage.zfs()) };
         let yaml = format!("global: {{control: {{sockpath: \"\"}}{global}}}\njobs:\n{jobs}");
         let config = config::parse("zrepl.yml", &yaml).map_err(|error| anyhow::anyhow!("{error:?}"))?.config;
         Ok(Self { daemon: Daemon::start(config, world)?, diary })
@@ -201,18 +208,41 @@ fn push_job(fs: &DatasetName, port: u16) -> String {
 
 /// A sink on the second pool, and where it receives what `client` sends of a filesystem.
 fn sink_machine(stage: &Stage<'_>, fs: &DatasetName) -> Result<(Machine, DatasetName)> {
+    tuned_sink_machine(stage, Tuning::default(), fs)
+}
+
+fn tuned_sink_machine(stage: &Stage<'_>, tuning: Tuning, fs: &DatasetName) -> Result<(Machine, DatasetName)> {
     let root = stage.dst("clients")?;
     stage.world.create_filesystem(&root)?;
-    let machine = Machine::start(stage, &sink(&root, "127.0.0.1:0", "127.0.0.1"))?;
+    let machine = Machine::start_tuned(stage, tuning, "", &sink(&root, "127.0.0.1:0", "127.0.0.1"))?;
     let client = DatasetName::parse("client")?;
     Ok((machine, root.join(&client)?.join(fs)?))
 }
 
+/// A peer that offers nothing but zrepl's protocol.
+fn plain() -> Tuning {
+    Tuning { extensions: false, ..Tuning::default() }
+}
+
+/// A peer that offers all it can.
+fn extended() -> Tuning {
+    Tuning { extensions: true, ..Tuning::default() }
+}
+
 async fn push(stage: &Stage<'_>) -> Result<()> {
+    push_tuned(stage, extended(), extended()).await
+}
+
+/// Either side may be the older one.
+async fn plain_push(stage: &Stage<'_>) -> Result<()> {
+    push_tuned(stage, extended(), plain()).await
+}
+
+async fn push_tuned(stage: &Stage<'_>, pusher: Tuning, receiver: Tuning) -> Result<()> {
     on_real_time(stage);
     let fs = stage.fs_with("sender fs", &["1", "2"]).await?;
-    let (there, received) = sink_machine(stage, &fs)?;
-    let here = Machine::start(stage, &push_job(&fs, there.port().await?))?;
+    let (there, received) = tuned_sink_machine(stage, receiver, &fs)?;
+    let here = Machine::start_tuned(stage, pusher, "", &push_job(&fs, there.port().await?))?;
 
     let plan = here.daemon.preview(&Wish { job: None, estimate: true }).await?;
     let planned: Vec<_> = plan.jobs.iter().map(|job| (job.total.sends, job.problems.clone())).collect();
@@ -241,6 +271,10 @@ async fn push(stage: &Stage<'_>) -> Result<()> {
 
 /// A source on the first pool.
 fn source_machine(stage: &Stage<'_>, fs: &DatasetName) -> Result<Machine> {
+    tuned_source_machine(stage, Tuning::default(), fs)
+}
+
+fn tuned_source_machine(stage: &Stage<'_>, tuning: Tuning, fs: &DatasetName) -> Result<Machine> {
     let jobs = format!(
         r#"
   - name: source job
@@ -250,11 +284,20 @@ fn source_machine(stage: &Stage<'_>, fs: &DatasetName) -> Result<Machine> {
     snapshotting: {{type: manual}}
 "#
     );
-    Machine::start(stage, &jobs)
+    Machine::start_tuned(stage, tuning, "", &jobs)
 }
 
 /// A pull job on the second pool, and where it receives a filesystem.
 fn pull_machine(stage: &Stage<'_>, fs: &DatasetName, port: u16) -> Result<(Machine, DatasetName)> {
+    tuned_pull_machine(stage, Tuning::default(), fs, port)
+}
+
+fn tuned_pull_machine(
+    stage: &Stage<'_>,
+    tuning: Tuning,
+    fs: &DatasetName,
+    port: u16,
+) -> Result<(Machine, DatasetName)> {
     let root = stage.dst("pulled")?;
     stage.world.create_filesystem(&root)?;
     let jobs = format!(
@@ -270,17 +313,26 @@ fn pull_machine(stage: &Stage<'_>, fs: &DatasetName, port: u16) -> Result<(Machi
       keep_receiver: [{{type: last_n, count: 3}}]
 "#
     );
-    Ok((Machine::start(stage, &jobs)?, root.join(fs)?))
+    Ok((Machine::start_tuned(stage, tuning, "", &jobs)?, root.join(fs)?))
 }
 
 async fn pull(stage: &Stage<'_>) -> Result<()> {
+    pull_tuned(stage, extended()).await
+}
+
+async fn plain_pull(stage: &Stage<'_>) -> Result<()> {
+    pull_tuned(stage, plain()).await
+}
+
+async fn pull_tuned(stage: &Stage<'_>, tuning: Tuning) -> Result<()> {
     on_real_time(stage);
     let fs = stage.fs_with("sender fs", &["1"]).await?;
-    let there = source_machine(stage, &fs)?;
-    let (here, received) = pull_machine(stage, &fs, there.port().await?)?;
+    let there = tuned_source_machine(stage, extended(), &fs)?;
+    let (here, received) = tuned_pull_machine(stage, tuning, &fs, there.port().await?)?;
     let plan = here.daemon.preview(&Wish { job: Some("pull job".to_owned()), estimate: true }).await?;
     let planned: Vec<_> = plan.jobs.iter().map(|job| (job.total.sends, job.problems.clone())).collect();
     ensure!(planned == [(1, vec![])], "{planned:?}");
+    ensure!(plan.jobs.iter().all(|job| job.total.bytes > 0 && job.total.sizes_unknown == 0), "{:?}", plan.jobs);
 
     ensure!(here.invoke_well("pull job").await?.steps == 1);
     stage.snap(&fs, SMALL, "2").await?;

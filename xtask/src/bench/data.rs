@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, bail};
 
 use super::daemon::{Daemon, build};
 use super::stand_in::{CLIENT, Scale, StandIn};
-use crate::children::Scratch;
+use crate::cargo::cargo;
+use crate::children::{self, Scratch};
 
 const GIB: u64 = 1 << 30;
 
@@ -24,7 +25,11 @@ struct Case {
     aim: f64,
 }
 
-const CASES: [Case; 1] = [Case { name: "local", zrepl: 0.77, aim: 0.05 }];
+const CASES: [Case; 3] = [
+    Case { name: "local", zrepl: 0.77, aim: 0.05 },
+    Case { name: "tcp", zrepl: 1.15, aim: 0.60 },
+    Case { name: "tls", zrepl: 2.41, aim: 1.5 },
+];
 
 pub(super) fn run(arguments: &[String]) -> Result<()> {
     let gib = match arguments {
@@ -41,6 +46,10 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     }
     for (name, mover) in MOVERS {
         bare(*mover, gib * GIB)?.print(name, None);
+    }
+    println!();
+    if !children::run(&mut cargo(["bench", "--quiet", "--package", "wire", "--bench", "empty_step"]))?.success() {
+        bail!("the measurement of steps without bytes failed");
     }
     Ok(())
 }
@@ -67,7 +76,7 @@ impl Measured {
 fn replicate(zrepl: &Path, transport: &str, bytes: u64) -> Result<Measured> {
     let scratch = Scratch::new(&std::env::temp_dir(), "zrepl-bench-")?;
     let host = StandIn::new(scratch.path(), Scale { filesystems: 1, snapshots: 1, increments: 1, bytes })?;
-    let (connect, serve) = ends(transport)?;
+    let (connect, serve) = ends(transport, scratch.path())?;
     let mut daemon = Daemon::start(&zrepl.to_owned(), &host, host.config_over(1, &connect, &serve)?)?;
     daemon.wait_for("[INFO]")?;
     let before = daemon.cpu()?.daemon;
@@ -81,15 +90,56 @@ fn replicate(zrepl: &Path, transport: &str, bytes: u64) -> Result<Measured> {
     }
 }
 
-/// The values of `connect` and `serve`.
-fn ends(transport: &str) -> Result<(String, String)> {
+/// The values of `connect` and `serve`; certificates go to the folder.
+fn ends(transport: &str, folder: &Path) -> Result<(String, String)> {
     match transport {
         "local" => Ok((
             format!("{{type: local, listener_name: bench, client_identity: {CLIENT}}}"),
             "{type: local, listener_name: bench}".to_owned(),
         )),
+        "tcp" => {
+            let port = free_port()?;
+            Ok((
+                format!("{{type: tcp, address: \"127.0.0.1:{port}\"}}"),
+                format!("{{type: tcp, listen: \"127.0.0.1:{port}\", clients: {{\"127.0.0.1\": {CLIENT}}}}}"),
+            ))
+        }
+        "tls" => {
+            let port = free_port()?;
+            for name in ["server", CLIENT] {
+                certify(folder, name)?;
+            }
+            let files = |own: &str, other: &str| {
+                let folder = folder.display();
+                format!("ca: \"{folder}/{other}.crt\", cert: \"{folder}/{own}.crt\", key: \"{folder}/{own}.key\"")
+            };
+            let (client, server) = (files(CLIENT, "server"), files("server", CLIENT));
+            Ok((
+                format!("{{type: tls, address: \"127.0.0.1:{port}\", server_cn: server, {client}}}"),
+                format!("{{type: tls, listen: \"127.0.0.1:{port}\", client_cns: [{CLIENT}], {server}}}"),
+            ))
+        }
         other => bail!("no transport {other}"),
     }
+}
+
+/// A port that nobody uses at this moment.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Makes a self-signed certificate as zrepl's documentation has people make it, and its key.
+fn certify(folder: &Path, name: &str) -> Result<()> {
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-sha256", "-nodes", "-newkey", "rsa:2048", "-days", "90"]);
+    command.args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName=DNS:{name}")]);
+    command.arg("-keyout").arg(folder.join(format!("{name}.key")));
+    command.arg("-out").arg(folder.join(format!("{name}.crt")));
+    let made = command.stdin(Stdio::null()).output().context("starting openssl, which makes certificates")?;
+    if !made.status.success() {
+        bail!("openssl failed: {}", String::from_utf8_lossy(&made.stderr));
+    }
+    Ok(())
 }
 
 /// Moves what comes out of one child into another; ends when the first one does.

@@ -25,7 +25,7 @@ struct Benchmark {
 const BENCHMARKS: &[Benchmark] = &[
     Benchmark {
         name: "data",
-        about: "one large stream over each transport: bytes per second, processor time per GiB",
+        about: "one large stream over each transport: bytes per second, processor time per GiB; steps without bytes",
         run: data::run,
     },
     Benchmark {

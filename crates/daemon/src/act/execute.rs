@@ -216,6 +216,7 @@ impl<'a> Execution<'a> {
         let Some(filesystem) = work.filesystem().cloned() else { return };
         work.state = State::Running;
         let (step_index, received_as) = (work.next, work.received_as.clone());
+        let follows = !self.ready.is_empty() || work.steps().len() > step_index + 1;
         let Sides { sender, receiver } = self.sides.clone();
         let invocation = self.invocation;
         let protection = invocation.policy.protection;
@@ -234,6 +235,10 @@ impl<'a> Execution<'a> {
                 self.tell_discarding(&filesystem, discard);
                 self.tell(Replication::StepStarted { filesystem: filesystem.clone(), step: step_index });
                 self.steps_running += 1;
+                if follows {
+                    sender.expect_step();
+                    receiver.expect_step();
+                }
                 let (events, stall) = (&invocation.events, invocation.patience.stall);
                 let (bytes, total) = (Arc::default(), Arc::clone(&self.tally.bytes));
                 let index_in_plan = step_index;

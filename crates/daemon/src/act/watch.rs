@@ -90,6 +90,10 @@ impl Endpoint for Watched {
         self.within("list filesystems that failed", self.endpoint.list_some(filesystems)).await
     }
 
+    fn expect_step(&self) {
+        self.endpoint.expect_step();
+    }
+
     async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {
         let what = format!("start to send {}{}", request.filesystem, request.to);
         self.within(&what, self.endpoint.send(request)).await

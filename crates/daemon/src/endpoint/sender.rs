@@ -385,6 +385,15 @@ impl Endpoint for Sender {
         }
     }
 
+    /// By names alone: what has another guid by now is found when it is sent.
+    async fn estimate(&self, request: &SendRequest) -> Result<Option<u64>, CallError> {
+        let SendRequest { filesystem, from, to, .. } = request;
+        self.check_access(filesystem)?;
+        let source = SendSource::Snapshot { from: from.clone(), to: to.clone(), flags: self.send.effective_flags() };
+        let args = SendArgs { dataset: filesystem.clone(), source };
+        self.side.zfs.estimate_send(&args).await.map_err(|error| refused(&error))
+    }
+
     async fn receive(&self, _: &ReceiveRequest, _: wire::ByteStream) -> Result<(), CallError> {
         Err(CallError::permanent("sender does not implement Receive()"))
     }

@@ -139,6 +139,10 @@ impl Endpoint for Client {
         Ok(reply)
     }
 
+    async fn estimate(&self, request: &SendRequest) -> Result<Option<u64>, CallError> {
+        self.source.sender.estimate(request).await
+    }
+
     async fn receive(&self, request: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError> {
         self.source.sender.receive(request, stream).await
     }

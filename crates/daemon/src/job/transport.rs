@@ -54,13 +54,15 @@ pub(crate) fn connector(
 
 /// A side in another process.
 fn peer(control: Arc<dyn Dialer>, data: Arc<dyn Dialer>, role: Role, tuning: &Tuning) -> Arc<dyn Connector> {
-    let greeting = Greeting { banner_within: tuning.handshake.client, ..greeting() };
+    let greeting = Greeting { banner_within: tuning.handshake.client, ..greeting(tuning) };
     Arc::new(Peer::new(control, data, greeting, role, read_token))
 }
 
-/// Without extensions: what zrepl says, too.
-fn greeting() -> Greeting {
-    Banner::with_extensions(Vec::new()).into()
+fn greeting(tuning: &Tuning) -> Greeting {
+    match tuning.extensions {
+        true => Banner::of_this_program().into(),
+        false => Banner::with_extensions(Vec::new()).into(),
+    }
 }
 
 fn read_token(token: &str) -> Result<model::view::TokenContents, String> {
@@ -142,5 +144,5 @@ pub(super) fn place(serve: &Serve, context: &Context) -> String {
 
 /// What clients of a listener are told first.
 pub(super) fn host_greeting(tuning: &Tuning) -> Greeting {
-    Greeting { banner_within: tuning.handshake.server, label_within: tuning.handshake.label, ..greeting() }
+    Greeting { banner_within: tuning.handshake.server, label_within: tuning.handshake.label, ..greeting(tuning) }
 }

@@ -13,17 +13,18 @@ mod timing;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use config::Config;
-use config::types::{Concurrency, Connect, Job, LocalServe, PullJob, PushJob, Serve, SnapJob, Snapshotting, SourceJob};
+use config::types::{Concurrency, Job, PullJob, PushJob, Serve, SnapJob, Snapshotting};
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use model::JobName;
 use model::event::{Event, What};
+use model::protection::ProtectionPolicy;
 use model::view::View;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use wire::control::Role;
 use wire::local::Listener;
-use wire::{CallError, Endpoint};
+use wire::{CallError, Endpoint, SendRequest};
 use zfs::{SendArgs, SendFlags, SendSource, Zfs};
 
 use crate::daemon::World;
@@ -103,8 +104,7 @@ pub async fn preview(jobs: &[Job], world: &World, wish: &Wish) -> Result<Preview
             Job::Push(job) => previews.push(preview_push(job, world, now, wish.estimate).await),
             Job::Snap(job) => previews.push(preview_snap(job, world, now).await),
             Job::Pull(job) => {
-                let source = source_of(&job.connect, jobs).filter(|_| wish.estimate);
-                previews.push(preview_pull(job, world, now, source).await);
+                previews.push(preview_pull(job, world, now, wish.estimate).await);
             }
             Job::Sink(_) | Job::Source(_) => {}
         }
@@ -129,46 +129,26 @@ async fn preview_push(job: &PushJob, world: &World, now: Timestamp, estimate: bo
     let (mut preview, sizeable) = assemble::replicating(&job.into(), now, &hooks, sender, receiver);
     if estimate {
         let flags = push::sender_config(job).send.effective_flags();
-        set_sizes(&mut preview, world, sizeable, flags, job.concurrency).await;
+        set_sizes(&mut preview, &Scales::Here(&*world.zfs, flags), sizeable, job.concurrency).await;
     }
     preview.warnings.splice(0..0, warnings.taken());
     preview
 }
 
-/// The source of the same configuration that a job pulls from. Others' pools are not here to be asked.
-fn source_of<'a>(connect: &Connect, jobs: &'a [Job]) -> Option<&'a SourceJob> {
-    let Connect::Local(connect) = connect else { return None };
-    jobs.iter().find_map(|job| match job {
-        Job::Source(source) => {
-            let served = |serve: &LocalServe| serve.listener_name == connect.listener_name;
-            matches!(&source.serve, Serve::Local(serve) if served(serve)).then_some(source)
-        }
-        _ => None,
-    })
-}
-
-/// Asks for sizes if the source is given.
-async fn preview_pull(job: &PullJob, world: &World, now: Timestamp, source: Option<&SourceJob>) -> JobPreview {
+async fn preview_pull(job: &PullJob, world: &World, now: Timestamp, estimate: bool) -> JobPreview {
     let warnings = Arc::new(Warnings::default());
-    let (sender, receiver) = look_at_pulled(job, world, &warnings).await;
+    let (source, sender, receiver) = look_at_pulled(job, world, &warnings).await;
     let none = HookRunner::new(Vec::new(), warnings.events(world));
     let (mut preview, sizeable) = assemble::replicating(&job.into(), now, &none, sender, receiver);
-    if let Some(source) = source {
-        let flags = source::sender_config(source).send.effective_flags();
-        set_sizes(&mut preview, world, sizeable, flags, job.concurrency).await;
+    if let Some(source) = source.filter(|_| estimate) {
+        set_sizes(&mut preview, &Scales::There(&*source), sizeable, job.concurrency).await;
     }
     preview.warnings.splice(0..0, warnings.taken());
     preview
 }
 
-async fn set_sizes(
-    preview: &mut JobPreview,
-    world: &World,
-    sizeable: Vec<Sizeable>,
-    flags: SendFlags,
-    concurrency: Concurrency,
-) {
-    for (one, size) in estimate_all(&*world.zfs, sizeable, flags, concurrency.size_estimates.get()).await {
+async fn set_sizes(preview: &mut JobPreview, scales: &Scales<'_>, sizeable: Vec<Sizeable>, concurrency: Concurrency) {
+    for (one, size) in estimate_all(scales, sizeable, concurrency.size_estimates.get()).await {
         set_size(preview, &one, size);
     }
     preview.count();
@@ -186,16 +166,18 @@ async fn look_at_both(
     tokio::join!(look("the sender", sender.list()), look("the receiver", receiver))
 }
 
-/// The sender wherever it is, and the receiver.
+/// Gives the sender, too, if it could be reached.
 async fn look_at_pulled(
     job: &PullJob,
     world: &World,
     warnings: &Arc<Warnings>,
-) -> (Result<View, String>, Result<View, String>) {
+) -> (Option<Arc<dyn Endpoint>>, Result<View, String>, Result<View, String>) {
     let receiver = Receiver::new(Arc::clone(&world.zfs), warnings.events(world), pull::receiver_config(job));
     let other = connector(&job.name, &job.connect, Role::Sender, world, &warnings.events(world));
-    let sender = async { other.connect().await?.list().await };
-    tokio::join!(look("the sender", sender), look("the receiver", receiver.list()))
+    let mut source = None;
+    let sender = async { source.insert(other.connect().await?).list().await };
+    let (sender, receiver) = tokio::join!(look("the sender", sender), look("the receiver", receiver.list()));
+    (source, sender, receiver)
 }
 
 async fn look_at_one(job: &SnapJob, world: &World, warnings: &Arc<Warnings>) -> Result<View, String> {
@@ -227,29 +209,46 @@ async fn look(what: &str, list: impl Future<Output = Result<View, CallError>>) -
     }
 }
 
+/// Who tells how large a stream would be.
+enum Scales<'a> {
+    /// This machine's ZFS, for streams with these options.
+    Here(&'a dyn Zfs, SendFlags),
+    /// The side that sends. zrepl tells it, too.
+    There(&'a dyn Endpoint),
+}
+
 /// Asks for the sizes of the first streams, a few at a time and not for ever; the rest stays unknown.
-async fn estimate_all(
-    zfs: &dyn Zfs,
-    mut sizeable: Vec<Sizeable>,
-    flags: SendFlags,
-    at_once: usize,
-) -> Vec<(Sizeable, Size)> {
+async fn estimate_all(scales: &Scales<'_>, mut sizeable: Vec<Sizeable>, at_once: usize) -> Vec<(Sizeable, Size)> {
     sizeable.truncate(PREVIEW_ESTIMATES);
     let end = tokio::time::sleep(PREVIEW_ESTIMATING);
     let sizes = stream::iter(sizeable).map(|one| async move {
-        let size = estimate(zfs, &one, flags).await;
+        let size = match scales.estimate(&one).await {
+            Ok(Some(bytes)) => Size::Bytes(bytes.saturating_sub(one.received)),
+            Ok(None) => Size::Unknown("ZFS gives no estimate".to_owned()),
+            Err(error) => Size::Unknown(error),
+        };
         (one, size)
     });
     sizes.buffer_unordered(at_once).take_until(end).collect().await
 }
 
-async fn estimate(zfs: &dyn Zfs, one: &Sizeable, flags: SendFlags) -> Size {
-    // Of a step that resumes, too: to ask with its token may take ZFS a walk through the whole pool.
-    let source = SendSource::Snapshot { from: one.from.clone(), to: one.to.clone(), flags };
-    match zfs.estimate_send(&SendArgs { dataset: one.filesystem.clone(), source }).await {
-        Ok(Some(bytes)) => Size::Bytes(bytes.saturating_sub(one.received)),
-        Ok(None) => Size::Unknown("ZFS gives no estimate".to_owned()),
-        Err(error) => Size::Unknown(error.to_string()),
+impl Scales<'_> {
+    /// Of a step that resumes, too, the whole: to ask with its token may take ZFS a walk through the pool.
+    async fn estimate(&self, one: &Sizeable) -> Result<Option<u64>, String> {
+        let Sizeable { filesystem, from, to, .. } = one;
+        let (filesystem, from, to) = (filesystem.clone(), from.clone(), to.clone());
+        match self {
+            Scales::Here(zfs, flags) => {
+                let source = SendSource::Snapshot { from, to, flags: *flags };
+                let args = SendArgs { dataset: filesystem, source };
+                zfs.estimate_send(&args).await.map_err(|error| error.to_string())
+            }
+            Scales::There(sender) => {
+                let protection = ProtectionPolicy::default();
+                let request = SendRequest { filesystem, from, to, resume_token: None, protection };
+                sender.estimate(&request).await.map_err(|error| error.to_string())
+            }
+        }
     }
 }
 

@@ -32,7 +32,7 @@ pub async fn present(job: &Job, world: &World) -> Result<BTreeMap<DatasetName, P
             (sender?, receiver?)
         }
         Job::Pull(job) => {
-            let (sender, receiver) = look_at_pulled(job, world, &warnings).await;
+            let (_, sender, receiver) = look_at_pulled(job, world, &warnings).await;
             (sender?, receiver?)
         }
         Job::Sink(_) | Job::Source(_) => return Err("the job keeps nothing by itself".to_owned()),

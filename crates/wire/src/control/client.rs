@@ -1,6 +1,6 @@
 //! The active side: a peer as an endpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest as Sender};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use model::protection::{Protection, ProtectionKind};
-use model::view::{DatasetKind, Encryption, FilesystemView, PartialReceive, Placeholder, TokenContents, View};
-use model::{DatasetName, Guid, Version};
+use model::view::{DatasetKind, Encryption, FilesystemView, PartialReceive, Placeholder, View};
+use model::{DatasetName, Guid, Version, VersionName};
 use pump::ByteStream;
 use tokio::task::JoinHandle;
 use tonic::body::Body;
@@ -20,19 +20,30 @@ use tonic::client::Grpc;
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
-use super::{CLIENT_PING, MAX_REQUEST, MAX_RESPONSE, PING_ANSWER};
+use super::{CLIENT_PING, ERROR_WORD, MAX_REQUEST, MAX_RESPONSE, PING_ANSWER, method};
 use crate::data::DataClient;
-use crate::handshake::Label;
+use crate::extension::Extension;
+use crate::handshake::{Agreement, Label};
+use crate::pdu::calls::{self, CleanReq, CleanRes, ConfirmReq, ConfirmRes, DestroyReq, DestroyRes};
+use crate::pdu::listing::{Assembly, ListPart, ListReq};
 use crate::pdu::{self, RemoteFilesystem, convert};
 use crate::remote;
-use crate::service::{CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
+use crate::service::{
+    self, CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, RenameAsideRequest, RollBackRequest,
+    SendReply, SendRequest,
+};
 use crate::transport::{Dialer, Greeting, greet};
 
 /// Filesystems whose versions are asked for at the same time.
 const LISTED_AT_ONCE: usize = 8;
 
-/// Reads a resume token, of which this crate knows nothing; the error's text if it cannot be read.
-pub type TokenDecoder = fn(&str) -> Result<TokenContents, String>;
+pub use crate::pdu::listing::TokenDecoder;
+
+/// Longest request for some filesystems only, bytes; more is cheaper to ask for as a whole.
+const MAX_NAMED: usize = 1 << 20;
+
+/// Bytes of one request to destroy snapshots from which on the next one begins.
+const DESTROYED_AT_ONCE: usize = 1 << 20;
 
 /// What a peer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +62,7 @@ pub struct Remote {
     data: DataClient,
     role: Role,
     decode_token: TokenDecoder,
+    agreed: Agreement,
 }
 
 impl Remote {
@@ -63,14 +75,14 @@ impl Remote {
         decode_token: TokenDecoder,
     ) -> Result<Self, CallError> {
         let mut io = dialer.dial().await?;
-        greet(&mut io, greeting, Label::Control, b"").await.map_err(|error| lost(&error))?;
+        let agreed = greet(&mut io, greeting, Label::Control, b"").await.map_err(|error| lost(&error))?;
         let mut http = Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new()).adaptive_window(true);
         http.keep_alive_interval(CLIENT_PING).keep_alive_timeout(PING_ANSWER).keep_alive_while_idle(true);
         let (sender, connection) = http.handshake(TokioIo::new(io)).await.map_err(|error| lost(&error))?;
         // Its error is told to the calls that it broke.
         let driver = tokio::spawn(async move { drop(connection.await) });
-        Ok(Self { channel: Channel(sender), driver, data, role, decode_token })
+        Ok(Self { channel: Channel(sender), driver, data, role, decode_token, agreed })
     }
 
     #[cfg(test)]
@@ -95,19 +107,72 @@ impl Remote {
         tokio::try_join!(control, self.data.ping(text)).map(|((), ())| ())
     }
 
-    async fn call<Q, R>(&self, method: &'static str, request: Q) -> Result<R, CallError>
+    pub(super) async fn call<Q, R>(&self, method: &'static str, request: Q) -> Result<R, CallError>
     where
         Q: prost::Message + 'static,
         R: prost::Message + Default + 'static,
     {
+        let mut grpc = self.ready().await?;
+        let codec = ProstCodec::<Q, R>::default();
+        let answer = grpc.unary(tonic::Request::new(request), PathAndQuery::from_static(method), codec).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| failed(method, &status))
+    }
+
+    async fn ready(&self) -> Result<Grpc<Channel>, CallError> {
         let origin = http::Uri::from_static("http://zrepl");
         let mut grpc = Grpc::with_origin(self.channel.clone(), origin)
             .max_decoding_message_size(MAX_RESPONSE)
             .max_encoding_message_size(MAX_REQUEST);
         grpc.ready().await.map_err(|error| lost(&error))?;
-        let codec = ProstCodec::<Q, R>::default();
-        let answer = grpc.unary(tonic::Request::new(request), PathAndQuery::from_static(method), codec).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| failed(method, &status))
+        Ok(grpc)
+    }
+
+    /// One call for all that a plan is made from.
+    async fn list_at_once(&self, request: ListReq) -> Result<View, CallError> {
+        let failed = |status| failed(method::LIST, &status);
+        let mut grpc = self.ready().await?;
+        let codec = ProstCodec::<ListReq, ListPart>::default();
+        let path = PathAndQuery::from_static(method::LIST);
+        let answer = grpc.server_streaming(tonic::Request::new(request), path, codec).await.map_err(failed)?;
+        let mut parts = answer.into_inner();
+        let mut assembly = Assembly::new(self.decode_token);
+        while let Some(part) = parts.message().await.map_err(failed)? {
+            assembly.accept(part).map_err(CallError::permanent)?;
+        }
+        let mut view = assembly.finish().map_err(CallError::permanent)?;
+        // What cannot be put right is better not known.
+        view.protections_known &= self.agreed.includes(Extension::Calls);
+        Ok(view)
+    }
+
+    /// Asks for outcomes in as few requests as the limits allow.
+    async fn destroy_at_once(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
+        let mut results = Vec::with_capacity(requests.len());
+        let mut rest = requests;
+        while !rest.is_empty() {
+            let (mut asked, mut size) = (DestroyReq::default(), 0);
+            for request in rest {
+                let request = pdu::DestroySnapshotsReq::from(request);
+                size += prost::Message::encoded_len(&request);
+                if size > DESTROYED_AT_ONCE && !asked.requests.is_empty() {
+                    break;
+                }
+                asked.requests.push(request);
+            }
+            let (now, later) = rest.split_at(asked.requests.len());
+            let response: DestroyRes = self.call(method::DESTROY, asked).await?;
+            results.extend(calls::destroy_results(now, response));
+            rest = later;
+        }
+        Ok(results)
+    }
+
+    /// Fails if the peer does not know the calls beyond zrepl's.
+    fn needs_calls(&self, what: &str) -> Result<(), CallError> {
+        match self.agreed.includes(Extension::Calls) {
+            true => Ok(()),
+            false => Err(CallError::permanent(format!("the peer cannot be asked to {what} (zrepl 0.7 cannot)"))),
+        }
     }
 
     async fn list_all(&self) -> Result<Vec<RemoteFilesystem>, CallError> {
@@ -169,6 +234,7 @@ const METHOD_PING: &str = "/Replication/Ping";
 const METHOD_FILESYSTEMS: &str = "/Replication/ListFilesystems";
 const METHOD_VERSIONS: &str = "/Replication/ListFilesystemVersions";
 const METHOD_CURSOR: &str = "/Replication/ReplicationCursor";
+const METHOD_DRY: &str = "/Replication/SendDry";
 const METHOD_COMPLETED: &str = "/Replication/SendCompleted";
 const METHOD_DESTROY: &str = "/Replication/DestroySnapshots";
 
@@ -182,24 +248,50 @@ fn failed(method: &str, status: &Status) -> CallError {
     match (status.code(), status.source()) {
         (_, Some(cause)) => CallError::Connection(format!("{method}: {cause}")),
         (Code::Unavailable | Code::Cancelled, None) => CallError::Connection(format!("{method}: {}", status.message())),
-        _ => remote::refusal(status.message()),
+        _ => match status.metadata().get(ERROR_WORD).and_then(|word| word.to_str().ok()) {
+            Some(word) => remote::described(word, status.message()),
+            None => remote::refusal(status.message()),
+        },
     }
 }
 
 #[async_trait]
 impl Endpoint for Remote {
     async fn list(&self) -> Result<View, CallError> {
+        if self.agreed.includes(Extension::List) {
+            return self.list_at_once(ListReq::default()).await;
+        }
         self.view_of(self.list_all().await?).await
     }
 
     async fn list_some(&self, filesystems: &[DatasetName]) -> Result<View, CallError> {
+        if self.agreed.includes(Extension::List) {
+            let named = filesystems.iter().map(|name| name.as_str().to_owned()).collect();
+            let request = ListReq { only_some: true, filesystems: named };
+            if prost::Message::encoded_len(&request) <= MAX_NAMED {
+                return self.list_at_once(request).await;
+            }
+            let mut view = self.list_at_once(ListReq::default()).await?;
+            let wanted: BTreeSet<&DatasetName> = filesystems.iter().collect();
+            view.filesystems.retain(|name, _| wanted.contains(name));
+            return Ok(view);
+        }
         let mut listed = self.list_all().await?;
         listed.retain(|listed| filesystems.contains(&listed.name));
         self.view_of(listed).await
     }
 
+    fn expect_step(&self) {
+        self.data.expect_step();
+    }
+
     async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError> {
         self.data.send(request).await
+    }
+
+    async fn estimate(&self, request: &SendRequest) -> Result<Option<u64>, CallError> {
+        let response: pdu::SendRes = self.call(METHOD_DRY, pdu::SendReq::from(request)).await?;
+        Ok(Some(response.expected_size).filter(|size| *size > 0))
     }
 
     async fn receive(&self, request: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError> {
@@ -212,11 +304,31 @@ impl Endpoint for Remote {
     }
 
     /// A zrepl receiver does this within each receive, and cannot be asked for it alone.
-    async fn confirm_received(&self, _: &ReceiveRequest) -> Result<(), CallError> {
-        Err(CallError::permanent("the peer cannot be asked to confirm what it received"))
+    async fn confirm_received(&self, request: &ReceiveRequest) -> Result<(), CallError> {
+        self.needs_calls("confirm what it received")?;
+        self.call::<_, ConfirmRes>(method::CONFIRM, ConfirmReq::from(request)).await.map(|_| ())
+    }
+
+    async fn roll_back(&self, request: &RollBackRequest) -> Result<Vec<VersionName>, CallError> {
+        if !self.agreed.includes(Extension::Calls) {
+            return Err(service::cannot_roll_back(&request.filesystem));
+        }
+        let response = self.call(method::ROLL_BACK, calls::RollBackReq::from(request)).await?;
+        calls::rolled_back(&response).map_err(CallError::permanent)
+    }
+
+    async fn rename_aside(&self, request: &RenameAsideRequest) -> Result<DatasetName, CallError> {
+        if !self.agreed.includes(Extension::Calls) {
+            return Err(service::cannot_rename_aside(&request.filesystem));
+        }
+        let response = self.call(method::RENAME_ASIDE, calls::RenameAsideReq::from(request)).await?;
+        calls::renamed_aside(&response).map_err(CallError::permanent)
     }
 
     async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
+        if self.agreed.includes(Extension::Calls) {
+            return self.destroy_at_once(requests).await;
+        }
         let mut results = Vec::with_capacity(requests.len());
         for request in requests {
             let response: pdu::DestroySnapshotsRes =
@@ -228,7 +340,11 @@ impl Endpoint for Remote {
 
     /// A zrepl peer cleans up by itself.
     async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        Ok(0)
+        if !self.agreed.includes(Extension::Calls) {
+            return Ok(0);
+        }
+        let response: CleanRes = self.call(method::CLEAN, CleanReq {}).await?;
+        Ok(usize::try_from(response.removed).unwrap_or(usize::MAX))
     }
 }
 

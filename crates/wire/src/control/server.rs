@@ -16,16 +16,25 @@ use model::DatasetName;
 use model::view::{FilesystemView, View};
 use thiserror::Error;
 use tokio::io::AsyncReadExt as _;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout};
 use tonic::body::Body;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
 use super::authority::{Filtered, PREFACE};
-use super::{MAX_REQUEST, PING_ANSWER, SERVER_PING};
-use crate::pdu::{self, convert};
-use crate::service::Endpoint;
+use super::{ERROR_WORD, MAX_REQUEST, PING_ANSWER, SERVER_PING, method};
+use crate::extension::Extension;
+use crate::handshake::Agreement;
+use crate::pdu::calls::{
+    CleanReq, CleanRes, ConfirmReq, ConfirmRes, DestroyReq, DestroyRes, RenameAsideReq, RenameAsideRes, RollBackReq,
+    RollBackRes,
+};
+use crate::pdu::listing::{ListPart, ListReq, Parts};
+use crate::pdu::{self, calls, convert};
+use crate::remote;
+use crate::service::{CallError, Endpoint, SendRequest};
 use crate::transport::Connection;
 
 /// How long one listing answers for every filesystem. A client plans right after it asked for the
@@ -34,6 +43,9 @@ const LISTING: Duration = Duration::from_secs(60);
 
 /// Requests of one client at the same time.
 const REQUESTS: u32 = 64;
+
+/// Sizes that one client asks for at the same time; each takes a process.
+const ESTIMATES: usize = 4;
 
 /// Longest text of an error, bytes. It travels in a header.
 const MAX_TEXT: usize = 4 << 10;
@@ -60,13 +72,22 @@ fn cause(error: &hyper::Error) -> String {
     error.source().map(|cause| format!(": {cause}")).unwrap_or_default()
 }
 
-/// Serves one connection after its label, until the client ends it or is gone.
-pub async fn serve(mut io: Connection, endpoint: Arc<dyn Endpoint>) -> Result<(), ServeError> {
+/// Serves one connection of a zrepl client after its label, until the client ends it or is gone.
+pub async fn serve(io: Connection, endpoint: Arc<dyn Endpoint>) -> Result<(), ServeError> {
+    serve_agreed(io, endpoint, Agreement::default()).await
+}
+
+/// As [`serve`], with the extensions that were agreed on.
+pub async fn serve_agreed(
+    mut io: Connection,
+    endpoint: Arc<dyn Endpoint>,
+    agreed: Agreement,
+) -> Result<(), ServeError> {
     // The library waits for the preface for ever.
     let mut preface = [0; PREFACE];
     let begun = timeout(BEGIN, io.read_exact(&mut preface)).await.map_err(|_| ServeError::Silent)?;
     begun.map_err(ServeError::Lost)?;
-    let peer = Arc::new(Peer { endpoint, listing: Mutex::default() });
+    let peer = Arc::new(Peer { endpoint, agreed, listing: Mutex::default(), estimates: Semaphore::new(ESTIMATES) });
     let answer = service_fn(move |request| {
         let peer = Arc::clone(&peer);
         async move { Ok::<_, Infallible>(peer.answer(request).await) }
@@ -90,9 +111,11 @@ fn is_broken(error: &hyper::Error) -> bool {
 /// One client.
 struct Peer {
     endpoint: Arc<dyn Endpoint>,
+    agreed: Agreement,
     /// Shared by the requests for single filesystems; whoever finds it old makes it anew, and the others
     /// wait for that one.
     listing: Mutex<Option<(Instant, Arc<View>)>>,
+    estimates: Semaphore,
 }
 
 type Answer<T> = Result<T, Status>;
@@ -100,16 +123,92 @@ type Answer<T> = Result<T, Status>;
 impl Peer {
     async fn answer(self: Arc<Self>, request: http::Request<Incoming>) -> http::Response<Body> {
         let path = request.uri().path().to_owned();
+        if path.starts_with(method::SERVICE) {
+            return self.answer_beyond(&path, request).await;
+        }
         match path.strip_prefix("/Replication/").unwrap_or_default() {
             "Ping" => unary(request, |asked| std::future::ready(ping(asked))).await,
             "ListFilesystems" => unary(request, |asked| Arc::clone(&self).filesystems(asked)).await,
             "ListFilesystemVersions" => unary(request, |asked| Arc::clone(&self).versions(asked)).await,
             "ReplicationCursor" => unary(request, |asked| Arc::clone(&self).cursor(asked)).await,
-            "SendDry" => unary(request, |asked| std::future::ready(dry(asked))).await,
+            "SendDry" => unary(request, |asked| Arc::clone(&self).dry(asked)).await,
             "SendCompleted" => unary(request, |asked| Arc::clone(&self).completed(asked)).await,
             "DestroySnapshots" => unary(request, |asked| Arc::clone(&self).destroy(asked)).await,
             _ => Status::unimplemented(format!("unknown method {path}")).into_http(),
         }
+    }
+
+    /// Answers what zrepl does not know.
+    async fn answer_beyond(self: Arc<Self>, path: &str, request: http::Request<Incoming>) -> http::Response<Body> {
+        let needs = if path == method::LIST { Extension::List } else { Extension::Calls };
+        if !self.agreed.includes(needs) {
+            return Status::unimplemented(format!("{path} was not agreed on")).into_http();
+        }
+        match path {
+            method::LIST => streamed(request, |asked| Arc::clone(&self).list_parts(asked)).await,
+            method::CONFIRM => unary(request, |asked| Arc::clone(&self).confirm(asked)).await,
+            method::ROLL_BACK => unary(request, |asked| Arc::clone(&self).roll_back(asked)).await,
+            method::RENAME_ASIDE => unary(request, |asked| Arc::clone(&self).rename_aside(asked)).await,
+            method::CLEAN => unary(request, |asked| Arc::clone(&self).clean(asked)).await,
+            method::DESTROY => unary(request, |asked| Arc::clone(&self).destroy_all(asked)).await,
+            _ => Status::unimplemented(format!("unknown method {path}")).into_http(),
+        }
+    }
+
+    async fn list_parts(self: Arc<Self>, asked: ListReq) -> Answer<PartStream> {
+        let view = if asked.only_some {
+            let named = asked.filesystems.iter().map(|name| convert::filesystem("ListReq", name));
+            self.endpoint.list_some(&named.collect::<Result<Vec<_>, _>>().map_err(refused)?).await
+        } else {
+            self.endpoint.list().await
+        };
+        let parts = Parts::of(view.map_err(|error| self.failed(&error))?);
+        Ok(futures::stream::iter(parts.map(Ok as fn(ListPart) -> Answer<ListPart>)))
+    }
+
+    async fn confirm(self: Arc<Self>, asked: ConfirmReq) -> Answer<ConfirmRes> {
+        let request = calls::confirm_request(&asked).map_err(refused)?;
+        self.forget().await;
+        self.endpoint.confirm_received(&request).await.map_err(|error| self.failed(&error))?;
+        Ok(ConfirmRes {})
+    }
+
+    async fn roll_back(self: Arc<Self>, asked: RollBackReq) -> Answer<RollBackRes> {
+        let request = calls::roll_back_request(&asked).map_err(refused)?;
+        self.forget().await;
+        let gone = self.endpoint.roll_back(&request).await.map_err(|error| self.failed(&error))?;
+        Ok(RollBackRes { destroyed: gone.iter().map(|name| name.as_str().to_owned()).collect() })
+    }
+
+    async fn rename_aside(self: Arc<Self>, asked: RenameAsideReq) -> Answer<RenameAsideRes> {
+        let request = calls::rename_aside_request(&asked).map_err(refused)?;
+        self.forget().await;
+        let name = self.endpoint.rename_aside(&request).await.map_err(|error| self.failed(&error))?;
+        Ok(RenameAsideRes { name: name.as_str().to_owned() })
+    }
+
+    async fn clean(self: Arc<Self>, _: CleanReq) -> Answer<CleanRes> {
+        self.forget().await;
+        let removed = self.endpoint.clean_stale_protections().await.map_err(|error| self.failed(&error))?;
+        Ok(CleanRes { removed: removed as u64 })
+    }
+
+    async fn destroy_all(self: Arc<Self>, asked: DestroyReq) -> Answer<DestroyRes> {
+        let requests = asked.requests.iter().map(convert::destroy_request);
+        let requests = requests.collect::<Result<Vec<_>, _>>().map_err(refused)?;
+        self.forget().await;
+        let results = self.endpoint.destroy_snapshots(&requests).await.map_err(|error| self.failed(&error))?;
+        Ok(calls::destroy_response(&results))
+    }
+
+    /// An error as the client is told of it.
+    fn failed(&self, error: &CallError) -> Status {
+        let mut status = refused(error);
+        if self.agreed.includes(Extension::Errors) {
+            let word = MetadataValue::from_static(remote::word(error));
+            status.metadata_mut().insert(ERROR_WORD, word);
+        }
+        status
     }
 
     async fn filesystems(self: Arc<Self>, _: pdu::ListFilesystemReq) -> Answer<pdu::ListFilesystemRes> {
@@ -127,17 +226,33 @@ impl Peer {
         self.look(&asked.filesystem, convert::cursor_response).await
     }
 
+    /// A size that is not known, 0, is no reason to give a step up.
+    async fn dry(self: Arc<Self>, asked: pdu::SendReq) -> Answer<pdu::SendRes> {
+        let request = convert::send_request(asked).map_err(refused)?;
+        let resumes = request.resume_token.is_some();
+        // To ask with a token may take ZFS a walk through the whole pool.
+        let size = if resumes { None } else { self.estimate(&request).await };
+        Ok(convert::send_response(resumes, size))
+    }
+
+    async fn estimate(&self, request: &SendRequest) -> Option<u64> {
+        // Never closed.
+        let _turn = self.estimates.acquire().await.ok()?;
+        self.endpoint.estimate(request).await.ok().flatten()
+    }
+
     async fn completed(self: Arc<Self>, asked: pdu::SendCompletedReq) -> Answer<pdu::SendCompletedRes> {
         let request = convert::send_completed_request(asked).map_err(refused)?;
         self.forget().await;
-        self.endpoint.send_completed(&request).await.map_err(refused)?;
+        self.endpoint.send_completed(&request).await.map_err(|error| self.failed(&error))?;
         Ok(pdu::SendCompletedRes {})
     }
 
     async fn destroy(self: Arc<Self>, asked: pdu::DestroySnapshotsReq) -> Answer<pdu::DestroySnapshotsRes> {
         let request = convert::destroy_request(&asked).map_err(refused)?;
         self.forget().await;
-        let results = self.endpoint.destroy_snapshots(std::slice::from_ref(&request)).await.map_err(refused)?;
+        let results = self.endpoint.destroy_snapshots(std::slice::from_ref(&request)).await;
+        let results = results.map_err(|error| self.failed(&error))?;
         let result = results.first().ok_or_else(|| Status::unknown("nobody knows what became of the snapshots"))?;
         Ok(convert::destroy_response(asked, result))
     }
@@ -151,7 +266,7 @@ impl Peer {
             return Ok(Arc::clone(view));
         }
         let when = Instant::now();
-        let view = Arc::new(self.endpoint.list().await.map_err(refused)?);
+        let view = Arc::new(self.endpoint.list().await.map_err(|error| self.failed(&error))?);
         *listing = Some((when, Arc::clone(&view)));
         Ok(view)
     }
@@ -175,12 +290,6 @@ fn ping(asked: pdu::PingReq) -> Answer<pdu::PingRes> {
     Ok(pdu::PingRes { echo: asked.message })
 }
 
-/// The size is not known before the stream begins, and 0 says so.
-fn dry(asked: pdu::SendReq) -> Answer<pdu::SendRes> {
-    let request = convert::send_request(asked).map_err(refused)?;
-    Ok(convert::send_response(request.resume_token.is_some(), None))
-}
-
 /// Never `unavailable`, which a zrepl client takes for a lost connection.
 fn refused(error: impl ToString) -> Status {
     Status::unknown(crate::frame::encode::sayable(&error.to_string(), MAX_TEXT))
@@ -196,6 +305,21 @@ where
     let mut grpc = tonic::server::Grpc::new(ProstCodec::<R, Q>::default()).max_decoding_message_size(MAX_REQUEST);
     grpc.unary(Method(answer), request).await
 }
+
+/// As [`unary`], with an answer in parts.
+async fn streamed<Q, F, A>(request: http::Request<Incoming>, answer: F) -> http::Response<Body>
+where
+    Q: prost::Message + Default + 'static,
+    F: FnMut(Q) -> A,
+    A: Future<Output = Answer<PartStream>> + Send + 'static,
+{
+    let mut grpc =
+        tonic::server::Grpc::new(ProstCodec::<ListPart, Q>::default()).max_decoding_message_size(MAX_REQUEST);
+    grpc.server_streaming(Method(answer), request).await
+}
+
+/// A listing as it is sent; a part is made when there is room for it on the way.
+type PartStream = futures::stream::Iter<std::iter::Map<Parts, fn(ListPart) -> Answer<ListPart>>>;
 
 /// A method as the gRPC library wants it.
 struct Method<F>(F);

@@ -119,6 +119,11 @@ impl Conversation {
         self.events.poll_recv(context)
     }
 
+    /// Whether either side has ended it, as far as is known here.
+    pub(super) fn is_over(&self) -> bool {
+        self.finish.is_cancelled() || self.driver.is_finished()
+    }
+
     /// Why nothing more comes.
     pub(super) fn failure(&self) -> Failure {
         self.broken().unwrap_or(Failure::Closed)
@@ -259,9 +264,8 @@ impl Driver {
                 }
                 _ => READ_CHUNK,
             };
-            let mut part = reader.take(most as u64);
             let length = tokio::select! {
-                read = part.read_buf(&mut buffer) => read.map_err(|error| Failure::Read(error.to_string()))?,
+                read = reader.read_ready(&mut buffer, most) => read.map_err(|error| Failure::Read(error.to_string()))?,
                 () = events.closed() => return Ok(()),
             };
             self.link().received(Instant::now().into_std());
@@ -278,7 +282,11 @@ impl Driver {
                         self.link().heartbeat_received(Instant::now().into_std());
                         continue;
                     }
-                    Fragment::End => Event::End,
+                    Fragment::End => {
+                        // The next stream has another owner.
+                        pipe = InPipe::Unmade;
+                        Event::End
+                    }
                     Fragment::Payload(kind, piece) => Event::Payload(kind, bytes.slice_ref(piece)),
                 };
                 self.link().read_paused();

@@ -1,15 +1,18 @@
 //! The two halves of a connection. Those of plain TCP can have streams moved into and out of them
 //! without a copy, where the system knows how.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::{BufMut as _, BytesMut};
 use pump::{ByteStream, Moved, PipeWriter};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp;
+use tokio_util::io::poll_read_buf;
 
 use crate::transport::Connection;
 
@@ -29,6 +32,28 @@ pub(super) enum Writer<'a> {
 }
 
 impl Reader<'_> {
+    /// Reads some bytes, up to `most`; 0 at the end. Of what is encrypted, a read gives a record of 16 KiB, and
+    /// whoever passes such pieces on is woken for each: all that is there is taken at once.
+    pub(super) async fn read_ready(&mut self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
+        let mut length = 0;
+        poll_fn(|cx| {
+            while length < most {
+                let room = &mut (&mut *buffer).limit(most - length);
+                match poll_read_buf(Pin::new(&mut *self), cx, room) {
+                    Poll::Ready(Ok(read @ 1..)) => length += read,
+                    // An end or an error shows again.
+                    _ if length > 0 => break,
+                    ended => return ended,
+                }
+                if let Reader::Tcp(_) = self {
+                    break;
+                }
+            }
+            Poll::Ready(Ok(length))
+        })
+        .await
+    }
+
     /// The socket, if its bytes may be moved.
     pub(super) fn socket(&self) -> Option<&TcpStream> {
         match self {

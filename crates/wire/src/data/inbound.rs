@@ -201,6 +201,11 @@ impl Returned {
         }
     }
 
+    /// Whether the peer said that the stream is whole, and its sink has seen it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.state == State::Ended
+    }
+
     /// The connection, to answer on.
     pub(super) fn conversation(mut self) -> Option<Conversation> {
         self.0.conversation.take()

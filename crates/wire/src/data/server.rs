@@ -1,4 +1,4 @@
-//! The passive side of a data connection: one request, then the end.
+//! The passive side of a data connection: one request, then the end or the next one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +8,12 @@ use tokio::time::timeout;
 
 use super::driver::{Conversation, Failure};
 use super::inbound::{Inbound, read_message};
-use super::{PING, RECEIVE, SEND, refusal, response};
+use super::{PING, RECEIVE, SEND, described_refusal, refusal, response};
+use crate::extension::Extension;
 use crate::frame::{FrameKind, Limits};
+use crate::handshake::Agreement;
 use crate::pdu::{PingReq, PingRes, ReceiveReq, ReceiveRes, SendReq, convert};
+use crate::remote;
 use crate::service::{CallError, Endpoint};
 use crate::transport::Connection;
 
@@ -40,34 +43,145 @@ pub enum ServeError {
     Malformed(#[from] convert::Malformed),
 }
 
-/// Serves one connection after its label, to its very end. An error that the client was told of is not
-/// one of the connection.
+/// Serves one connection of a zrepl client after its label, to its very end. An error that the client was
+/// told of is not one of the connection.
 pub async fn serve(io: Connection, endpoint: Arc<dyn Endpoint>, limits: Limits) -> Result<(), ServeError> {
+    serve_agreed(io, endpoint, limits, Agreement::default()).await
+}
+
+/// As [`serve`], with the extensions that were agreed on.
+pub async fn serve_agreed(
+    io: Connection,
+    endpoint: Arc<dyn Endpoint>,
+    limits: Limits,
+    agreed: Agreement,
+) -> Result<(), ServeError> {
+    let server = Server { endpoint, agreed };
     let mut conversation = Conversation::begin(io, limits);
-    let (path, message) = match timeout(REQUEST, read_request(&mut conversation)).await {
-        Ok(Ok(asked)) => asked,
-        // What is too long, or in the wrong place, can be answered all the same.
-        Ok(Err(Failure::Stream(error))) => {
-            refuse(conversation, &error.to_string()).await?.close().await;
-            return Ok(());
+    let mut served = false;
+    loop {
+        let (path, message) = match timeout(REQUEST, read_request(&mut conversation)).await {
+            Ok(Ok(asked)) => asked,
+            // What is too long, or in the wrong place, can be answered all the same.
+            Ok(Err(Failure::Stream(error))) => {
+                refuse(conversation, &error.to_string()).await?.close().await;
+                return Ok(());
+            }
+            Ok(Err(error)) => {
+                // Who connects ahead may have nothing to ask for in the end, and says goodbye.
+                let in_order = conversation.broken().is_none() || (served && error == Failure::Closed);
+                conversation.close().await;
+                return if in_order { Ok(()) } else { Err(lost("reading the request")(error)) };
+            }
+            Err(_) => {
+                conversation.close().await;
+                return if served { Ok(()) } else { Err(ServeError::Idle) };
+            }
+        };
+        conversation = match server.answer(conversation, &path, &message).await? {
+            Answered::Whole(conversation) if server.agreed.includes(Extension::Keep) => conversation,
+            Answered::Whole(conversation) | Answered::Last(conversation) => {
+                conversation.close().await;
+                return Ok(());
+            }
+        };
+        served = true;
+    }
+}
+
+/// What became of a request.
+enum Answered {
+    /// All that it was about has been said: the connection could be used for another one.
+    Whole(Conversation),
+    /// The connection is to be ended.
+    Last(Conversation),
+}
+
+struct Server {
+    endpoint: Arc<dyn Endpoint>,
+    agreed: Agreement,
+}
+
+impl Server {
+    async fn answer(&self, conversation: Conversation, path: &str, message: &[u8]) -> Result<Answered, ServeError> {
+        match path {
+            PING => ping(conversation, message).await,
+            SEND => self.send(conversation, message).await,
+            RECEIVE => self.receive(conversation, message).await,
+            _ => refuse(conversation, "requested endpoint does not exist").await.map(Answered::Last),
         }
-        Ok(Err(error)) => {
-            conversation.close().await;
-            return Err(lost("reading the request")(error));
+    }
+
+    async fn send(&self, mut conversation: Conversation, message: &[u8]) -> Result<Answered, ServeError> {
+        let request: SendReq = convert::decode("SendReq", message)?;
+        let request = match convert::send_request(request) {
+            Ok(request) => request,
+            Err(error) => return refuse(conversation, &error.to_string()).await.map(Answered::Last),
+        };
+        // A client that goes away wants no stream: the step is cancelled.
+        let reply = tokio::select! {
+            reply = self.endpoint.send(&request) => reply,
+            gone = gone(&mut conversation) => return Err(lost("starting a stream")(gone)),
+        };
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(error) => return self.fail(conversation, &error).await,
+        };
+        let head = convert::send_response(reply.used_resume_token, reply.expected.get().copied());
+        conversation = say(conversation, response(&head)).await?;
+        let sent = conversation.send_stream(reply.stream).await.map_err(lost("sending a stream"))?;
+        match sent.await {
+            Ok(Ok(())) => Ok(Answered::Whole(conversation)),
+            // The client was told of the error of the source.
+            Ok(Err(_)) => Ok(Answered::Last(conversation)),
+            Err(_) => Err(lost("sending a stream")(conversation.failure())),
         }
-        Err(_) => {
-            conversation.close().await;
-            return Err(ServeError::Idle);
+    }
+
+    async fn receive(&self, conversation: Conversation, message: &[u8]) -> Result<Answered, ServeError> {
+        let request: ReceiveReq = convert::decode("ReceiveReq", message)?;
+        let request = match convert::receive_request(&request) {
+            Ok(request) => request,
+            Err(error) => return refuse(conversation, &error.to_string()).await.map(Answered::Last),
+        };
+        let (stream, returned) = Inbound::lent(conversation);
+        let received = self.endpoint.receive_announced(&request, Box::pin(stream)).await;
+        // The sink has dropped its stream by now, or is about to.
+        let gone = |_| ServeError::Lost { doing: "receiving a stream", why: "its sink keeps it".to_owned() };
+        let mut returned = returned.await.map_err(gone)?;
+        // A sink may be content before the end, but the answer must not come before it.
+        let received = match received {
+            Err(error) => Err(error),
+            Ok(()) => match timeout(REST_OF_STREAM, returned.drain()).await {
+                Ok(whole) => whole.map_err(CallError::permanent),
+                Err(_) => Err(CallError::permanent(format!("the stream did not end within {REST_OF_STREAM:?}"))),
+            },
+        };
+        let gone = ServeError::Lost { doing: "receiving a stream", why: "the connection is gone".to_owned() };
+        let conversation = returned.conversation().ok_or(gone)?;
+        match received {
+            Ok(()) => say(conversation, response(&ReceiveRes {})).await.map(Answered::Whole),
+            Err(error) => {
+                let broken = conversation.broken();
+                // A client that has only closed its way out may still hear it.
+                let told = self.fail(conversation, &error).await;
+                match broken {
+                    Some(why) => Err(lost("receiving a stream")(why)),
+                    None => told,
+                }
+            }
         }
-    };
-    let answered = match path.as_str() {
-        PING => ping(conversation, &message).await,
-        SEND => send(conversation, &message, endpoint).await,
-        RECEIVE => receive(conversation, &message, endpoint).await,
-        _ => refuse(conversation, "requested endpoint does not exist").await,
-    };
-    answered?.close().await;
-    Ok(())
+    }
+
+    /// Tells the client of an error of the endpoint.
+    async fn fail(&self, conversation: Conversation, error: &CallError) -> Result<Answered, ServeError> {
+        let text = error.to_string();
+        let frames = match self.agreed.includes(Extension::Errors) {
+            true => described_refusal(remote::word(error), &text),
+            false => refusal(&text),
+        };
+        say(conversation, frames).await.map(Answered::Last)
+    }
 }
 
 async fn read_request(conversation: &mut Conversation) -> Result<(String, Vec<u8>), Failure> {
@@ -76,77 +190,9 @@ async fn read_request(conversation: &mut Conversation) -> Result<(String, Vec<u8
     Ok((String::from_utf8_lossy(&header).into_owned(), message))
 }
 
-async fn ping(conversation: Conversation, message: &[u8]) -> Result<Conversation, ServeError> {
+async fn ping(conversation: Conversation, message: &[u8]) -> Result<Answered, ServeError> {
     let request: PingReq = convert::decode("PingReq", message)?;
-    say(conversation, response(&PingRes { echo: request.message })).await
-}
-
-async fn send(
-    mut conversation: Conversation,
-    message: &[u8],
-    endpoint: Arc<dyn Endpoint>,
-) -> Result<Conversation, ServeError> {
-    let request: SendReq = convert::decode("SendReq", message)?;
-    let request = match convert::send_request(request) {
-        Ok(request) => request,
-        Err(error) => return refuse(conversation, &error.to_string()).await,
-    };
-    // A client that goes away wants no stream: the step is cancelled.
-    let reply = tokio::select! {
-        reply = endpoint.send(&request) => reply,
-        gone = gone(&mut conversation) => return Err(lost("starting a stream")(gone)),
-    };
-    let reply = match reply {
-        Ok(reply) => reply,
-        Err(error) => return refuse(conversation, &error.to_string()).await,
-    };
-    let head = convert::send_response(reply.used_resume_token, reply.expected.get().copied());
-    conversation = say(conversation, response(&head)).await?;
-    let sent = conversation.send_stream(reply.stream).await.map_err(lost("sending a stream"))?;
-    match sent.await {
-        // The client was told of an error of the source.
-        Ok(Ok(()) | Err(_)) => Ok(conversation),
-        Err(_) => Err(lost("sending a stream")(conversation.failure())),
-    }
-}
-
-async fn receive(
-    conversation: Conversation,
-    message: &[u8],
-    endpoint: Arc<dyn Endpoint>,
-) -> Result<Conversation, ServeError> {
-    let request: ReceiveReq = convert::decode("ReceiveReq", message)?;
-    let request = match convert::receive_request(&request) {
-        Ok(request) => request,
-        Err(error) => return refuse(conversation, &error.to_string()).await,
-    };
-    let (stream, returned) = Inbound::lent(conversation);
-    let received = endpoint.receive_announced(&request, Box::pin(stream)).await;
-    // The sink has dropped its stream by now, or is about to.
-    let gone = |_| ServeError::Lost { doing: "receiving a stream", why: "its sink keeps it".to_owned() };
-    let mut returned = returned.await.map_err(gone)?;
-    // A sink may be content before the end, but the answer must not come before it.
-    let received = match received {
-        Err(error) => Err(error),
-        Ok(()) => match timeout(REST_OF_STREAM, returned.drain()).await {
-            Ok(whole) => whole.map_err(CallError::permanent),
-            Err(_) => Err(CallError::permanent(format!("the stream did not end within {REST_OF_STREAM:?}"))),
-        },
-    };
-    let gone = ServeError::Lost { doing: "receiving a stream", why: "the connection is gone".to_owned() };
-    let conversation = returned.conversation().ok_or(gone)?;
-    match received {
-        Ok(()) => say(conversation, response(&ReceiveRes {})).await,
-        Err(error) => {
-            let broken = conversation.broken();
-            // A client that has only closed its way out may still hear it.
-            let told = refuse(conversation, &error.to_string()).await;
-            match broken {
-                Some(why) => Err(lost("receiving a stream")(why)),
-                None => told,
-            }
-        }
-    }
+    say(conversation, response(&PingRes { echo: request.message })).await.map(Answered::Whole)
 }
 
 async fn refuse(conversation: Conversation, text: &str) -> Result<Conversation, ServeError> {

@@ -8,7 +8,7 @@ use pump::ByteStream;
 use crate::service::{CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
 
 /// Answers everything with one error.
-pub(super) struct Refusing(pub(super) CallError);
+pub(crate) struct Refusing(pub(crate) CallError);
 
 #[async_trait]
 impl Endpoint for Refusing {

@@ -58,13 +58,32 @@ pub enum Problem {
         /// Bytes.
         length: usize,
     },
+    /// A number that stands for nothing known.
+    #[error("{field} {value} is unknown")]
+    Unknown {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: u32,
+    },
+    /// More than anything real.
+    #[error("there are more than {most} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many are allowed.
+        most: usize,
+    },
+    /// Something follows the part that should be the last.
+    #[error("something follows the end of the listing")]
+    AfterTheEnd,
     /// A filesystem is there twice.
     #[error("filesystem {0:?} is listed twice")]
     Twice(DatasetName),
 }
 
 /// Says in which message.
-fn within<T>(message: &'static str, result: Result<T, Problem>) -> Result<T, Malformed> {
+pub(super) fn within<T>(message: &'static str, result: Result<T, Problem>) -> Result<T, Malformed> {
     result.map_err(|problem| Malformed { message, problem })
 }
 
@@ -89,7 +108,7 @@ pub fn filesystem(message: &'static str, path: &str) -> Result<DatasetName, Malf
     within(message, dataset(path))
 }
 
-fn dataset(path: &str) -> Result<DatasetName, Problem> {
+pub(super) fn dataset(path: &str) -> Result<DatasetName, Problem> {
     DatasetName::parse(path).map_err(Problem::from)
 }
 
@@ -190,7 +209,7 @@ fn named_answer(answer: &DestroySnapshotRes) -> Option<(&str, &String)> {
     Some((answer.snapshot.as_ref()?.name.as_str(), &answer.error))
 }
 
-fn token(text: String) -> Result<Option<String>, Problem> {
+pub(super) fn token(text: String) -> Result<Option<String>, Problem> {
     match text.len() {
         0 => Ok(None),
         length if length > MAX_TOKEN => Err(Problem::TooLong { field: "ResumeToken", length }),
@@ -214,7 +233,7 @@ fn read_version(version: &FilesystemVersion) -> Result<Version, Problem> {
     })
 }
 
-fn read_ref(version: &FilesystemVersion) -> Result<VersionRef, Problem> {
+pub(super) fn read_ref(version: &FilesystemVersion) -> Result<VersionRef, Problem> {
     read_version(version).map(|version| version.to_ref())
 }
 
@@ -231,7 +250,7 @@ fn creation(text: &str) -> Result<UnixTime, Problem> {
     Ok(UnixTime(time.as_second()))
 }
 
-fn protection(config: Option<ReplicationConfig>) -> Result<ProtectionPolicy, Problem> {
+pub(super) fn protection(config: Option<ReplicationConfig>) -> Result<ProtectionPolicy, Problem> {
     let config = config.ok_or(Problem::Missing("ReplicationConfig"))?;
     let protection = config.protection.ok_or(Problem::Missing("ReplicationConfig.protection"))?;
     Ok(ProtectionPolicy { initial: strategy(protection.initial)?, incremental: strategy(protection.incremental)? })

@@ -12,6 +12,13 @@ use rustls::version::TLS12;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
 use super::*;
+use crate::control::{Remote, Role};
+use crate::data::DataClient;
+use crate::frame::Limits;
+use crate::handshake::{Banner, Label};
+use crate::listen::refusing::Refusing;
+use crate::transport::{Greeting, welcome};
+use crate::{control, data};
 
 /// What one side has: a certificate and its key, as text.
 struct Pair {
@@ -421,6 +428,57 @@ async fn sessions_are_resumed_until_the_files_change() {
     assert_eq!(kind(&client, &server).await, HandshakeKind::Resumed);
     lab.write("server.ca", &format!("{}{}", laptop.certificate, pair("desktop").certificate));
     assert_ne!(kind(&client, &server).await, HandshakeKind::Resumed);
+}
+
+/// The way to a listener in this process.
+struct Near {
+    client: Client,
+    server: Arc<Server>,
+}
+
+#[async_trait]
+impl Dialer for Near {
+    async fn dial(&self) -> Result<Connection, CallError> {
+        let (near, far) = duplex(64 << 10);
+        let server = Arc::clone(&self.server);
+        tokio::spawn(async move {
+            let (mut io, client) = server.secure(far).await.unwrap();
+            let (_, label) = welcome(&mut io, &version_seven()).await.unwrap();
+            let endpoint = Arc::new(Refusing(CallError::permanent(format!("nothing for {client:?}"))));
+            match label {
+                Label::Control => control::serve(io, endpoint).await.unwrap(),
+                Label::Data => data::serve(io, endpoint, Limits::default()).await.unwrap(),
+            }
+        });
+        self.client.secure(near, "near").await
+    }
+}
+
+/// As a zrepl peer, which wants a connection for each request.
+fn version_seven() -> Greeting {
+    Banner::with_extensions(vec![]).into()
+}
+
+#[tokio::test]
+async fn a_job_shakes_hands_in_full_once() {
+    let (lab, laptop, there) = (Lab::new(), pair("laptop"), pair("server"));
+    let client = client_of(&lab.side("client", &laptop, &there.certificate));
+    let server = Arc::new(server_of(&lab.side("server", &there, &laptop.certificate)));
+    let near = Arc::new(Near { client, server });
+    let data = DataClient::new(Arc::clone(&near) as _, version_seven(), Limits::default());
+    for invocation in 1..=2 {
+        let decode = |_: &str| Err(String::new());
+        let remote = Remote::connect(&*near, &version_seven(), data.anew(), Role::Sender, decode).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(remote.ping("there?").await, Ok(()));
+        }
+        // Several steps at the same time, too.
+        let both = tokio::join!(data.ping("one"), data.ping("two"));
+        assert_eq!(both, (Ok(()), Ok(())));
+        let kinds = near.client.handshakes.lock().await;
+        let full = kinds.iter().filter(|kind| **kind != HandshakeKind::Resumed).count();
+        assert_eq!((kinds.len(), full), (6 * invocation, 1), "{kinds:?}");
+    }
 }
 
 #[tokio::test]

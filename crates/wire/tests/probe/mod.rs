@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use model::view::View;
 use wire::frame::{Action, Decoder, Fragment, FrameError, FrameKind, Limits, Link, MessageReader, StreamReader};
 use wire::handshake::{Banner, BannerDecoder, BannerError, LABEL_LENGTH, Label};
-use wire::pdu::{self, convert};
+use wire::pdu::calls::{self, ConfirmReq, DestroyReq, DestroyRes, RenameAsideReq, RollBackReq};
+use wire::pdu::listing::{Assembly, ListPart, Parts};
+use wire::pdu::{self, Malformed, convert};
 
 /// One of the probes.
 pub(crate) type Probe = fn(&[u8]);
@@ -145,7 +148,7 @@ fn filtered(bytes: &[u8], cut: usize) -> Vec<u8> {
 /// Messages: read or refused, and what was read can be said again.
 pub(crate) fn messages(bytes: &[u8]) {
     let Some((first, bytes)) = bytes.split_first() else { return };
-    match first % 8 {
+    match first % 16 {
         0 => {
             if let Ok(request) = convert::decode("SendReq", bytes).and_then(convert::send_request) {
                 assert_eq!(convert::send_request((&request).into()), Ok(request));
@@ -165,6 +168,26 @@ pub(crate) fn messages(bytes: &[u8]) {
             let _ = convert::decode("ListFilesystemRes", bytes).and_then(convert::filesystems);
         }
         5 => versions(bytes),
+        8 => {
+            let read = convert::decode::<ConfirmReq>("ConfirmReq", bytes);
+            if let Ok(request) = read.and_then(|request| calls::confirm_request(&request)) {
+                assert_eq!(calls::confirm_request(&(&request).into()), Ok(request));
+            }
+        }
+        9 => {
+            let read = convert::decode::<RollBackReq>("RollBackReq", bytes);
+            if let Ok(request) = read.and_then(|request| calls::roll_back_request(&request)) {
+                assert_eq!(calls::roll_back_request(&(&request).into()), Ok(request));
+            }
+        }
+        10 => {
+            let read = convert::decode::<RenameAsideReq>("RenameAsideReq", bytes);
+            if let Ok(request) = read.and_then(|request| calls::rename_aside_request(&request)) {
+                assert_eq!(calls::rename_aside_request(&(&request).into()), Ok(request));
+            }
+        }
+        11 => destroy_many(bytes),
+        12 => listing(bytes),
         6 => {
             let read = convert::decode::<pdu::ReplicationCursorRes>("ReplicationCursorRes", bytes);
             let _ = read.and_then(|response| convert::cursor(&response));
@@ -185,6 +208,33 @@ fn destroy(bytes: &[u8]) {
     assert_eq!(result.results.len(), request.snapshots.len());
     let count = message.snapshots.len();
     assert_eq!(convert::destroy_response(message, &result).results.len(), count);
+}
+
+fn destroy_many(bytes: &[u8]) {
+    let Ok(message) = convert::decode::<DestroyReq>("DestroyReq", bytes) else { return };
+    let requests = message.requests.iter().map(convert::destroy_request).collect::<Result<Vec<_>, _>>();
+    let Ok(requests) = requests else { return };
+    let answer = convert::decode::<DestroyRes>("DestroyRes", bytes).unwrap_or_default();
+    let results = calls::destroy_results(&requests, answer);
+    assert_eq!(results.len(), requests.len());
+    let again = calls::destroy_results(&requests, calls::destroy_response(&results));
+    assert_eq!(again, results, "what became of snapshots can be said");
+}
+
+/// A listing of one part, and of the same part after itself.
+fn listing(bytes: &[u8]) {
+    let Ok(part) = convert::decode::<ListPart>("ListPart", bytes) else { return };
+    let Ok(view) = assembled(std::iter::once(part.clone())) else { return };
+    assert_eq!(assembled(Parts::of(view.clone())), Ok(view));
+    assert!(assembled([part.clone(), part].into_iter()).is_err(), "nothing comes after the end");
+}
+
+fn assembled(parts: impl Iterator<Item = ListPart>) -> Result<View, Malformed> {
+    let mut assembly = Assembly::new(|_| Err("not looked into".to_owned()));
+    for part in parts {
+        assembly.accept(part)?;
+    }
+    assembly.finish()
 }
 
 fn versions(bytes: &[u8]) {

@@ -1,0 +1,270 @@
+//! Connections that are used again.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use model::protection::ProtectionPolicy;
+use model::view::View;
+use model::{DatasetName, Guid, RetryClass, VersionKind, VersionName, VersionRef};
+use pump::ByteStream;
+use tokio::io::{AsyncReadExt as _, duplex};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+
+use super::kept::KEPT_IDLE;
+use super::*;
+use crate::frame::Limits;
+use crate::handshake::Banner;
+use crate::service::*;
+use crate::transport::{Connection, Dialer, Greeting, welcome};
+
+fn version() -> VersionRef {
+    VersionRef { kind: VersionKind::Snapshot, name: VersionName::parse("s1").unwrap(), guid: Guid(7) }
+}
+
+fn step() -> SendRequest {
+    SendRequest {
+        filesystem: DatasetName::parse("tank/a").unwrap(),
+        from: None,
+        to: version(),
+        resume_token: None,
+        protection: ProtectionPolicy::default(),
+    }
+}
+
+fn announced() -> ReceiveRequest {
+    ReceiveRequest {
+        filesystem: DatasetName::parse("tank/a").unwrap(),
+        from: None,
+        to: version(),
+        clear_resume_token: true,
+        protection: ProtectionPolicy::default(),
+    }
+}
+
+/// Bytes that tell whether any were lost or swapped.
+fn content(seed: u8, length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3] ^ seed).collect()
+}
+
+/// Sends and receives one content after the other.
+#[derive(Default)]
+struct Fake {
+    sent: AtomicUsize,
+    received: Mutex<Vec<Vec<u8>>>,
+    fails: Mutex<Option<CallError>>,
+    /// How its connections ended.
+    ended: Mutex<Vec<Result<(), server::ServeError>>>,
+}
+
+const SIZES: [usize; 4] = [3, 70_000, 3_000_001, 64 << 10];
+
+fn contents() -> Vec<Vec<u8>> {
+    SIZES.iter().zip(1..).map(|(size, seed)| content(seed, *size)).collect()
+}
+
+#[async_trait]
+impl Endpoint for Fake {
+    async fn list(&self) -> Result<View, CallError> {
+        Ok(View::default())
+    }
+
+    async fn send(&self, _: &SendRequest) -> Result<SendReply, CallError> {
+        if let Some(error) = self.fails.lock().unwrap().take() {
+            return Err(error);
+        }
+        let bytes = contents().swap_remove(self.sent.fetch_add(1, Ordering::Relaxed) % SIZES.len());
+        Ok(SendReply { used_resume_token: false, expected: Arc::new(OnceLock::new()), stream: piped(bytes) })
+    }
+
+    async fn receive(&self, _: &ReceiveRequest, _: ByteStream) -> Result<(), CallError> {
+        Err(CallError::permanent("the protocol does not tell the base"))
+    }
+
+    async fn receive_announced(&self, _: &ReceiveRequest, mut stream: ByteStream) -> Result<(), CallError> {
+        if let Some(error) = self.fails.lock().unwrap().take() {
+            return Err(error);
+        }
+        let mut bytes = vec![];
+        stream.read_to_end(&mut bytes).await.map_err(CallError::permanent)?;
+        self.received.lock().unwrap().push(bytes);
+        Ok(())
+    }
+
+    async fn send_completed(&self, _: &SendRequest) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    async fn confirm_received(&self, _: &ReceiveRequest) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    async fn destroy_snapshots(&self, _: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
+        Ok(vec![])
+    }
+
+    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
+        Ok(0)
+    }
+}
+
+/// What a child's output is: a pipe, whose bytes are moved where that can be done.
+fn piped(bytes: Vec<u8>) -> ByteStream {
+    let (reader, mut writer) = pump::pipe().unwrap();
+    tokio::spawn(async move { tokio::io::AsyncWriteExt::write_all(&mut writer, &bytes).await });
+    Box::pin(reader)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Memory,
+    Tcp,
+}
+
+/// Counts the connections.
+struct Here {
+    way: Way,
+    endpoint: Arc<Fake>,
+    banner: Banner,
+    dialled: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Dialer for Here {
+    async fn dial(&self) -> Result<Connection, CallError> {
+        self.dialled.fetch_add(1, Ordering::Relaxed);
+        let (here, mut there): (Connection, Connection) = match self.way {
+            Way::Memory => {
+                let (here, there) = duplex(1 << 16);
+                (Box::new(here), Box::new(there))
+            }
+            Way::Tcp => {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let address = listener.local_addr().unwrap();
+                let (here, there) = tokio::join!(TcpStream::connect(address), listener.accept());
+                (Box::new(here.unwrap()), Box::new(there.unwrap().0))
+            }
+        };
+        let (endpoint, greeting) = (Arc::clone(&self.endpoint), Greeting::from(self.banner.clone()));
+        tokio::spawn(async move {
+            let (agreed, _) = welcome(&mut there, &greeting).await.unwrap();
+            let served = serve_agreed(there, Arc::clone(&endpoint) as _, Limits::default(), agreed).await;
+            endpoint.ended.lock().unwrap().push(served);
+        });
+        Ok(here)
+    }
+}
+
+fn client(way: Way, theirs: Banner) -> (DataClient, Arc<Fake>, Arc<AtomicUsize>) {
+    let (endpoint, dialled) = (Arc::<Fake>::default(), Arc::<AtomicUsize>::default());
+    let here = Here { way, endpoint: Arc::clone(&endpoint), banner: theirs, dialled: Arc::clone(&dialled) };
+    (DataClient::new(Arc::new(here), Banner::of_this_program().into(), Limits::default()), endpoint, dialled)
+}
+
+/// Streams of all sizes in both directions, and pings between them.
+async fn converse(client: &DataClient, endpoint: &Fake) {
+    for bytes in contents() {
+        assert_eq!(client.ping("there?").await, Ok(()));
+        assert_eq!(client.receive(&announced(), piped(bytes.clone())).await, Ok(()));
+        assert!(endpoint.received.lock().unwrap().last() == Some(&bytes), "other bytes than those sent");
+        let mut stream = client.send(&step()).await.unwrap().stream;
+        let mut arrived = vec![];
+        stream.read_to_end(&mut arrived).await.unwrap();
+        assert!(arrived == bytes, "other bytes than those asked for: {} of {}", arrived.len(), bytes.len());
+        drop(stream);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn one_connection_serves_one_request_after_the_other() {
+    for way in [Way::Memory, Way::Tcp] {
+        let (client, endpoint, dialled) = client(way, Banner::of_this_program());
+        converse(&client, &endpoint).await;
+        assert_eq!(dialled.load(Ordering::Relaxed), 1);
+        drop(client);
+        while endpoint.ended.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*endpoint.ended.lock().unwrap(), [Ok(())]);
+    }
+}
+
+#[tokio::test]
+async fn with_an_older_peer_each_request_has_its_own() {
+    let (client, endpoint, dialled) = client(Way::Tcp, Banner::with_extensions(vec![]));
+    converse(&client, &endpoint).await;
+    assert_eq!(dialled.load(Ordering::Relaxed), 3 * SIZES.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_lives_for_a_minute() {
+    let (client, _, dialled) = client(Way::Memory, Banner::of_this_program());
+    for (pause, connections) in [(Duration::ZERO, 1), (KEPT_IDLE - Duration::from_secs(1), 1), (KEPT_IDLE, 2)] {
+        sleep(pause).await;
+        assert_eq!(client.ping("there?").await, Ok(()));
+        assert_eq!(dialled.load(Ordering::Relaxed), connections, "after {pause:?}");
+    }
+    assert_eq!(client.anew().ping("there?").await, Ok(()));
+    assert_eq!(dialled.load(Ordering::Relaxed), 3, "not shared");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_error_whose_kind_is_told_the_connection_ends() {
+    let (client, endpoint, dialled) = client(Way::Memory, Banner::of_this_program());
+    let error = CallError::Refused { class: RetryClass::NeedsPerson, message: "dataset is busy".into() };
+    *endpoint.fails.lock().unwrap() = Some(error.clone());
+    assert_eq!(client.send(&step()).await.err(), Some(error));
+    let error = CallError::TargetModified("tank/a has other data".into());
+    *endpoint.fails.lock().unwrap() = Some(error.clone());
+    assert_eq!(client.receive(&announced(), piped(content(1, 10))).await.err(), Some(error));
+    assert_eq!(client.ping("there?").await, Ok(()));
+    assert_eq!(dialled.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_not_read_to_its_end_takes_its_connection_along() {
+    let (client, _, dialled) = client(Way::Memory, Banner::of_this_program());
+    client.send(&step()).await.map(drop).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(client.ping("there?").await, Ok(()));
+    assert_eq!(dialled.load(Ordering::Relaxed), 2);
+}
+
+/// The next step's connection is there before it is asked for, whether the peer is an older one or not.
+#[tokio::test(start_paused = true)]
+async fn a_step_that_is_expected_finds_its_connection_open() {
+    for (banner, opened, in_all) in
+        [(Banner::with_extensions(vec![]), [2, 2, 3], 3), (Banner::of_this_program(), [1, 1, 1], 1)]
+    {
+        let (client, _, dialled) = client(Way::Memory, banner);
+        // The first of three steps, and the second, know that another follows.
+        for (expected, opened) in [true, false, false].into_iter().zip(opened) {
+            if expected {
+                client.expect_step();
+            }
+            let mut stream = client.send(&step()).await.unwrap().stream;
+            // It may take long, and the connection that waits stays open.
+            sleep(Duration::from_secs(300)).await;
+            assert_eq!(dialled.load(Ordering::Relaxed), opened);
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.unwrap();
+            drop(stream);
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(dialled.load(Ordering::Relaxed), in_all);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_opened_in_vain_ends_in_order() {
+    let (client, endpoint, dialled) = client(Way::Memory, Banner::with_extensions(vec![]));
+    client.expect_step();
+    assert_eq!(client.ping("there?").await, Ok(()));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(dialled.load(Ordering::Relaxed), 2);
+    drop(client);
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(*endpoint.ended.lock().unwrap(), [Ok(()), Ok(())]);
+}
