@@ -26,9 +26,10 @@ use crate::endpoint::ConfiguredJobs;
 use crate::events::{Events, Reader};
 use crate::job;
 use crate::limits;
+use crate::monitoring;
 use crate::not_yet::not_yet;
 use crate::preview::{NextRound, Preview, Wish, WishError, preview};
-use crate::report::{Status, StatusFold};
+use crate::report::{Metrics, Status, StatusFold};
 use crate::tasks::Tasks;
 use crate::tuning::Tuning;
 
@@ -116,6 +117,8 @@ pub(crate) struct Shared {
     pub stdinserver_sockets: Arc<Path>,
     /// When the daemon started, which tells its invocations from those of others.
     pub started: Timestamp,
+    /// What is counted for Prometheus, if somebody shall read it.
+    pub metrics: Option<Arc<Metrics>>,
     /// Room for clients that wait for invocations.
     pub waiters: Arc<Semaphore>,
     /// One preview at a time: each lists whole pools.
@@ -123,6 +126,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// How many tasks jobs have.
+    pub(crate) fn tasks_alive(&self) -> usize {
+        self.tasks.count() + self.undoing.count()
+    }
+
     /// The status report as it is now.
     pub(crate) fn status(&self) -> Status {
         self.status.status(self.world.zfs.running(), &self.world.tuning)
@@ -163,8 +171,11 @@ impl Daemon {
         }
         let socket = config.global.control_socket.as_deref().map(control::Socket::bind).transpose()?;
         let status = Arc::new(StatusFold::new(&config));
-        let readers = std::iter::once(Arc::clone(&status) as Arc<dyn Reader>).chain(world.readers.iter().cloned());
-        let events = Events::new(world.clock.clone(), readers.collect());
+        let monitoring = config.global.monitoring.clone();
+        let metrics = monitoring.as_ref().map(|_| Arc::new(Metrics::new(&config.jobs, world.clock.now())));
+        let own = [Arc::clone(&status) as Arc<dyn Reader>];
+        let own = own.into_iter().chain(metrics.iter().map(|metrics| Arc::clone(metrics) as Arc<dyn Reader>));
+        let events = Events::new(world.clock.clone(), own.chain(world.readers.iter().cloned()).collect());
         let (jobs, end_services) = (CancellationToken::new(), CancellationToken::new());
         let started = world.clock.now();
         let (dispatch, mut dispatcher) = Dispatch::new(events.clone(), jobs.clone());
@@ -183,6 +194,7 @@ impl Daemon {
             configured_jobs,
             stdinserver_sockets,
             started,
+            metrics,
             waiters: Arc::new(Semaphore::new(limits::OUTCOME_WAITERS)),
             previewing: Arc::default(),
         };
@@ -199,6 +211,14 @@ impl Daemon {
                 "control socket",
                 &shared.events,
                 control::serve(socket, shared.clone(), end_services.clone()),
+            );
+        }
+        if let Some((monitoring, metrics)) = monitoring.zip(shared.metrics.clone()) {
+            dispatcher.add(monitoring::JOB, crate::dispatch::Slot::passive());
+            services.spawn(
+                "metrics listener",
+                &shared.events,
+                monitoring::serve(monitoring, shared.clone(), metrics, end_services.clone()),
             );
         }
         services.spawn("dispatcher", &shared.events, dispatcher.run(end_services.clone()));

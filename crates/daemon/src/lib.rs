@@ -17,6 +17,7 @@ pub mod hooks;
 mod job;
 pub mod limits;
 pub mod migrate;
+mod monitoring;
 mod not_yet;
 pub mod preview;
 pub mod report;

@@ -16,9 +16,6 @@ pub(crate) fn not_yet(config: &Config) -> Vec<String> {
             Outlet::Tcp(_) => found.push("global.logging: outlet `tcp` cannot be used by this version yet".into()),
         }
     }
-    if config.global.monitoring.is_some() {
-        found.push("global.monitoring: `prometheus` cannot be used by this version yet".into());
-    }
     for job in &config.jobs {
         let name = job.name();
         if sends_saved(job) {
@@ -95,7 +92,6 @@ jobs:
             [
                 "global.logging: outlet `syslog`",
                 "global.logging: outlet `tcp`",
-                "global.monitoring: `prometheus`",
                 "job `a`: `send.saved` cannot be used: ZFS sends what an interrupted receive left only by itself (`zfs send -S` \
                  takes no snapshot and no other option); remove it",
                 "job `d`: `send.saved` cannot be used: ZFS sends what an interrupted receive left only by itself (`zfs send -S` \

@@ -46,6 +46,7 @@ pub async fn look(zfs: &dyn Zfs, filter: &FilesystemFilter, events: &Events) -> 
         Some(roots) => Scope::Trees(roots),
     };
     let listing = zfs.list(&scope).await?;
+    events.tell(What::Unmatched { count: listing.missing.len() });
     let warn = |message| events.tell(What::Warning { subsystem: "snapshot", message });
     if !listing.missing.is_empty() {
         let missing = some_names(listing.missing.iter());

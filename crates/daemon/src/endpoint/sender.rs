@@ -82,6 +82,7 @@ impl Sender {
         };
         let Scanned { seen, missing, unlisted, mut warnings, abstractions } =
             self.side.scan(&scope, |name| self.filesystems.selects(name), beside).await?;
+        self.side.events.tell(What::Unmatched { count: missing.len() });
         let quoted: Vec<String> = missing.iter().map(|name| format!("{:?}", name.as_str())).collect();
         if seen.is_empty() && !missing.is_empty() && unlisted.is_empty() {
             let missing = quoted.join(", ");

@@ -5,6 +5,7 @@ mod format;
 mod outlet;
 mod steps;
 
+pub(crate) use entry::level_of;
 pub use entry::{Entry, Value};
 pub use format::{Layout, Metadata};
 pub use outlet::{StdoutLog, Terminal, Writer};

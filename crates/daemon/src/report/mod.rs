@@ -1,9 +1,11 @@
 //! Readers of events: what a person, a script or a log sees. They decide nothing.
 
 pub mod log;
+mod metrics;
 mod status;
 mod version;
 
+pub use metrics::{Live, Metrics};
 pub(crate) use status::Summary;
 pub use status::{Status, StatusFold};
 pub use version::Version;

@@ -24,6 +24,7 @@ use zfs::RunningCommand;
 
 use crate::control;
 use crate::events::Reader;
+use crate::monitoring;
 use crate::tuning::Tuning;
 use environment::Global;
 use json::optional_time;
@@ -67,6 +68,9 @@ impl StatusFold {
             config.jobs.iter().map(|job| (job.name().to_string(), JobState::new(job))).collect();
         if config.global.control_socket.is_some() {
             jobs.insert(control::JOB.to_owned(), JobState::Internal);
+        }
+        if config.global.monitoring.is_some() {
+            jobs.insert(monitoring::JOB.to_owned(), JobState::Internal);
         }
         StatusFold { jobs: Mutex::new(jobs) }
     }

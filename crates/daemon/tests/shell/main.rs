@@ -9,6 +9,7 @@ mod control;
 mod deeds;
 mod hooks;
 mod jobs;
+mod metrics;
 mod preview;
 mod pulling;
 mod requests;

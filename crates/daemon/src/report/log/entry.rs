@@ -106,6 +106,11 @@ impl Entry {
     }
 }
 
+/// How important the line for an event is, if it deserves one.
+pub(crate) fn level_of(event: &Event) -> Option<LogLevel> {
+    describe(event, &StepNames::default()).map(|line| line.level)
+}
+
 use LogLevel::{Debug, Error, Info, Warn};
 
 fn describe(event: &Event, steps: &StepNames) -> Option<Line> {
@@ -132,6 +137,7 @@ fn describe(event: &Event, steps: &StepNames) -> Option<Line> {
         What::Replication(what) => replication(event.job.as_ref(), what, steps)?,
         What::Pruning { side, what } => pruning(*side, what)?,
         What::Protection { object, outcome } => protection(object, outcome),
+        What::Unmatched { .. } | What::NextWakeup { .. } => return None,
         What::Note { subsystem, message } => line(Info, subsystem, message.as_str()),
         What::Warning { subsystem, message } => line(Warn, subsystem, message.as_str()),
         What::Error { subsystem, message } => line(Error, subsystem, message.as_str()),
@@ -300,7 +306,7 @@ fn replication(job: Option<&JobName>, what: &Replication, steps: &StepNames) -> 
         .with("bytes", *bytes)
         .with("err", error.as_str()),
         Replication::AttemptFinished => line(Debug, REPL, "attempt finished"),
-        Replication::Blocked { .. } | Replication::StepProgress { .. } => return None,
+        Replication::Blocked { .. } | Replication::StepProgress { .. } | Replication::Standing { .. } => return None,
     })
 }
 

@@ -162,6 +162,7 @@ impl Attempt {
             | Replication::Discarding { .. }
             | Replication::Resolving { .. }
             | Replication::DestroyedToResolve { .. }
+            | Replication::Standing { .. }
             | Replication::Resolved { .. } => {}
         }
     }
