@@ -89,6 +89,7 @@ fn router(shared: Shared) -> Router {
         .route("/status", any(status))
         .route("/signal", any(signal))
         .route("/plan", any(plan))
+        .route("/reload", any(reload))
         .route("/wakeup", any(follow::wakeup))
         .route("/outcome", any(follow::outcome))
         .layer(from_fn_with_state(shared.clone(), counted))
@@ -175,6 +176,14 @@ struct PlanRequest {
 impl PlanRequest {
     fn parse(body: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(body).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads the configuration again; says what has changed. Not of zrepl.
+async fn reload(State(shared): State<Shared>) -> Response {
+    match shared.reload_from_file().await {
+        Ok(reloaded) => text(StatusCode::OK, format!("{reloaded}\n")),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
 

@@ -3,12 +3,14 @@
 mod entry;
 mod format;
 mod outlet;
+mod remote;
 mod steps;
 
 pub(crate) use entry::level_of;
 pub use entry::{Entry, Value};
 pub use format::{Layout, Metadata};
 pub use outlet::{StdoutLog, Terminal, Writer};
+pub use remote::{Complaints, Outlet, RemoteLog};
 
 #[cfg(test)]
 mod tests;

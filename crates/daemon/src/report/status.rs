@@ -16,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use config::Config;
 use config::types::Job;
 use jiff::Timestamp;
+use model::JobName;
 use model::event::{Event, InvocationSummary, ProtectionOutcome, What};
 use model::plan::prune::PruneSide;
 use serde::ser::SerializeMap;
@@ -73,6 +74,17 @@ impl StatusFold {
             jobs.insert(monitoring::JOB.to_owned(), JobState::Internal);
         }
         StatusFold { jobs: Mutex::new(jobs) }
+    }
+
+    /// Another configuration is in use, in which these jobs have begun anew.
+    pub(crate) fn follow(&self, config: &Config, restarted: &[JobName]) {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let configured = |name: &str| config.jobs.iter().any(|job| job.name().as_str() == name);
+        let anew = |name: &str| restarted.iter().any(|one| one.as_str() == name);
+        jobs.retain(|name, job| matches!(job, JobState::Internal) || (configured(name) && !anew(name)));
+        for job in &config.jobs {
+            jobs.entry(job.name().to_string()).or_insert_with(|| JobState::new(job));
+        }
     }
 
     /// The report as it is now; `running` are the children.

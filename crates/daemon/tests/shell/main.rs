@@ -12,6 +12,7 @@ mod jobs;
 mod metrics;
 mod preview;
 mod pulling;
+mod reload;
 mod requests;
 mod snapshots;
 mod world;

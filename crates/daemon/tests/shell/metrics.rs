@@ -76,7 +76,8 @@ async fn a_scrape_tells_what_a_replication_did() {
 fn every_line_is_legal(text: &str) {
     let name = "[a-zA-Z_:][a-zA-Z0-9_:]*";
     let label = r#"[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\]|\\["\\n])*""#;
-    let sample = Regex::new(&format!(r"^({name})(?:\{{{label}(?:,{label})*\}})? (?:-?[0-9.e-]+|[+-]Inf|NaN)$")).unwrap();
+    let sample =
+        Regex::new(&format!(r"^({name})(?:\{{{label}(?:,{label})*\}})? (?:-?[0-9.e-]+|[+-]Inf|NaN)$")).unwrap();
     let comment = Regex::new(&format!("^# (HELP|TYPE) ({name}) (.+)$")).unwrap();
     let (mut family, mut seen) = (String::new(), std::collections::BTreeSet::new());
     for line in text.lines() {

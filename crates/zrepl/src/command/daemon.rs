@@ -6,18 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use config::types::{Config, Outlet};
+use config::types::Config;
 use daemon::clock::Clock;
 use daemon::events::{Events, Reader};
-use daemon::report::log::{StdoutLog, Terminal};
-use daemon::signals::StopSignals;
+use daemon::report::log::{Complaints, Outlet, RemoteLog, StdoutLog, Terminal};
+use daemon::signals::{Asked, StopSignals};
 use daemon::tuning::Tuning;
-use daemon::{Daemon, World};
+use daemon::{Daemon, LoadConfig, World};
 use jiff::Timestamp;
 use model::event::What;
 use wire::tls::KeyLogFile;
 use zfs::Zfs;
 use zfs::cli::{CliConfig, CommandEvent, CommandRecord, ZfsCli};
+
+use crate::notify::Notify;
 
 /// Where the secrets of TLS connections are written. zrepl's name.
 const KEY_LOG: &str = "ZREPL_KEYLOG_FILE";
@@ -40,7 +42,7 @@ pub(crate) fn run(config: Option<&Path>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     let runtime = runtime.context("cannot start the program's runtime")?;
     let logs = logs(&loaded.config);
-    let world = World { key_log, ..world(&logs, tuning) };
+    let world = World { key_log, load: Some(load_again(config)), ..world(&logs, tuning) };
     let result = runtime.block_on(serve(loaded.config, world));
     // What was told to stop at once may still be about to.
     runtime.shutdown_timeout(ABORTED);
@@ -66,22 +68,30 @@ fn key_log() -> Result<Option<Arc<KeyLogFile>>> {
     Ok(Some(Arc::new(file)))
 }
 
-fn logs(config: &Config) -> Vec<Arc<StdoutLog>> {
+fn logs(config: &Config) -> Vec<Arc<dyn Outlet>> {
     let is_terminal = stdout().is_terminal();
     let terminal = match (is_terminal, super::wants_colors(is_terminal)) {
         (false, _) => Terminal::No,
         (true, false) => Terminal::Plain,
         (true, true) => Terminal::Color,
     };
-    let outlets = config.global.logging.iter().filter_map(|outlet| match outlet {
-        Outlet::Stdout(outlet) => Some(Arc::new(StdoutLog::new(outlet, terminal))),
-        // With these the daemon does not start.
-        Outlet::Syslog(_) | Outlet::Tcp(_) => None,
-    });
-    outlets.collect()
+    let complaints = Complaints::default();
+    let outlet = |outlet: &config::types::Outlet| -> Arc<dyn Outlet> {
+        match outlet {
+            config::types::Outlet::Stdout(outlet) => Arc::new(StdoutLog::new(outlet, terminal)),
+            config::types::Outlet::Syslog(outlet) => Arc::new(RemoteLog::syslog(outlet, &complaints)),
+            config::types::Outlet::Tcp(outlet) => Arc::new(RemoteLog::tcp(outlet, terminal, &complaints)),
+        }
+    };
+    let outlets: Vec<Arc<dyn Outlet>> = config.global.logging.iter().map(outlet).collect();
+    // Every outlet takes errors, whatever its level.
+    if let Some(first) = outlets.first() {
+        complaints.go_to(Arc::clone(first));
+    }
+    outlets
 }
 
-fn world(logs: &[Arc<StdoutLog>], tuning: Tuning) -> World {
+fn world(logs: &[Arc<dyn Outlet>], tuning: Tuning) -> World {
     let readers = || logs.iter().map(|log| Arc::clone(log) as Arc<dyn Reader>).collect::<Vec<_>>();
     let cli = ZfsCli::new(CliConfig::default());
     let zfs: Arc<dyn Zfs> = Arc::new(cli.clone());
@@ -112,10 +122,38 @@ fn observer(events: Events) -> Arc<dyn Fn(&CommandRecord) + Send + Sync> {
 
 async fn serve(config: Config, world: World) -> Result<()> {
     let mut signals = StopSignals::catch().context("cannot catch signals")?;
-    let daemon = Daemon::start(config, world)?;
-    let signal = signals.next().await;
+    let daemon = Arc::new(Daemon::start(config, world)?);
+    let notify = Notify::from_environment();
+    notify.say("READY=1\nSTATUS=running");
+    let signal = loop {
+        tokio::select! {
+            asked = signals.asked() => match asked {
+                Asked::Stop(signal) => break signal,
+                // A job that ends slowly must not keep the daemon from stopping.
+                Asked::Reload => drop(tokio::spawn(reload(Arc::clone(&daemon), notify.clone()))),
+            },
+            () = notify.watchdog() => {}
+        }
+    };
+    notify.say("STOPPING=1\nSTATUS=waiting for jobs to finish");
     tokio::select! {
         stopped = daemon.stop(signal) => Ok(stopped?),
         again = signals.next() => bail!("stopped at once by a second signal ({again})"),
     }
+}
+
+async fn reload(daemon: Arc<Daemon>, notify: Notify) {
+    notify.reloading();
+    // What came of it is in the log.
+    let _ = daemon.reload_from_file().await;
+    notify.say("READY=1");
+}
+
+/// The same file again, if the daemon began with it.
+fn load_again(config: Option<&Path>) -> LoadConfig {
+    let path = config.map(Path::to_owned);
+    Arc::new(move || {
+        let loaded = config::load(path.as_deref()).map_err(|errors| errors.render(config::Style::Plain))?;
+        Ok(loaded.config)
+    })
 }

@@ -15,6 +15,8 @@ use crate::limits::LOG_LINE_BYTES;
 pub struct Metadata {
     /// Begin with the time.
     pub time: bool,
+    /// Say the level.
+    pub level: bool,
     /// Colour it for a terminal.
     pub color: bool,
 }
@@ -62,13 +64,16 @@ impl Layout {
         }
         let color = color_of(entry.level);
         let level = short_name(entry.level);
-        let context = [Some(level), entry.job.as_ref().map(|job| job.as_str()), entry.subsystem];
+        let context =
+            [Some(level).filter(|_| self.metadata.level), entry.job.as_ref().map(|job| job.as_str()), entry.subsystem];
         for part in context.into_iter().flatten() {
             line += "[";
             self.paint(&mut line, color, part);
             line += "]";
         }
-        line += ": ";
+        if !line.is_empty() {
+            line += ": ";
+        }
         line += &one_line(&entry.message);
         for (name, value) in &entry.fields {
             line += " ";
@@ -84,7 +89,7 @@ impl Layout {
         let time = self.metadata.time.then(|| self.time(entry.at, Fraction::Kept));
         let head = [
             ("time", time),
-            ("level", Some(name(entry.level).to_owned())),
+            ("level", self.metadata.level.then(|| name(entry.level).to_owned())),
             ("job", entry.job.as_ref().map(ToString::to_string)),
             ("subsystem", entry.subsystem.map(str::to_owned)),
             ("msg", Some(entry.message.clone())),

@@ -31,6 +31,7 @@ impl StdoutLog {
     pub fn new(outlet: &StdoutOutlet, terminal: Terminal) -> StdoutLog {
         let metadata = Metadata {
             time: outlet.time || terminal != Terminal::No,
+            level: true,
             color: outlet.color && terminal == Terminal::Color,
         };
         let layout = Layout { format: outlet.format, metadata, zone: TimeZone::system() };
@@ -45,6 +46,17 @@ impl StdoutLog {
     /// Waits until everything is written, at most so long.
     pub fn flush(&self, limit: Duration) {
         self.writer.flush(limit);
+    }
+
+    /// Queues an entry, if it is important enough.
+    pub(super) fn take(&self, entry: &Entry) {
+        if entry.level >= self.level {
+            self.writer.push(self.layout.line(entry), limit_of(entry.level), |lost| self.loss(lost, entry.at));
+        }
+    }
+
+    pub(super) fn level(&self) -> LogLevel {
+        self.level
     }
 
     /// How many lines were lost before this one.
@@ -69,18 +81,18 @@ pub enum Terminal {
 
 impl Reader for StdoutLog {
     fn read(&self, event: &Event) {
-        let entry = {
-            let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-            let entry = Entry::of(event, &steps);
-            steps.follow(event);
-            entry
-        };
-        let Some(entry) = entry.filter(|entry| entry.level >= self.level) else { return };
-        let limit = match entry.level {
-            LogLevel::Debug | LogLevel::Info => LOG_QUEUE_BYTES - LOG_QUEUE_RESERVED_BYTES,
-            LogLevel::Warn | LogLevel::Error => LOG_QUEUE_BYTES,
-        };
-        self.writer.push(self.layout.line(&entry), limit, |lost| self.loss(lost, event.at));
+        let entry = self.steps.lock().unwrap_or_else(PoisonError::into_inner).entry(event);
+        if let Some(entry) = entry {
+            self.take(&entry);
+        }
+    }
+}
+
+/// How many bytes may wait before an entry of this level is lost: what is important has room of its own.
+pub(super) fn limit_of(level: LogLevel) -> usize {
+    match level {
+        LogLevel::Debug | LogLevel::Info => LOG_QUEUE_BYTES - LOG_QUEUE_RESERVED_BYTES,
+        LogLevel::Warn | LogLevel::Error => LOG_QUEUE_BYTES,
     }
 }
 
@@ -121,7 +133,7 @@ impl Writer {
 
     /// Queues a line unless that makes more than `limit` bytes wait. The first line after a loss is
     /// preceded by what `loss` says about it.
-    fn push(&self, line: String, limit: usize, loss: impl FnOnce(u64) -> String) {
+    pub(super) fn push(&self, line: String, limit: usize, loss: impl FnOnce(u64) -> String) {
         let mut queue = lock(&self.shared.0);
         if queue.bytes + line.len() > limit {
             queue.lost += 1;
@@ -135,7 +147,7 @@ impl Writer {
         self.shared.1.notify_all();
     }
 
-    fn flush(&self, limit: Duration) {
+    pub(super) fn flush(&self, limit: Duration) {
         let (queue, changed) = &*self.shared;
         let busy = |queue: &mut Queue| queue.writing || !queue.lines.is_empty();
         let waited = changed.wait_timeout_while(lock(queue), limit, busy);

@@ -7,6 +7,8 @@ use model::event::{Event, Replication, What};
 use model::plan::replication::{FilesystemAction, FilesystemPlan, ReplicationPlan};
 use model::{DatasetName, JobName};
 
+use super::entry::Entry;
+
 /// The plan of each job that replicates now.
 #[derive(Default)]
 pub(super) struct StepNames {
@@ -22,6 +24,13 @@ struct Plan {
 }
 
 impl StepNames {
+    /// The line for the next event, if it deserves one.
+    pub(super) fn entry(&mut self, event: &Event) -> Option<Entry> {
+        let entry = Entry::of(event, self);
+        self.follow(event);
+        entry
+    }
+
     /// Keeps what the following events refer to, as long as they do.
     pub(super) fn follow(&mut self, event: &Event) {
         let Some(job) = &event.job else { return };

@@ -36,7 +36,7 @@ impl Write for Page {
 }
 
 fn layout(format: LogFormat, time: bool, color: bool) -> Layout {
-    Layout { format, metadata: Metadata { time, color }, zone: TimeZone::fixed(Offset::constant(2)) }
+    Layout { format, metadata: Metadata { time, level: true, color }, zone: TimeZone::fixed(Offset::constant(2)) }
 }
 
 /// What a log with this level and layout writes about these events.

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::event::{InvocationSummary, Pruning, Replication, Snapshotting, Standing};
@@ -105,6 +106,25 @@ const ZREPL: [(&str, &[&str]); 17] = [
     ("zrepl_trace_active_tasks", &[]),
     ("zrepl_endpoint_abstractions_cache_entry_count", &[]),
 ];
+
+/// Every name that a sample can have, with its labels.
+pub(super) fn exposed() -> BTreeMap<String, Vec<String>> {
+    let text = Told::new().metrics.text(LIVE);
+    let live = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let mut all: BTreeMap<String, Vec<String>> = live.map(|name| (name.to_owned(), Vec::new())).collect();
+    for descriptor in ALL {
+        let labels: Vec<String> = descriptor.labels.iter().map(ToString::to_string).collect();
+        match descriptor.kind {
+            Kind::Counter | Kind::Gauge => drop(all.insert(descriptor.name.to_owned(), labels)),
+            Kind::Histogram(_) => {
+                for suffix in ["_bucket", "_sum", "_count"] {
+                    all.insert(format!("{}{suffix}", descriptor.name), labels.clone());
+                }
+            }
+        }
+    }
+    all
+}
 
 #[test]
 fn names_and_labels_of_zrepl_are_kept() {
