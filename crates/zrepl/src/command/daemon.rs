@@ -37,6 +37,9 @@ pub(crate) fn run(config: Option<&Path>) -> Result<()> {
     // A job whose certificate has a problem must not keep the others from running.
     super::warn(&loaded.check_files(Timestamp::now()));
     check_zfs(&loaded.config)?;
+    if let Some(advice) = super::privileges::advice(rustix::process::geteuid().as_raw(), &loaded.config) {
+        eprintln!("{advice}");
+    }
     let tuning = Tuning::from_environment(|name| std::env::var(name).ok())?;
     let key_log = key_log()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();

@@ -15,7 +15,7 @@ fn configured(yaml: &str) -> Configured {
 }
 
 fn tcp(fields: &str) -> TcpOutlet {
-    match configured(&format!("{{type: tcp, level: info, format: human, retry_interval: 20ms, {fields}}}")) {
+    match configured(&format!("{{type: tcp, level: info, format: human, retry_interval: 100ms, {fields}}}")) {
         Configured::Tcp(outlet) => outlet,
         other => panic!("{other:?}"),
     }
@@ -99,7 +99,7 @@ fn a_server_that_reads_nothing_blocks_nobody_and_losses_are_counted() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = server.local_addr().unwrap();
     let (complaints, told) = complaints();
-    let fields = format!("address: \"{address}\"").replace("retry_interval: 20ms", "");
+    let fields = format!("address: \"{address}\"");
     let log = RemoteLog::tcp(&tcp(&fields), Terminal::No, &complaints);
     let long = "x".repeat(30_000);
     let begun = std::time::Instant::now();
@@ -124,4 +124,51 @@ fn datagrams_carry_a_line_each() {
     let mut bytes = [0; 500];
     let length = server.recv(&mut bytes).unwrap();
     assert!(std::str::from_utf8(&bytes[..length]).unwrap().ends_with("[WARN][j][repl]: one\n"));
+}
+
+/// A certificate that each side shows, and by which it knows the other.
+fn certificate(directory: &std::path::Path, name: &str) -> (PathBuf, PathBuf) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut wanted = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+    wanted.distinguished_name = rcgen::DistinguishedName::new();
+    wanted.distinguished_name.push(rcgen::DnType::CommonName, name);
+    let paths = (directory.join(format!("{name}.crt")), directory.join(format!("{name}.key")));
+    std::fs::write(&paths.0, wanted.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(&paths.1, key.serialize_pem()).unwrap();
+    paths
+}
+
+#[test]
+fn a_server_with_tls_is_known_by_its_name_without_the_port() {
+    use tokio::io::AsyncBufReadExt as _;
+    use wire::transport::Acceptor as _;
+
+    let directory = tempfile::tempdir().unwrap();
+    let (server, client) = (certificate(directory.path(), "localhost"), certificate(directory.path(), "client"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    let fields = format!(
+        "address: \"localhost:{}\", retry_interval: 10s, tls: {{ca: {}, cert: {}, key: {}}}",
+        address.port(),
+        server.0.display(),
+        client.0.display(),
+        client.1.display()
+    );
+    let Configured::Tcp(outlet) = configured(&format!("{{type: tcp, level: info, format: human, {fields}}}")) else {
+        panic!("not tcp");
+    };
+    let (complaints, _) = complaints();
+    let log = RemoteLog::tcp(&outlet, Terminal::No, &complaints);
+    log.read(&event("secret"));
+    let line = runtime.block_on(async {
+        let files = TlsFiles { ca: client.0.clone(), cert: server.0.clone(), key: server.1.clone() };
+        let options = TlsOptions { files, key_log: None, tell: Arc::new(|_| {}) };
+        let names = vec![model::ClientIdentity::parse("client").unwrap()];
+        let mut acceptor = wire::tls::TlsAcceptor::new(listener, names, PATIENCE, &options);
+        let (connection, _) = acceptor.accept().await.unwrap().identify.await.unwrap();
+        let mut lines = tokio::io::BufReader::new(connection).lines();
+        tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap()
+    });
+    assert!(line.unwrap().ends_with("[WARN][j][repl]: secret"));
 }

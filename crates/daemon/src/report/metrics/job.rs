@@ -26,6 +26,7 @@ pub(super) struct JobFold {
     /// Filesystems that this attempt could not replicate.
     failed: HashSet<DatasetName>,
     plan_failed: bool,
+    attempted: bool,
     /// What the sender has, while an invocation runs: steps name their snapshots without a time.
     versions: HashMap<DatasetName, Arc<[Version]>>,
     steps: HashMap<DatasetName, Arc<FilesystemPlan>>,
@@ -127,7 +128,12 @@ impl JobFold {
         if summary.replicated {
             table.set_time(Metric::LastSuccessful, &[job], at);
         }
-        let errors = if replicates.plan_failed { -1.0 } else { replicates.failed.len() as f64 };
+        let errors = match replicates.failed.len() {
+            _ if replicates.plan_failed => -1.0,
+            // Trees that could not be listed have no filesystems.
+            0 if replicates.attempted && !summary.replicated => summary.errors as f64,
+            failed => failed as f64,
+        };
         if summary.replicated || errors != 0.0 {
             table.set(Metric::FilesystemErrors, &[job], errors);
         }
@@ -138,7 +144,7 @@ impl JobFold {
         match what {
             Replication::AttemptStarted => {
                 self.failed.clear();
-                self.plan_failed = false;
+                (self.plan_failed, self.attempted) = (false, true);
                 self.enter_state(table, job, at, Some(PLANNING));
             }
             Replication::PlanFailed { .. } => {
