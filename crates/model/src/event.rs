@@ -74,6 +74,11 @@ pub enum What {
         /// Counts from 1 since the daemon started.
         number: u64,
     },
+    /// An interval of the job's own wakes it up next.
+    SleepsUntil {
+        /// When.
+        at: Timestamp,
+    },
     /// An invocation ended, with a summary.
     InvocationFinished {
         /// Counts from 1.
@@ -101,11 +106,6 @@ pub enum What {
     Unmatched {
         /// How many.
         count: usize,
-    },
-    /// When a job that is woken by its interval does something next.
-    NextWakeup {
-        /// When.
-        at: Timestamp,
     },
     /// Something unusual that was done on purpose, told before it is done.
     Note {

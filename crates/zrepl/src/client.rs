@@ -29,6 +29,15 @@ struct Refused {
     unknown: bool,
 }
 
+/// Nobody listens, or not to this user.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Unreachable {
+    text: String,
+    /// Whether the daemon does not run, as opposed to anything that keeps this program from it.
+    pub(crate) stopped: bool,
+}
+
 /// Talks to one daemon.
 pub(crate) struct Client {
     socket: PathBuf,
@@ -40,6 +49,11 @@ impl Client {
         let socket = config.global.control_socket.clone();
         let socket = socket.context("the daemon has no control socket (`global.control.sockpath` is empty)")?;
         Ok(Client { socket })
+    }
+
+    /// A client of the daemon with this socket.
+    pub(crate) fn at(socket: PathBuf) -> Client {
+        Client { socket }
     }
 
     /// Whether somebody listens; the error says why not and what to do.
@@ -133,5 +147,6 @@ fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {
         }
         _ => "see `global.control.sockpath`",
     };
-    anyhow!("cannot reach the daemon on {}: {error} ({hint})", socket.display())
+    let stopped = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+    Unreachable { text: format!("cannot reach the daemon on {}: {error} ({hint})", socket.display()), stopped }.into()
 }

@@ -48,7 +48,7 @@ fn wants_colors(terminal: bool) -> bool {
 }
 
 /// Runs what a client does.
-fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start the program's runtime")?.block_on(work)
 }

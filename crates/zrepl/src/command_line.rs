@@ -1,6 +1,7 @@
 //! The words of the command line.
 
 pub(crate) mod abstractions;
+pub(crate) mod status;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use jiff::tz::TimeZone;
 use model::DatasetName;
 
 use abstractions::{Migrate, ZfsAbstraction};
+use status::Status;
 
 /// Snapshots ZFS datasets on a schedule, replicates them, and prunes them by policy.
 #[derive(Debug, Parser)]
@@ -24,7 +26,7 @@ Examples:
   zrepl configcheck                   is the configuration all right?
   zrepl daemon                        run the jobs, in the foreground
   zrepl signal wakeup backup_home     replicate and prune now
-  zrepl status --mode raw             what the jobs are doing, as JSON"
+  zrepl status                        what the jobs are doing"
 )]
 pub(crate) struct CommandLine {
     /// Configuration file [default: the first of /etc/zrepl/zrepl.yml, /usr/local/etc/zrepl/zrepl.yml]
@@ -52,15 +54,22 @@ Examples:
   zrepl configcheck --config ./zrepl.yml && systemctl restart zrepl
   zrepl configcheck --format yaml     the same configuration with every default, in one file")]
     Configcheck(Configcheck),
-    /// Show what the daemon is doing
-    #[command(
-        after_help = "Example:\n  zrepl status --mode raw | jq '.Jobs.backup_home.push.Replication.Attempts[-1]'"
-    )]
-    Status {
-        /// How to show it
-        #[arg(long, value_enum, default_value_t = StatusMode::Interactive)]
-        mode: StatusMode,
-    },
+    /// Show what the daemon is doing, or check that all is well
+    ///
+    /// On a terminal, a screen with all jobs and their filesystems; `?` shows its keys. Otherwise the same
+    /// as text, once.
+    #[command(after_help = "\
+Examples:
+  zrepl status                        look at what happens
+  zrepl status --job backup_home | less
+  zrepl status --mode raw | jq '.Jobs.backup_home.push.Replication.Attempts[-1]'
+  ssh host zrepl status --mode raw > host.json
+  zrepl status --from host.json --socket here=/var/run/zrepl/control
+                                      two daemons on one screen
+  zrepl status --check --max-replication-age 1d
+                                      for Nagios, Icinga and the like; the line ends with figures of
+                                      each job, and the worst filesystems follow")]
+    Status(Status),
     /// Tell a job of the daemon to do something now
     #[command(after_help = "\
 Examples:
@@ -386,19 +395,6 @@ pub(crate) enum ConfigPart {
     Jobs,
     /// Only `global.logging`
     Logging,
-}
-
-/// How to show the status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum StatusMode {
-    /// On the whole screen
-    Interactive,
-    /// As text, once
-    Dump,
-    /// As JSON, once, on one line
-    Raw,
-    /// As text, again and again
-    Legacy,
 }
 
 /// What to tell a job.

@@ -4,6 +4,7 @@ mod client;
 mod command;
 mod command_line;
 mod notify;
+mod status;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -21,10 +22,13 @@ fn main() -> ExitCode {
     };
     let config = config.as_deref();
     let result = match command {
+        Command::Status(status) => match command::status::run(config, &status) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Daemon => command::daemon::run(config),
         Command::Configcheck(check) if check.schema => command::configcheck::schema(),
         Command::Configcheck(check) => command::configcheck::run(config, &check),
-        Command::Status { mode } => command::status::run(config, mode),
         Command::Signal { operation, job, wait } => command::signal::run(config, operation, &job, wait),
         Command::Reload => command::reload::run(config),
         Command::Version { show } => command::version::run(config, show),

@@ -170,6 +170,9 @@ fn help_is_no_error_and_unknown_words_are() {
     place.run(&["dance"]).failed_with("unrecognized subcommand 'dance'");
     place.run(&["signal", "kick", "snap"]).failed_with("invalid value 'kick'");
     place.run(&["daemon", "now"]).failed_with("unexpected argument 'now'");
+    place.run(&["status", "--mode", "loud"]).failed_with("invalid value 'loud'");
+    place.run(&["status", "--delay", "1"]).failed_with("write it as in 500ms, 1s or 1m30s");
+    place.run(&["status", "--max-snapshot-age", "1h"]).failed_with("--check");
 }
 
 #[test]
@@ -331,10 +334,52 @@ fn without_a_daemon_clients_say_which_socket_and_what_to_do() {
         refused.failed_with(&expected);
         refused.failed_with("Start it with `zrepl daemon`");
     }
-    for mode in ["interactive", "dump", "legacy"] {
-        place.run(&["status", "--mode", mode]).failed_with("use `zrepl status --mode raw`");
+    for words in [&["status"][..], &["status", "--mode", "dump"]] {
+        place.run(words).failed_with(&expected);
     }
-    place.run(&["status"]).failed_with("use `zrepl status --mode raw`");
+    let checked = place.run(&["status", "--check"]);
+    assert_eq!((checked.code, checked.err.as_str()), (Some(2), ""));
+    assert!(checked.out.starts_with(&format!("ZREPL CRITICAL - {expected}")), "{checked:?}");
+    for mode in ["interactive", "legacy"] {
+        place.run(&["status", "--mode", mode]).failed_with("use `--mode dump` for text, `--mode raw` for JSON");
+    }
+}
+
+#[test]
+fn the_status_is_text_where_there_is_no_terminal() {
+    let place = Place::new("exit 1");
+    let daemon = place.daemon();
+    let text = place.run(&["status"]);
+    assert_eq!((text.code, text.err.as_str()), (Some(0), ""));
+    assert!(text.out.starts_with("snap  snap\nnot run yet\n\nPruning: not started\n"), "{text:?}");
+    assert_eq!(place.run(&["status", "--mode", "dump", "--job", "snap"]).out, text.out);
+    place.run(&["status", "--job", "snip"]).failed_with("job \"snip\" not found");
+    let colored = place.run(&["status", "--color", "always"]);
+    assert!(colored.out.starts_with("\u{1b}[1msnap\u{1b}[0m"), "{colored:?}");
+
+    let raw = place.run(&["status", "--mode", "raw"]);
+    fs::write(place.path("saved.json"), &raw.out).unwrap();
+    let socket = format!("live={}", place.socket().display());
+    let both = place.run(&["status", "--from", "saved.json", "--socket", &socket]);
+    assert_eq!((both.code, both.err.as_str()), (Some(0), ""));
+    assert!(both.out.contains("live:snap  snap\n") && both.out.contains("saved:snap  snap\n"), "{both:?}");
+    place.run(&["status", "--mode", "raw", "--from", "saved.json", "--socket", &socket]).failed_with("one report");
+    fs::write(place.path("broken.json"), "{").unwrap();
+    place.run(&["status", "--from", "broken.json"]).failed_with("in broken.json: not a report");
+    let partly = place.run(&["status", "--from", "broken.json", "--socket", &socket]);
+    assert_eq!(partly.code, Some(1));
+    assert!(partly.out.contains("live:snap") && partly.err.contains("broken.json"), "{partly:?}");
+
+    let checked = place.run(&["status", "--check"]);
+    assert_eq!((checked.code, checked.err.as_str()), (Some(0), ""));
+    assert!(checked.out.starts_with("ZREPL OK - 1 job, 0 filesystems | 'snap_errors'=0;;;0\n"), "{checked:?}");
+    let nothing = place.run(&["status", "--check", "--job", "snip"]);
+    assert_eq!((nothing.code, nothing.out.as_str()), (Some(3), "ZREPL UNKNOWN - job \"snip\" not found\n"));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code, Some(0));
+    place.configure("  - {name: snap, type: snip}");
+    let unknown = place.run(&["status", "--check"]);
+    assert!(unknown.code == Some(3) && unknown.out.starts_with("ZREPL UNKNOWN - "), "{unknown:?}");
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::path::Path;
 
 const PAGE: &str = include_str!("../CASES.md");
 
-/// Cases of zrepl's platform tests (one of them with eight subtests instead of itself), and the scenarios.
-const ROWS: usize = 46 + 8 + 59;
+/// Cases of zrepl's platform tests (one of them with eight subtests instead of itself), the scenarios,
+/// and what is asked of the protocol.
+const ROWS: usize = 46 + 8 + 59 + 14;
 
 /// The text of a file below the workspace.
 fn text(file: &str) -> String {
@@ -49,7 +50,8 @@ fn every_scenario_has_a_row_with_a_case() {
             assert!(PAGE.lines().any(|line| line.starts_with(&start) && line.contains("::")), "{start}");
         }
     }
-    for number in 1..=47 {
+    let numbered = (1..=47).map(|number| number.to_string()).chain((1..=14).map(|number| format!("P{number}")));
+    for number in numbered {
         let start = format!("| {number} ");
         assert!(PAGE.lines().any(|line| line.starts_with(&start) && line.contains("::")), "{start}");
     }

@@ -1,9 +1,12 @@
 //! Two daemons, each with a pool and a handle on ZFS of its own, over a network.
 
+mod identity;
 mod link;
 mod malformed;
+mod network;
 mod transports;
 
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,13 +18,11 @@ use model::DatasetName;
 use model::event::{Event, InvocationSummary, Replication, What};
 use tokio::sync::Notify;
 
-use malformed::malformed_requests;
-pub(crate) use transports::stand_in;
-
 use crate::body;
 use crate::case::Case;
 use crate::conformance::{LARGE, SMALL};
 use crate::replication::rig::{self, SINK, Stage, Table};
+use malformed::malformed_requests;
 
 const CASES: &Table = &[
     ("push_over_tcp", body!(push)),
@@ -35,7 +36,14 @@ const CASES: &Table = &[
 
 /// Every case, for both backends.
 pub(crate) fn cases() -> Vec<Case> {
-    rig::cases("remote", &[CASES, transports::CASES])
+    let mut cases = rig::cases("remote", &[CASES, identity::CASES, transports::CASES]);
+    cases.push(network::case());
+    cases
+}
+
+/// What this program is instead of the suite if a case has started it so.
+pub(crate) fn stand_in() -> Option<ExitCode> {
+    transports::stand_in().or_else(network::stand_in)
 }
 
 /// Longer than anything takes that is waited for.
@@ -90,6 +98,20 @@ impl Diary {
             }
         });
         waited.await.with_context(|| format!("nobody told {word:?}, but {:?}", self.problems()))
+    }
+
+    /// The first one.
+    async fn wait_for_problem(&self) -> Result<String> {
+        let waited = tokio::time::timeout(LONG, async {
+            loop {
+                let news = self.news.notified();
+                if let Some(problem) = self.problems().into_iter().next() {
+                    return problem;
+                }
+                news.await;
+            }
+        });
+        waited.await.context("nothing went wrong")
     }
 
     fn problems(&self) -> Vec<String> {

@@ -218,8 +218,12 @@ mod tests {
     }
 
     fn steps(ends: &[(Option<u64>, u64)]) -> Vec<Step> {
-        let step =
-            |(from, to): &(Option<u64>, u64)| Step { from: from.map(version), to: version(*to), resume_token: None };
+        let step = |(from, to): &(Option<u64>, u64)| Step {
+            from: from.map(version),
+            to: version(*to),
+            created: UnixTime(0),
+            resume_token: None,
+        };
         ends.iter().map(step).collect()
     }
 

@@ -46,7 +46,7 @@ async fn ticks(context: Context, interval: Duration) {
     let mut last = clock.now();
     loop {
         let next = next_round(clock.now(), last, interval);
-        context.events.tell(What::NextWakeup { at: next });
+        context.events.tell(What::SleepsUntil { at: next });
         // No longer than that, should the clock be set back meanwhile.
         let sleep = tokio::time::timeout(interval, clock.sleep_until(next));
         if context.shared.jobs.run_until_cancelled(sleep).await.is_none() {

@@ -204,7 +204,7 @@ impl State {
                 table.count(Metric::Protections, &[job]);
             }
             What::Unmatched { count } => table.add(Metric::Unmatched, &[job], *count as f64),
-            What::NextWakeup { at } => table.set_time(Metric::NextWakeup, &[job], *at),
+            What::SleepsUntil { at } => table.set_time(Metric::NextWakeup, &[job], *at),
             _ => {}
         }
         if let Some(fold) = event.job.as_ref().and_then(|job| self.jobs.get_mut(job)) {

@@ -4,6 +4,7 @@
 //! come on top. Plans are shared, not copied, and become text only while a report is written.
 
 mod environment;
+mod health;
 mod json;
 mod pruning;
 mod replication;
@@ -17,7 +18,7 @@ use config::Config;
 use config::types::Job;
 use jiff::Timestamp;
 use model::JobName;
-use model::event::{Event, InvocationSummary, ProtectionOutcome, What};
+use model::event::{Event, InvocationSummary, ProtectionOutcome, Pruning, Replication, Snapshotting, What};
 use model::plan::prune::PruneSide;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -28,6 +29,7 @@ use crate::events::Reader;
 use crate::monitoring;
 use crate::tuning::Tuning;
 use environment::Global;
+use health::Health;
 use json::optional_time;
 use pruning::Pruner;
 use replication::Report;
@@ -36,6 +38,8 @@ use snapshotting::Snapper;
 /// Folds events into a report.
 pub struct StatusFold {
     jobs: Mutex<BTreeMap<String, JobState>>,
+    /// When the daemon started.
+    started: Mutex<Option<Timestamp>>,
 }
 
 /// A report as of one moment. Cheap to make; [`Status::write_json`] does the work.
@@ -73,7 +77,7 @@ impl StatusFold {
         if config.global.monitoring.is_some() {
             jobs.insert(monitoring::JOB.to_owned(), JobState::Internal);
         }
-        StatusFold { jobs: Mutex::new(jobs) }
+        StatusFold { jobs: Mutex::new(jobs), started: Mutex::default() }
     }
 
     /// Another configuration is in use, in which these jobs have begun anew.
@@ -90,7 +94,8 @@ impl StatusFold {
     /// The report as it is now; `running` are the children.
     pub fn status(&self, running: Vec<RunningCommand>, tuning: &Tuning) -> Status {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Status { jobs, global: Global::new(running, tuning) }
+        let started = *self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        Status { jobs, global: Global::new(started, running, tuning) }
     }
 
     /// What the snapshotter of a job waits for; none if it does not wait, or the job has none.
@@ -99,7 +104,7 @@ impl StatusFold {
         match jobs.get(job)? {
             JobState::Push(active) | JobState::Pull(active) => active.snapshotting.as_ref()?.next_round(),
             JobState::Snap(snap) => snap.snapshotting.next_round(),
-            JobState::Source(snapper) => snapper.next_round(),
+            JobState::Source(source) => source.snapper.next_round(),
             JobState::Internal | JobState::Sink(_) => None,
         }
     }
@@ -107,6 +112,9 @@ impl StatusFold {
 
 impl Reader for StatusFold {
     fn read(&self, event: &Event) {
+        if let What::DaemonStarted { .. } = &event.what {
+            *self.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(event.at);
+        }
         let Some(name) = &event.job else { return };
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(job) = jobs.get_mut(name.as_str()) {
@@ -120,7 +128,7 @@ impl Reader for StatusFold {
 enum JobState {
     Internal,
     Sink(Option<FailedProtections>),
-    Source(Box<Snapper>),
+    Source(Box<Source>),
     Push(Box<Active>),
     Pull(Box<Active>),
     Snap(Box<Snap>),
@@ -139,6 +147,15 @@ struct Active {
     /// Not in zrepl's report.
     #[serde(skip_serializing_if = "Option::is_none")]
     protections: Option<FailedProtections>,
+    /// Not in zrepl's report.
+    health: Health,
+}
+
+/// A job that takes snapshots, which others fetch.
+#[derive(Debug, Clone)]
+struct Source {
+    snapper: Snapper,
+    health: Health,
 }
 
 /// Holds and bookmarks that could not be made or removed since the daemon started. One that stays where
@@ -165,6 +182,8 @@ struct Snap {
     snapshotting: Snapper,
     /// Not in zrepl's report.
     invocation: Option<Invocation>,
+    /// Not in zrepl's report.
+    health: Health,
 }
 
 /// The invocation that runs, or the last one.
@@ -213,23 +232,20 @@ impl Invocation {
 
 impl JobState {
     fn new(job: &Job) -> JobState {
+        let health = Health::new(job);
         match job {
             Job::Sink(_) => JobState::Sink(None),
-            Job::Source(job) => JobState::Source(Box::new(Snapper::new(&job.snapshotting))),
-            Job::Push(job) => JobState::Push(Box::new(Active::new(Some(Snapper::new(&job.snapshotting))))),
-            Job::Pull(_) => JobState::Pull(Box::new(Active::new(None))),
-            Job::Snap(job) => JobState::Snap(Box::new(Snap::new(Snapper::new(&job.snapshotting)))),
+            Job::Source(job) => JobState::Source(Box::new(Source { snapper: Snapper::new(&job.snapshotting), health })),
+            Job::Push(job) => JobState::Push(Box::new(Active::new(Some(Snapper::new(&job.snapshotting)), health))),
+            Job::Pull(_) => JobState::Pull(Box::new(Active::new(None, health))),
+            Job::Snap(job) => JobState::Snap(Box::new(Snap::new(Snapper::new(&job.snapshotting), health))),
         }
     }
 
     fn apply(&mut self, event: &Event) {
         match self {
             JobState::Push(active) | JobState::Pull(active) => active.apply(event),
-            JobState::Source(snapper) => {
-                if let What::Snapshotting(what) = &event.what {
-                    snapper.apply(event.at, what);
-                }
-            }
+            JobState::Source(source) => source.apply(event),
             JobState::Snap(snap) => snap.apply(event),
             JobState::Sink(protections) => FailedProtections::count(protections, &event.what),
             JobState::Internal => {}
@@ -237,8 +253,20 @@ impl JobState {
     }
 }
 
+impl Source {
+    fn apply(&mut self, event: &Event) {
+        let What::Snapshotting(what) = &event.what else { return };
+        self.snapper.apply(event.at, what);
+        self.health.retain(what);
+        self.health.snapshotting(event.at, what);
+        if matches!(what, Snapshotting::RoundFinished) && !self.snapper.has_failed() {
+            self.health.succeeded(event.at);
+        }
+    }
+}
+
 impl Active {
-    fn new(snapshotting: Option<Snapper>) -> Active {
+    fn new(snapshotting: Option<Snapper>, health: Health) -> Active {
         Active {
             replication: None,
             pruning_sender: None,
@@ -246,6 +274,7 @@ impl Active {
             snapshotting,
             invocation: None,
             protections: None,
+            health,
         }
     }
 
@@ -254,17 +283,30 @@ impl Active {
         match &event.what {
             What::Snapshotting(what) => {
                 self.snapshotting.iter_mut().for_each(|snapper| snapper.apply(event.at, what));
+                self.health.snapshotting(event.at, what);
             }
+            What::SleepsUntil { at } => self.health.sleeps_until(*at),
             What::InvocationStarted { number } => {
                 // The reports of the last one go before those of this one come: they are large.
                 let protections = self.protections.take();
-                *self = Active::new(self.snapshotting.take());
+                *self = Active::new(self.snapshotting.take(), std::mem::take(&mut self.health));
                 self.protections = protections;
                 self.invocation =
                     Some(Invocation { number: *number, start_at: Some(event.at), finish_at: None, summary: None });
             }
             What::Replication(what) => {
-                self.replication.get_or_insert_with(|| Report::new(event.at)).apply(event.at, what);
+                let report = self.replication.get_or_insert_with(|| Report::new(event.at));
+                report.apply(event.at, what);
+                match what {
+                    Replication::AttemptStarted => self.health.attempt_started(event.at),
+                    Replication::Planned { plan } => self.health.planned(plan),
+                    Replication::StepFinished { filesystem, step, .. } => {
+                        if let Some(created) = report.created(filesystem, *step) {
+                            self.health.received(filesystem, created);
+                        }
+                    }
+                    _ => {}
+                }
             }
             What::Pruning { side, what } => {
                 if let Some(replication) = &mut self.replication {
@@ -279,6 +321,10 @@ impl Active {
             What::InvocationFinished { number, summary } => {
                 self.replication.iter_mut().for_each(|replication| replication.close(event.at));
                 self.pruning_sender.iter_mut().chain(&mut self.pruning_receiver).for_each(Pruner::close);
+                let snapshotted = !self.snapshotting.as_ref().is_some_and(Snapper::has_failed);
+                if snapshotted && summary.replicated && is_clean(summary) {
+                    self.health.succeeded(event.at);
+                }
                 self.invocation = Some(Invocation::finished(self.invocation.take(), *number, event.at, summary));
             }
             _ => {}
@@ -286,22 +332,37 @@ impl Active {
     }
 }
 
+fn is_clean(summary: &InvocationSummary) -> bool {
+    summary.errors == 0 && !summary.cancelled
+}
+
 impl Snap {
-    fn new(snapshotting: Snapper) -> Snap {
-        Snap { pruning: None, snapshotting, invocation: None }
+    fn new(snapshotting: Snapper, health: Health) -> Snap {
+        Snap { pruning: None, snapshotting, invocation: None, health }
     }
 
     fn apply(&mut self, event: &Event) {
         match &event.what {
-            What::Snapshotting(what) => self.snapshotting.apply(event.at, what),
+            What::Snapshotting(what) => {
+                self.snapshotting.apply(event.at, what);
+                self.health.snapshotting(event.at, what);
+            }
             What::InvocationStarted { number } => {
                 self.pruning = None;
                 self.invocation =
                     Some(Invocation { number: *number, start_at: Some(event.at), finish_at: None, summary: None });
             }
-            What::Pruning { what, .. } => self.pruning.get_or_insert_with(Pruner::new).apply(what),
+            What::Pruning { what, .. } => {
+                self.pruning.get_or_insert_with(Pruner::new).apply(what);
+                if let Pruning::Planned { plan } = what {
+                    self.health.pruning_planned(plan);
+                }
+            }
             What::InvocationFinished { number, summary } => {
                 self.pruning.iter_mut().for_each(Pruner::close);
+                if !self.snapshotting.has_failed() && is_clean(summary) {
+                    self.health.succeeded(event.at);
+                }
                 self.invocation = Some(Invocation::finished(self.invocation.take(), *number, event.at, summary));
             }
             _ => {}
@@ -324,16 +385,20 @@ impl Serialize for JobState {
             snapper: Option<&'a Snapper>,
             #[serde(rename = "Protections", skip_serializing_if = "Option::is_none")]
             protections: Option<&'a FailedProtections>,
+            #[serde(rename = "Health", skip_serializing_if = "Option::is_none")]
+            health: Option<&'a Health>,
         }
         match self {
             JobState::Push(push) => entry(serializer, "push", push),
             JobState::Snap(snap) => entry(serializer, "snap", snap),
             JobState::Pull(pull) => entry(serializer, "pull", pull),
             JobState::Sink(protections) => {
-                entry(serializer, "sink", &Passive { snapper: None, protections: protections.as_ref() })
+                entry(serializer, "sink", &Passive { snapper: None, protections: protections.as_ref(), health: None })
             }
-            JobState::Source(snapper) => {
-                entry(serializer, "source", &Passive { snapper: Some(snapper), protections: None })
+            JobState::Source(source) => {
+                let Source { snapper, health } = &**source;
+                let body = Passive { snapper: Some(snapper), protections: None, health: Some(health) };
+                entry(serializer, "source", &body)
             }
             JobState::Internal => entry(serializer, "internal", &None::<()>),
         }

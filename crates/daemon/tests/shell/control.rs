@@ -201,6 +201,6 @@ async fn a_second_daemon_does_not_start_on_the_same_socket() {
     let refused = Daemon::start(config, served.lab.world.clone()).err().unwrap();
     let StartError::Control(error) = &refused else { panic!("{refused}") };
     assert_eq!(error.path, served.path);
-    assert!(refused.to_string().contains("another zrepl daemon uses it"), "{refused}");
+    assert!(refused.to_string().contains("another zrepl daemon or job uses it"), "{refused}");
     assert_eq!(served.ask("GET", "/version", "").await.0, OK, "the first one goes on");
 }

@@ -10,7 +10,7 @@ use crate::plan::resolve::{
 };
 use crate::plan::resume::resumed_step;
 use crate::protection::{ProtectionKind, ProtectionPolicy, ProtectionStrategy};
-use crate::version::{UnixTime, Version, VersionRef};
+use crate::version::{Guid, UnixTime, Version, VersionRef};
 use crate::view::{Encryption, FilesystemView, Placeholder, View};
 
 /// The choices of a job that replication depends on.
@@ -53,6 +53,10 @@ pub struct FilesystemPlan {
     pub after: Option<DatasetName>,
     /// What is done.
     pub action: FilesystemAction,
+    /// When the sender's newest snapshot was taken; none without any.
+    pub newest: Option<UnixTime>,
+    /// When the newest of the sender's versions that the receiver has was taken; none without any.
+    pub received: Option<UnixTime>,
 }
 
 /// What is done for one filesystem.
@@ -123,6 +127,8 @@ pub struct Step {
     pub from: Option<VersionRef>,
     /// The snapshot to send.
     pub to: VersionRef,
+    /// When it was taken.
+    pub created: UnixTime,
     /// The token of the interrupted step that this one completes.
     pub resume_token: Option<String>,
 }
@@ -290,6 +296,13 @@ impl Sides<'_> {
         self.receiver.map_or(&[], |receiver| &receiver.versions)
     }
 
+    /// When the newest version was taken that both sides have.
+    fn received(&self) -> Option<UnixTime> {
+        let there: HashSet<Guid> = self.receiver?.snapshots().map(|version| version.guid).collect();
+        let common = self.sender.versions.iter().rev().find(|version| there.contains(&version.guid));
+        common.map(|version| version.creation)
+    }
+
     fn resume(&self, step: Step) -> Planned {
         let to = self.sender.snapshots().position(|version| version.guid == step.to.guid);
         let mut rest = self.sender.snapshots().skip(to.unwrap_or(usize::MAX));
@@ -432,7 +445,12 @@ impl Sides<'_> {
 fn steps(base: Base, discard: Option<Discard>, from: Option<&Version>, snapshots: &[&Version]) -> Planned {
     let mut steps = Vec::with_capacity(snapshots.len());
     if let Some(first) = snapshots.first() {
-        steps.push(Step { from: from.map(Version::to_ref), to: first.to_ref(), resume_token: None });
+        steps.push(Step {
+            from: from.map(Version::to_ref),
+            to: first.to_ref(),
+            created: first.creation,
+            resume_token: None,
+        });
     }
     extend(&mut steps, snapshots.get(1..).unwrap_or_default());
     (
@@ -464,7 +482,7 @@ fn keep_dead_token(name: &DatasetName, policy: &ReplicationPolicy, planned: Plan
 fn extend(steps: &mut Vec<Step>, later: &[&Version]) {
     for version in later {
         let from = steps.last().map(|step| step.to.clone());
-        steps.push(Step { from, to: version.to_ref(), resume_token: None });
+        steps.push(Step { from, to: version.to_ref(), created: version.creation, resume_token: None });
     }
 }
 
@@ -494,7 +512,14 @@ impl Queue {
         if starts_in_full(&action) && (!is_present(sides.receiver) || renames(&action)) {
             self.arriving.insert(sides.name.clone(), date);
         }
-        self.filesystems.push((date, FilesystemPlan { name: sides.name.clone(), after, action }));
+        let plan = FilesystemPlan {
+            name: sides.name.clone(),
+            after,
+            action,
+            newest: sides.sender.newest_snapshot().map(|version| version.creation),
+            received: sides.received(),
+        };
+        self.filesystems.push((date, plan));
     }
 
     fn nearest_arriving(&self, name: &DatasetName) -> Option<(DatasetName, Option<UnixTime>)> {

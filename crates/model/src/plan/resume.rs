@@ -35,7 +35,12 @@ pub(crate) fn resumed_step(
     if sends_encrypted.is_some_and(|demanded| demanded != encrypted) {
         return Err(Discard::OtherPolicy);
     }
-    Ok(Step { from: from.map(Version::to_ref), to: to.to_ref(), resume_token: Some(partial.token.to_string()) })
+    Ok(Step {
+        from: from.map(Version::to_ref),
+        to: to.to_ref(),
+        created: to.creation,
+        resume_token: Some(partial.token.to_string()),
+    })
 }
 
 fn snapshot(versions: &[Version], guid: Guid) -> Option<&Version> {

@@ -360,3 +360,32 @@ fn nobody_waits_for_a_parent_that_the_receiver_has() {
     };
     assert_eq!(with(half), "p\np/a after p\np/b after p\n");
 }
+
+#[test]
+fn a_plan_tells_how_old_both_sides_are() {
+    let table = [
+        ("@a @b @c", "@a", Some("c"), Some("a")),
+        ("@a @b @c", "-", Some("c"), None),
+        ("@a @c", "@a @b @c", Some("c"), Some("c")),
+        // The snapshot is gone from the sender, but its bookmark knows when it was taken.
+        ("#a @b", "@a", Some("b"), Some("a")),
+        ("@a @b", "@a @x", Some("b"), Some("a")),
+        ("#a", "@a", None, Some("a")),
+        ("", "@x", None, None),
+    ];
+    for (sender, on_receiver, newest, received) in table {
+        let there = receiver(on_receiver).map_or_else(View::default, |receiver| view([("p/a", receiver)]));
+        let here = filesystem(sender);
+        let taken = |name: Option<&str>| {
+            let version = name.and_then(|name| here.versions.iter().find(|version| version.name.as_str() == name));
+            version.map(|version| version.creation)
+        };
+        let expected = (taken(newest), taken(received));
+        let plan = plan_replication(&view([("p/a", here.clone())]), &there, &policy(MostRecent, KEPT));
+        let plan = &plan.filesystems[0];
+        assert_eq!((plan.newest, plan.received), expected, "{sender} / {on_receiver}");
+        if let model::plan::replication::FilesystemAction::Steps { steps, .. } = &plan.action {
+            assert_eq!(steps.last().map(|step| step.created), plan.newest, "{sender} / {on_receiver}");
+        }
+    }
+}

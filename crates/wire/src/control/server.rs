@@ -1,8 +1,10 @@
 //! The passive side: an endpoint for a peer.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -49,8 +51,13 @@ pub enum ServeError {
     #[error("the client left before its first request: {0}")]
     Lost(#[source] std::io::Error),
     /// It broke, or the client does not speak HTTP/2.
-    #[error("the control connection failed: {0}")]
+    #[error("the control connection failed: {}{}", .0, cause(.0))]
     Http(#[from] hyper::Error),
+}
+
+/// What the library's own words do not tell.
+fn cause(error: &hyper::Error) -> String {
+    error.source().map(|cause| format!(": {cause}")).unwrap_or_default()
 }
 
 /// Serves one connection after its label, until the client ends it or is gone.
@@ -67,8 +74,17 @@ pub async fn serve(mut io: Connection, endpoint: Arc<dyn Endpoint>) -> Result<()
     let mut http = Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new()).adaptive_window(true).max_concurrent_streams(REQUESTS);
     http.keep_alive_interval(SERVER_PING).keep_alive_timeout(PING_ANSWER);
-    http.serve_connection(TokioIo::new(Filtered::after_preface(preface, io)), answer).await?;
-    Ok(())
+    let io = Filtered::after_preface(preface, io);
+    let done = io.done();
+    match http.serve_connection(TokioIo::new(io), answer).await {
+        // Nobody is there any more to hear this side's goodbye. Pipes tell that at once, TCP rarely.
+        Err(error) if done.load(Ordering::Relaxed) && is_broken(&error) => Ok(()),
+        served => Ok(served?),
+    }
+}
+
+fn is_broken(error: &hyper::Error) -> bool {
+    error.source().is_some_and(|cause| cause.is::<std::io::Error>())
 }
 
 /// One client.

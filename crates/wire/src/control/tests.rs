@@ -309,3 +309,119 @@ async fn a_client_that_is_done_says_so() {
     let ended = tokio::time::timeout(Duration::from_secs(1), server).await.expect("at once").unwrap();
     assert!(ended.is_ok(), "{ended:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn headers_in_several_frames_and_without_authority_are_answered() {
+    let (authority, rest) = ("81", "5f8b1d75d0620d263d4c4d6564 7a8a9acac8b4c7602bbaf2e0 40027465864d833505b11f");
+    let path = "8386 459463696ba0c41a4c7a98ce642709a82a3d2125a51f";
+    let frame =
+        |kind: u8, flags: u8, payload: &[u8]| [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 1], payload].concat();
+    for authority in [authority, ""] {
+        let block = hex(&[path, authority, rest].concat());
+        for cut in 0..=block.len() {
+            let (first, second) = block.split_at(cut);
+            let sent = [
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(),
+                &hex("000000 04 00 00000000"),
+                &frame(1, 0, first),
+                &frame(9, 4, second),
+                &frame(0, 1, &[0; 5]),
+            ];
+            assert_eq!(lists(&answers(&sent.concat()).await), 1, "cut at {cut}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_falls_silent_is_given_up() {
+    struct Silent;
+    #[async_trait]
+    impl Dialer for Silent {
+        async fn dial(&self) -> Result<Connection, CallError> {
+            let (here, mut there) = duplex(1 << 16);
+            tokio::spawn(async move {
+                welcome(&mut there, &Banner::with_extensions(vec![]).into()).await.unwrap();
+                // Its settings, and then nothing: its machine is gone, and nobody closes the connection.
+                there.write_all(&hex("000000 04 00 00000000")).await.unwrap();
+                std::future::pending::<()>().await;
+            });
+            Ok(Box::new(here))
+        }
+    }
+    let dialer: Arc<dyn Dialer> = Arc::new(Silent);
+    let banner = Greeting::from(Banner::with_extensions(vec![]));
+    let data = DataClient::new(dialer.clone(), banner.clone(), Limits::default());
+    let start = tokio::time::Instant::now();
+    let remote = Remote::connect(&*dialer, &banner, data, Role::Sender, |_| Err(String::new())).await.unwrap();
+    assert!(matches!(remote.list().await, Err(CallError::Connection(_))));
+    assert!((10..=21).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    assert!(!remote.is_connected());
+}
+
+/// A connection whose other end has stopped reading, once that is said.
+struct Deaf(DuplexStream, Arc<std::sync::atomic::AtomicBool>);
+
+impl crate::transport::Transport for Deaf {
+    fn into_tcp(self: Box<Self>) -> Result<tokio::net::TcpStream, Connection> {
+        Err(self)
+    }
+}
+
+impl tokio::io::AsyncRead for Deaf {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        room: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_read(context, room)
+    }
+}
+
+impl tokio::io::AsyncWrite for Deaf {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        if self.1.load(Ordering::Relaxed) {
+            return std::task::Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()));
+        }
+        std::pin::Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_said_goodbye_need_not_hear_the_answer() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let goodbye = hex("000021 07 00 00000000 0000000f 00000000 636c69656e74207472616e73706f72742073687574646f776e");
+    let ping = hex("000008 06 00 00000000 0102030405060708");
+    for (last, in_order) in [(&goodbye, true), (&ping, false)] {
+        let (mut here, there) = duplex(1 << 16);
+        let deaf = Arc::<std::sync::atomic::AtomicBool>::default();
+        let io = Box::new(Deaf(there, Arc::clone(&deaf)));
+        let task = tokio::spawn(serve(io, Arc::new(Fake::default())));
+        here.write_all(&[preface.as_slice(), &hex("000000 04 00 00000000")].concat()).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        deaf.store(true, Ordering::Relaxed);
+        here.write_all(last).await.unwrap();
+        let served = task.await.unwrap();
+        assert_eq!(served.is_ok(), in_order, "{served:?}");
+        if let Err(error) = served {
+            assert!(error.to_string().ends_with("connection error: broken pipe"), "{error}");
+        }
+    }
+}

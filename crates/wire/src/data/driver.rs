@@ -121,7 +121,12 @@ impl Conversation {
 
     /// Why nothing more comes.
     pub(super) fn failure(&self) -> Failure {
-        self.failure.get().cloned().unwrap_or(Failure::Closed)
+        self.broken().unwrap_or(Failure::Closed)
+    }
+
+    /// Why the connection is of no use any more, if it is known to be.
+    pub(super) fn broken(&self) -> Option<Failure> {
+        self.failure.get().cloned()
     }
 
     /// Sends whole frames; returns when they are written.
@@ -326,6 +331,9 @@ impl Driver {
         if let Err(error) = self.write_orders(&mut writer, &mut orders).await {
             // Perhaps the peer has said why before it went away: reading goes on.
             self.fail(Failure::Write(error.to_string()));
+            // Nothing is being written any more that could be stuck, and a slow sink may take its time with
+            // what has arrived.
+            self.link().write_ended(Instant::now().into_std());
             return;
         }
         self.link().close(Instant::now().into_std());

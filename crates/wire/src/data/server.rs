@@ -137,7 +137,15 @@ async fn receive(
     let conversation = returned.conversation().ok_or(gone)?;
     match received {
         Ok(()) => say(conversation, response(&ReceiveRes {})).await,
-        Err(error) => refuse(conversation, &error.to_string()).await,
+        Err(error) => {
+            let broken = conversation.broken();
+            // A client that has only closed its way out may still hear it.
+            let told = refuse(conversation, &error.to_string()).await;
+            match broken {
+                Some(why) => Err(lost("receiving a stream")(why)),
+                None => told,
+            }
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+mod peers;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -421,6 +423,20 @@ async fn a_connection_that_breaks_is_not_the_end_of_a_stream() {
         let client = client(here);
         let (pong, io) = tokio::join!(client.ping(UUID), async { drop(raw_server(there, hex(unanswered)).await) });
         assert!(matches!(pong, Err(CallError::Connection(_))), "{pong:?} {io:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_cut_is_told_even_if_the_client_would_still_hear_the_answer() {
+    for cut in ["", "00000005", "0000000500000004", "0000000500000004 6162", "0000000500000004 61626364"] {
+        let (mut io, task) = raw_client(Fake::default()).await;
+        let asked = request(RECEIVE, &ReceiveReq::from(&announced())).unwrap();
+        io.write_all(&[asked, hex(cut)].concat()).await.unwrap();
+        io.shutdown().await.unwrap();
+        let answered = rest(io).await;
+        let lost = task.await.unwrap().unwrap_err();
+        assert!(lost.to_string().starts_with("receiving a stream: "), "{cut}: {lost}");
+        assert!(!String::from_utf8_lossy(&answered).contains(OK), "{cut}");
     }
 }
 

@@ -225,3 +225,23 @@ async fn the_end_of_the_listener_is_that_of_its_connections() {
     assert!(matches!(gone, Err(CallError::Connection(_))), "{gone:?}");
     assert!(inn.notes.0.lock().unwrap().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_speaks_another_protocol_is_told_apart_at_once() {
+    let inn = Inn::open();
+    let start = Instant::now();
+    for (name, said) in
+        [("browser", &b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"[..]), ("shell", b"SSH-2.0-OpenSSH_9.2\r\n")]
+    {
+        let mut io = inn.let_in(name).await;
+        io.write_all(said).await.unwrap();
+        let mut heard = Vec::new();
+        io.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, greeting().banner.encode().unwrap(), "nothing but the banner");
+    }
+    assert!(start.elapsed() < Duration::from_secs(1));
+    let notes = inn.notes.wait_for(2).await;
+    assert!(notes[0].starts_with("handshake with client \"browser\" from browser failed: "), "{notes:?}");
+    assert!(notes[0].contains("GET / HTTP/") && notes[1].contains("SSH-2.0-Ope"), "{notes:?}");
+    assert!(notes.iter().all(|note| note.contains("is it a zrepl daemon")), "{notes:?}");
+}

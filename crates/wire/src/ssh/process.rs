@@ -17,6 +17,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// What is kept of standard error, bytes: its end.
 const KEPT: usize = 32 << 10;
 
+/// How long the child may take to end because its input did. What was said last is on its way that long: who
+/// interrupts `ssh` earlier turns an end in order into a connection that breaks on the other side.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// How long the child may take to end by itself when it is asked to.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -27,7 +31,8 @@ const LEFTOVERS: Duration = Duration::from_millis(100);
 /// Room in the kernel for what is under way, bytes: the most that users other than root get.
 const PIPE_SIZE: usize = 1 << 20;
 
-/// A running child. When it is dropped, the child is asked to end, then killed, and reaped in the background.
+/// A running child. When it is dropped, the child may end by itself, is then asked to, then killed, and reaped
+/// in the background.
 #[derive(Debug)]
 pub(super) struct Process {
     words: Arc<Mutex<Vec<u8>>>,
@@ -113,6 +118,11 @@ async fn supervise(
 }
 
 async fn stop(child: &mut Child, group: Option<Pid>) -> io::Result<ExitStatus> {
+    if let Ok(status) = timeout(FAREWELL, child.wait()).await {
+        // What it has started goes with it.
+        signal(group, Signal::TERM);
+        return status;
+    }
     signal(group, Signal::TERM);
     if let Ok(status) = timeout(GRACE, child.wait()).await {
         return status;

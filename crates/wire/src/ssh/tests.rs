@@ -162,6 +162,22 @@ async fn a_dropped_connection_ends_the_program_and_what_it_has_started() {
 }
 
 #[tokio::test]
+async fn a_connection_that_ends_in_order_is_not_interrupted() {
+    // What is on the way is said before the program ends.
+    let script = Script::new(
+        "GREETED; printf x; trap 'echo killed >FOLDER/end; exit 1' TERM; /bin/cat >FOLDER/said; echo done >FOLDER/end",
+    );
+    let mut connection = script.dialer.dial().await.unwrap();
+    connection.read_u8().await.unwrap();
+    connection.write_all(b"the last words").await.unwrap();
+    drop(connection);
+    while !script.folder.path().join("end").exists() || script.read("end").is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!((script.read("said").as_str(), script.read("end").as_str()), ("the last words", "done\n"));
+}
+
+#[tokio::test]
 async fn a_program_that_ignores_the_request_is_killed() {
     let script = Script::new("trap '' TERM; echo $$ >FOLDER/pid; GREETED; printf x; while :; do /bin/sleep 1000; done");
     let mut connection = script.dialer.dial().await.unwrap();

@@ -22,7 +22,7 @@ pub(super) const CASES: &Table =
 const STAND_IN: &str = "stdinserver";
 
 /// What a script in place of `ssh` runs: with the path of a socket instead of a configuration.
-pub(crate) fn stand_in() -> Option<ExitCode> {
+pub(super) fn stand_in() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     let socket = arguments.next().filter(|first| first == STAND_IN).and_then(|_| arguments.next())?;
     let served = || {
@@ -39,10 +39,10 @@ pub(crate) fn stand_in() -> Option<ExitCode> {
 }
 
 /// Files of a case, gone with it.
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(stage: &Stage<'_>, name: &str) -> Result<Self> {
+    pub(super) fn new(stage: &Stage<'_>, name: &str) -> Result<Self> {
         let folder = match stage.on {
             On::Real(bench) => bench.folder().join(name),
             On::Fake(_) => std::env::temp_dir().join(format!("zrepl-suite-{name}-{}", id())),
@@ -56,6 +56,12 @@ impl Folder {
         fs::write(&path, text).with_context(|| path.display().to_string())?;
         Ok(path)
     }
+
+    /// `ca`, `cert` and `key` of one side.
+    pub(super) fn side(&self, own: &str, other: &str) -> String {
+        let folder = self.0.display();
+        format!("ca: \"{folder}/{other}.crt\", cert: \"{folder}/{own}.crt\", key: \"{folder}/{own}.key\"")
+    }
 }
 
 impl Drop for Folder {
@@ -64,21 +70,25 @@ impl Drop for Folder {
     }
 }
 
-/// A self-signed certificate as zrepl's documentation has people make it, and its key.
-fn pair(folder: &Folder, name: &str) -> Result<()> {
+/// A self-signed certificate as zrepl's documentation has people make it.
+pub(super) fn documented(name: &str) -> Result<CertificateParams> {
     let mut wanted = CertificateParams::new([name.to_owned()])?;
     wanted.distinguished_name.push(DnType::CommonName, name);
     wanted.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate()?;
-    folder.write(&format!("{name}.crt"), &wanted.self_signed(&key)?.pem())?;
-    folder.write(&format!("{name}.key"), &key.serialize_pem())?;
-    Ok(())
+    Ok(wanted)
 }
 
-/// `ca`, `cert` and `key` of one side.
-fn files(folder: &Folder, own: &str, other: &str) -> String {
-    let folder = folder.0.display();
-    format!("ca: \"{folder}/{other}.crt\", cert: \"{folder}/{own}.crt\", key: \"{folder}/{own}.key\"")
+/// Such a certificate and its key, in files of its name.
+pub(super) fn pair(folder: &Folder, name: &str) -> Result<()> {
+    write_pair(folder, name, &documented(name)?)
+}
+
+/// A self-signed certificate and its key, in files.
+pub(super) fn write_pair(folder: &Folder, file: &str, wanted: &CertificateParams) -> Result<()> {
+    let key = KeyPair::generate()?;
+    folder.write(&format!("{file}.crt"), &wanted.self_signed(&key)?.pem())?;
+    folder.write(&format!("{file}.key"), &key.serialize_pem())?;
+    Ok(())
 }
 
 async fn push_over_tls(stage: &Stage<'_>) -> Result<()> {
@@ -100,7 +110,7 @@ async fn push_over_tls(stage: &Stage<'_>) -> Result<()> {
     serve: {{type: tls, listen: "127.0.0.1:0", {}, client_cns: [client]}}
     recv: {{placeholder: {{encryption: inherit}}}}
 "#,
-            files(&folder, "server", "client")
+            folder.side("server", "client")
         ),
     )?;
     let here = Machine::start(
@@ -117,7 +127,7 @@ async fn push_over_tls(stage: &Stage<'_>) -> Result<()> {
       keep_receiver: [{{type: last_n, count: 2}}]
 "#,
             there.port().await?,
-            files(&folder, "client", "server")
+            folder.side("client", "server")
         ),
     )?;
     let received = root.join(&DatasetName::parse("client")?)?.join(&fs)?;

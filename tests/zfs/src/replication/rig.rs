@@ -52,7 +52,8 @@ pub(crate) fn both(area: &str, name: &str, body: Body) -> [Case; 2] {
     [fake, Case::real(name, move |bench| on_real(bench, body))]
 }
 
-fn on_fake(body: Body) -> Result<()> {
+/// Runs a body on the model of ZFS.
+pub(crate) fn on_fake(body: Body) -> Result<()> {
     let world = FakeWorld::new(1)?;
     let on = On::Fake(&world);
     block_on(async {

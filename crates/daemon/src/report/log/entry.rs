@@ -133,11 +133,11 @@ fn describe(event: &Event, steps: &StepNames) -> Option<Line> {
             hook(what).with("fs", filesystem.as_str()).with("snap", snapshot.as_str())
         }
         What::InvocationStarted { number } => line(Info, "job", "invocation started").with("invocation", *number),
+        What::SleepsUntil { .. } | What::Unmatched { .. } => return None,
         What::InvocationFinished { number, summary } => finished(*number, summary),
         What::Replication(what) => replication(event.job.as_ref(), what, steps)?,
         What::Pruning { side, what } => pruning(*side, what)?,
         What::Protection { object, outcome } => protection(object, outcome),
-        What::Unmatched { .. } | What::NextWakeup { .. } => return None,
         What::Note { subsystem, message } => line(Info, subsystem, message.as_str()),
         What::Warning { subsystem, message } => line(Warn, subsystem, message.as_str()),
         What::Error { subsystem, message } => line(Error, subsystem, message.as_str()),

@@ -14,7 +14,7 @@ use model::event::{
 use model::plan::prune::PruneSide;
 use model::plan::replication::{Base, Discard, FilesystemAction, FilesystemPlan, ReplicationPlan, Step};
 use model::plan::resolve::Resolution;
-use model::version::Guid;
+use model::version::{Guid, UnixTime};
 use model::{DatasetName, JobName, VersionKind, VersionName, VersionRef};
 
 use super::*;
@@ -68,14 +68,14 @@ fn snapshot(name: &str) -> VersionRef {
 
 /// A day in the life of a daemon.
 fn story() -> Vec<Event> {
-    let step = Step { from: Some(snapshot("a")), to: snapshot("b"), resume_token: None };
+    let step = Step { from: Some(snapshot("a")), to: snapshot("b"), created: UnixTime(0), resume_token: None };
     let action = FilesystemAction::Steps {
         base: Base::Common(snapshot("a")),
         discard: None,
         resolution: None,
         steps: vec![step],
     };
-    let filesystems = vec![FilesystemPlan { name: dataset("p/a"), after: None, action }];
+    let filesystems = vec![FilesystemPlan { name: dataset("p/a"), after: None, action, newest: None, received: None }];
     let replication = |what| event(Some("office push"), What::Replication(what));
     let filesystem = dataset("p/a");
     let took = Duration::from_millis(1234);

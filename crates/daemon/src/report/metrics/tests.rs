@@ -77,11 +77,13 @@ fn plan(filesystem: &str, to: &Version) -> FilesystemPlan {
     FilesystemPlan {
         name: dataset(filesystem),
         after: None,
+        newest: Some(to.creation),
+        received: None,
         action: FilesystemAction::Steps {
             base: Base::Initial(InitialReplication::MostRecent),
             discard: None,
             resolution: None,
-            steps: vec![Step { from: None, to: to.to_ref(), resume_token: None }],
+            steps: vec![Step { from: None, to: to.to_ref(), created: to.creation, resume_token: None }],
         },
     }
 }

@@ -21,6 +21,17 @@ pub(super) struct Global {
     settings: Settings,
     #[serde(rename = "OsEnviron")]
     environment: Vec<String>,
+    /// Not in zrepl's report.
+    #[serde(rename = "Daemon")]
+    daemon: Daemon,
+}
+
+/// Which process this is.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Daemon {
+    version: &'static str,
+    started_at: String,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -53,7 +64,7 @@ struct Setting {
 }
 
 impl Global {
-    pub(super) fn new(running: Vec<RunningCommand>, tuning: &Tuning) -> Global {
+    pub(super) fn new(started: Option<Timestamp>, running: Vec<RunningCommand>, tuning: &Tuning) -> Global {
         let active: Vec<Command> = running.into_iter().map(Command::from).collect();
         Global {
             commands: Commands { active: (!active.is_empty()).then_some(active) },
@@ -63,6 +74,7 @@ impl Global {
                 .filter(|(name, _)| is_shown(name))
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect(),
+            daemon: Daemon { version: crate::VERSION, started_at: time(started) },
         }
     }
 }

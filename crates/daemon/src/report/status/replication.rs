@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use model::DatasetName;
 use model::event::{BlockedOn, Replication};
 use model::plan::replication::{FilesystemAction, FilesystemPlan, ReplicationPlan, Step};
+use model::version::UnixTime;
 use serde::{Serialize, Serializer};
 
 use super::json::{Lazily, TimedError, optional_time};
@@ -111,6 +112,14 @@ impl Report {
                 }
             }
         }
+    }
+
+    /// When the snapshot was taken that a step sends.
+    pub(super) fn created(&self, filesystem: &DatasetName, step: usize) -> Option<UnixTime> {
+        let progress = self.attempts.last()?.progress.as_ref()?;
+        let index = *progress.index.get(filesystem)?;
+        let steps = progress.filesystems.get(index)?.steps(progress.plan.filesystems.get(index)?);
+        Some(steps.get(step)?.created)
     }
 
     /// No further attempt comes.

@@ -82,6 +82,17 @@ impl Snapper {
         }
     }
 
+    /// Whether a snapshot or a hook of the last round failed, or the round as a whole.
+    pub(super) fn has_failed(&self) -> bool {
+        let (rows, error) = match self {
+            Snapper::Periodic(periodic) => (&periodic.progress, !periodic.error.is_empty()),
+            Snapper::Cron(cron) => (&cron.progress, cron.error.is_some()),
+            Snapper::Manual => return false,
+        };
+        let failed = |row: &Progress| row.error.is_some() || row.hooks.as_ref().is_some_and(|hooks| hooks.had_error);
+        error || rows.iter().flatten().any(failed)
+    }
+
     pub(super) fn apply(&mut self, at: Timestamp, event: &Snapshotting) {
         match self {
             Snapper::Periodic(periodic) => periodic.apply(at, event),

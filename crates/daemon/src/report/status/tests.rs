@@ -96,8 +96,12 @@ fn snapshot(name: &str) -> VersionRef {
 }
 
 fn steps(pairs: &[(Option<&str>, &str)]) -> FilesystemAction {
-    let step =
-        |(from, to): &(Option<&str>, &str)| Step { from: from.map(snapshot), to: snapshot(to), resume_token: None };
+    let step = |(from, to): &(Option<&str>, &str)| Step {
+        from: from.map(snapshot),
+        to: snapshot(to),
+        created: UnixTime(0),
+        resume_token: None,
+    };
     FilesystemAction::Steps {
         base: Base::Common(snapshot("a")),
         discard: None,
@@ -107,7 +111,8 @@ fn steps(pairs: &[(Option<&str>, &str)]) -> FilesystemAction {
 }
 
 fn plan(filesystems: Vec<(&str, FilesystemAction)>) -> Replication {
-    let plan = |(name, action)| FilesystemPlan { name: dataset(name), after: None, action };
+    let plan =
+        |(name, action)| FilesystemPlan { name: dataset(name), after: None, action, newest: None, received: None };
     Replication::Planned {
         plan: Arc::new(ReplicationPlan { filesystems: filesystems.into_iter().map(plan).collect() }),
     }
@@ -123,7 +128,7 @@ fn a_daemon_that_has_done_nothing() {
     let mut whole = story.json();
     assert!(whole["Global"]["OsEnviron"].is_array());
     whole["Global"]["OsEnviron"].take();
-    expect![[r#"{"Global":{"Envconst":{"Entries":[{"Value":"3","ValueGoType":"int","Var":"ZREPL_REPLICATION_MAX_ATTEMPTS"},{"Value":"600s","ValueGoType":"time.Duration","Var":"ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT"},{"Value":"4500s","ValueGoType":"time.Duration","Var":"ZREPL_REPLICATION_CALL_TIMEOUT"},{"Value":"4500s","ValueGoType":"time.Duration","Var":"ZREPL_REPLICATION_STALL_TIMEOUT"},{"Value":"1048576","ValueGoType":"int","Var":"ZREPL_MAX_HOOK_LOG_SIZE"}]},"OsEnviron":null,"ZFSCmds":{"Active":null}},"Jobs":{"_control":{"internal":null,"type":"internal"},"push":{"push":{"Invocation":null,"PruningReceiver":null,"PruningSender":null,"Replication":null,"Snapshotting":{"Cron":null,"Manual":null,"Periodic":{"Error":"","Progress":null,"SleepUntil":"0001-01-01T00:00:00Z","State":1},"Type":"periodic"}},"type":"push"},"sink":{"sink":{"Snapper":null},"type":"sink"},"snap":{"snap":{"Invocation":null,"Pruning":null,"Snapshotting":{"Cron":null,"Manual":{},"Periodic":null,"Type":"manual"}},"type":"snap"}}}"#]]
+    expect![[r#"{"Global":{"Daemon":{"StartedAt":"0001-01-01T00:00:00Z","Version":"0.8.0-dev"},"Envconst":{"Entries":[{"Value":"3","ValueGoType":"int","Var":"ZREPL_REPLICATION_MAX_ATTEMPTS"},{"Value":"600s","ValueGoType":"time.Duration","Var":"ZREPL_REPLICATION_RECONNECT_HARD_FAIL_TIMEOUT"},{"Value":"4500s","ValueGoType":"time.Duration","Var":"ZREPL_REPLICATION_CALL_TIMEOUT"},{"Value":"4500s","ValueGoType":"time.Duration","Var":"ZREPL_REPLICATION_STALL_TIMEOUT"},{"Value":"10s","ValueGoType":"time.Duration","Var":"ZREPL_RPC_CLIENT_VERSIONHANDSHAKE_TIMEOUT"},{"Value":"10s","ValueGoType":"time.Duration","Var":"ZREPL_RPC_SERVER_VERSIONHANDSHAKE_TIMEOUT"},{"Value":"10s","ValueGoType":"time.Duration","Var":"ZREPL_TRANSPORT_DEMUX_TIMEOUT"},{"Value":"1048576","ValueGoType":"int","Var":"ZREPL_MAX_HOOK_LOG_SIZE"}]},"OsEnviron":null,"ZFSCmds":{"Active":null}},"Jobs":{"_control":{"internal":null,"type":"internal"},"push":{"push":{"Health":{"Cron":null,"Filesystems":[],"IntervalSeconds":600.0,"LastSuccess":"0001-01-01T00:00:00Z","NextRun":"0001-01-01T00:00:00Z"},"Invocation":null,"PruningReceiver":null,"PruningSender":null,"Replication":null,"Snapshotting":{"Cron":null,"Manual":null,"Periodic":{"Error":"","Progress":null,"SleepUntil":"0001-01-01T00:00:00Z","State":1},"Type":"periodic"}},"type":"push"},"sink":{"sink":{"Snapper":null},"type":"sink"},"snap":{"snap":{"Health":{"Cron":null,"Filesystems":[],"IntervalSeconds":null,"LastSuccess":"0001-01-01T00:00:00Z","NextRun":"0001-01-01T00:00:00Z"},"Invocation":null,"Pruning":null,"Snapshotting":{"Cron":null,"Manual":{},"Periodic":null,"Type":"manual"}},"type":"snap"}}}"#]]
     .assert_eq(&whole.to_string());
 }
 
@@ -299,7 +304,7 @@ fn a_filesystem_that_is_planned_again_keeps_what_it_has_done() {
     };
     assert_eq!(row(&story), r#""step-error" "plan-queue" 1 [9, 5]"#);
     let action = steps(&[(Some("a"), "b"), (Some("b"), "c"), (Some("c"), "d")]);
-    let again = FilesystemPlan { name: filesystem.clone(), after: None, action };
+    let again = FilesystemPlan { name: filesystem.clone(), after: None, action, newest: None, received: None };
     story.push(Replication::Replanned { plan: Arc::new(again), done: 1 });
     assert_eq!(row(&story), r#""stepping" "repl-queue" 1 [9, 0, 0]"#);
     story.push(Replication::StepStarted { filesystem: filesystem.clone(), step: 1 });
@@ -432,4 +437,90 @@ fn failed_protections_are_counted_also_across_invocations() {
     assert_eq!(found["Jobs"]["push"]["push"]["Protections"], expected);
     let expected = serde_json::json!({"Failed": 1, "LastError": "hold b: dataset is busy"});
     assert_eq!(found["Jobs"]["sink"]["sink"]["Protections"], expected);
+}
+
+/// `[filesystem, newest, replicated]` as the report has them, times without their date.
+fn ages(story: &Story, job: &str, kind: &str) -> String {
+    let report = story.json();
+    let rows = report["Jobs"][job][kind]["Health"]["Filesystems"].as_array().unwrap().clone();
+    let row = |row: &serde_json::Value| {
+        let time = |key: &str| row[key].as_str().unwrap().get(11..).unwrap().to_owned();
+        format!("{} {} {}", row["Name"].as_str().unwrap(), time("Newest"), time("Replicated"))
+    };
+    rows.iter().map(row).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn ages_of_what_is_protected_outlive_the_invocation_that_saw_them() {
+    let mut story = Story::new();
+    let at = |text: &str| UnixTime(format!("2024-05-14T{text}Z").parse::<Timestamp>().unwrap().as_second());
+    let mut sends = steps(&[(Some("a"), "b")]);
+    if let FilesystemAction::Steps { steps, .. } = &mut sends {
+        steps[0].created = at("21:10:00");
+    }
+    let filesystem = |name: &str, action, newest: &str, received: Option<&str>| FilesystemPlan {
+        name: dataset(name),
+        after: None,
+        action,
+        newest: Some(at(newest)),
+        received: received.map(at),
+    };
+    let filesystems = vec![
+        filesystem("p/a", sends, "21:10:00", Some("21:00:00")),
+        filesystem("p/b", FilesystemAction::Conflict(Conflict::NoSnapshots), "21:10:00", None),
+    ];
+    story.start(1).push(Replication::AttemptStarted);
+    story.push(Replication::Planned { plan: Arc::new(ReplicationPlan { filesystems }) });
+    expect![[r#"
+        p/a 21:10:00Z 21:00:00Z
+        p/b 21:10:00Z 00:00:00Z"#]]
+    .assert_eq(&ages(&story, "push", "push"));
+    let took = Duration::from_secs(1);
+    story.push(Replication::StepFinished { filesystem: dataset("p/a"), step: 0, bytes: 9, took });
+    let taken =
+        |name: &str| Snapshotting::Taken { filesystem: dataset(name), snapshot: version_name("c"), result: Ok(()) };
+    story.tell("push", What::Snapshotting(taken("p/b"))).finish(1, false).start(2);
+    expect![[r#"
+        p/a 21:10:00Z 21:10:00Z
+        p/b 21:16:27Z 00:00:00Z"#]]
+    .assert_eq(&ages(&story, "push", "push"));
+    let gone =
+        vec![filesystem("p/a", FilesystemAction::Nothing(NothingReason::UpToDate(snapshot("b"))), "21:10:00", None)];
+    story.push(Replication::AttemptStarted);
+    story.push(Replication::Planned { plan: Arc::new(ReplicationPlan { filesystems: gone }) });
+    expect!["p/a 21:10:00Z 00:00:00Z"].assert_eq(&ages(&story, "push", "push"));
+}
+
+#[test]
+fn a_job_that_only_snapshots_tells_its_ages_from_rounds_and_from_pruning() {
+    let mut story = Story::new();
+    let round = [("p/a", "s"), ("p/b", "s")].map(|(filesystem, name)| (dataset(filesystem), version_name(name)));
+    story.tell("snap", What::Snapshotting(Snapshotting::RoundStarted { snapshots: round.into(), one_by_one: vec![] }));
+    expect![[r#"
+        p/a 00:00:00Z 00:00:00Z
+        p/b 00:00:00Z 00:00:00Z"#]]
+    .assert_eq(&ages(&story, "snap", "snap"));
+    story.tell("snap", What::InvocationStarted { number: 1 });
+    story.tell("snap", What::Pruning { side: PruneSide::Local, what: prune_plan() });
+    expect![[r#"
+        p/a 21:16:25Z 00:00:00Z
+        p/b 21:16:25Z 00:00:00Z"#]]
+    .assert_eq(&ages(&story, "snap", "snap"));
+}
+
+#[test]
+fn only_an_invocation_that_did_everything_is_a_success() {
+    let mut story = Story::new();
+    let finished = |replicated, errors, cancelled| What::InvocationFinished {
+        number: 1,
+        summary: InvocationSummary { replicated, errors, cancelled, ..Default::default() },
+    };
+    let success = |story: &Story| story.part("/Jobs/push/push/Health/LastSuccess");
+    for what in [finished(false, 0, false), finished(true, 1, false), finished(true, 0, true)] {
+        story.start(1).tell("push", what);
+        assert_eq!(success(&story), r#""0001-01-01T00:00:00Z""#);
+    }
+    story.start(2).tell("push", finished(true, 0, false)).start(3);
+    assert_eq!(success(&story), r#""2024-05-14T21:16:30Z""#);
+    assert_eq!(story.part("/Jobs/push/push/Health/IntervalSeconds"), "600.0");
 }
