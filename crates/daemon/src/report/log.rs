@@ -1,10 +1,11 @@
 //! The log: which events become a line, at which level, in zrepl's formats and field names.
 
+mod earlier;
 mod entry;
 mod format;
+mod local;
 mod outlet;
 mod remote;
-mod steps;
 
 pub(crate) use entry::level_of;
 pub use entry::{Entry, Value};

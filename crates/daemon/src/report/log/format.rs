@@ -191,7 +191,7 @@ fn color_of(level: LogLevel) -> u8 {
     }
 }
 
-fn plain(name: &str, value: &Value) -> String {
+pub(super) fn plain(name: &str, value: &Value) -> String {
     match value {
         // The name says the unit: zrepl's tools read a number.
         Value::Seconds(duration) if name.ends_with("_s") => format!("{:.6}", duration.as_secs_f64()),
@@ -210,7 +210,7 @@ fn json_value(value: &Value) -> Json {
 }
 
 /// A message may carry a peer's words: nothing in it begins a line of its own or moves a cursor.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     match text.contains(char::is_control) {
         false => text.to_owned(),
         true => {

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use model::event::Event;
 
+use super::earlier::Earlier;
 use super::entry::Entry;
 use super::format::{Layout, Metadata};
-use super::steps::StepNames;
 use crate::events::Reader;
 use crate::limits::{LOG_QUEUE_BYTES, LOG_QUEUE_RESERVED_BYTES};
 
@@ -21,7 +21,7 @@ use crate::limits::{LOG_QUEUE_BYTES, LOG_QUEUE_RESERVED_BYTES};
 pub struct StdoutLog {
     level: LogLevel,
     layout: Layout,
-    steps: Mutex<StepNames>,
+    steps: Mutex<Earlier>,
     writer: Writer,
 }
 
@@ -46,6 +46,10 @@ impl StdoutLog {
     /// Waits until everything is written, at most so long.
     pub fn flush(&self, limit: Duration) {
         self.writer.flush(limit);
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.writer.lost()
     }
 
     /// Queues an entry, if it is important enough.
@@ -106,6 +110,7 @@ struct Queue {
     lines: VecDeque<String>,
     bytes: usize,
     lost: u64,
+    lost_before: u64,
     writing: bool,
     closed: bool,
 }
@@ -140,11 +145,18 @@ impl Writer {
             return;
         }
         if queue.lost > 0 {
+            queue.lost_before += queue.lost;
             let notice = loss(std::mem::take(&mut queue.lost));
             queue.add(notice);
         }
         queue.add(line);
         self.shared.1.notify_all();
+    }
+
+    /// How many lines found no room since the start.
+    pub(super) fn lost(&self) -> u64 {
+        let queue = lock(&self.shared.0);
+        queue.lost_before + queue.lost
     }
 
     pub(super) fn flush(&self, limit: Duration) {

@@ -1,15 +1,14 @@
-//! Outlets that leave the process: `syslog` and `tcp`.
+//! Outlets that leave the process: `syslog`, `journald` and `tcp`.
 //!
 //! Each has a queue and a thread like that of standard output. A server that is away is tried again every
 //! `retry_interval`; meanwhile the queue fills, and what finds no room is counted.
 
 use std::io::{self, Write};
-use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use config::types::{HostPort, LogFormat, LogLevel, LogNet, SyslogOutlet, TcpOutlet};
+use config::types::{HostPort, JournaldOutlet, LogFormat, LogLevel, LogNet, SyslogOutlet, TcpOutlet};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use model::event::Event;
@@ -17,18 +16,16 @@ use tokio::io::AsyncWriteExt;
 use wire::tls::{TlsDialer, TlsFiles, TlsOptions};
 use wire::transport::{Connection, Dialer};
 
+use super::earlier::Earlier;
 use super::entry::{Entry, Value};
 use super::format::{Layout, Metadata};
+use super::local::{JOURNAL_SOCKET, Journal, SYSLOG_SOCKETS, Syslog, journal_entry, send_datagram};
 use super::outlet::{StdoutLog, Terminal, Writer, limit_of};
-use super::steps::StepNames;
 use crate::events::Reader;
 use crate::job::transport::address;
 
-/// Where programs of this machine hand in what shall be logged, on one system or another.
-const SYSLOG_SOCKETS: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
-
 /// What syslog calls the program.
-const TAG: &str = "zrepl";
+pub(super) const TAG: &str = "zrepl";
 
 /// Where an outlet says that it does not work: the first outlet that takes errors. Cheap to clone.
 #[derive(Clone, Default)]
@@ -60,6 +57,10 @@ impl Complaints {
 pub trait Outlet: Reader {
     /// The least important level that it takes.
     fn level(&self) -> LogLevel;
+    /// What the configuration calls it.
+    fn kind(&self) -> &'static str;
+    /// How many lines were lost since the start.
+    fn lost(&self) -> u64;
     /// Queues an entry, if it is important enough.
     fn write(&self, entry: &Entry);
     /// Waits until everything is written, at most so long.
@@ -71,6 +72,14 @@ impl Outlet for StdoutLog {
         StdoutLog::level(self)
     }
 
+    fn kind(&self) -> &'static str {
+        "stdout"
+    }
+
+    fn lost(&self) -> u64 {
+        StdoutLog::lost(self)
+    }
+
     fn write(&self, entry: &Entry) {
         self.take(entry);
     }
@@ -80,13 +89,13 @@ impl Outlet for StdoutLog {
     }
 }
 
-/// A `syslog` or `tcp` outlet.
+/// A `syslog`, `journald` or `tcp` outlet.
 pub struct RemoteLog {
     kind: &'static str,
     level: LogLevel,
     layout: Layout,
     frame: Frame,
-    steps: Mutex<StepNames>,
+    steps: Mutex<Earlier>,
     writer: Writer,
     complaints: Complaints,
 }
@@ -99,6 +108,8 @@ enum Frame {
         facility: u8,
         zone: TimeZone,
     },
+    /// The fields of the journal.
+    Journal,
 }
 
 impl RemoteLog {
@@ -111,8 +122,20 @@ impl RemoteLog {
     pub fn syslog_at(sockets: Vec<PathBuf>, outlet: &SyslogOutlet, complaints: &Complaints) -> RemoteLog {
         let frame = Frame::Syslog { facility: outlet.facility.code, zone: TimeZone::system() };
         let metadata = Metadata { time: false, level: false, color: false };
-        let way = Syslog { sockets, connected: None };
+        let way = Syslog::new(sockets);
         Self::start("syslog", outlet.level, outlet.format, metadata, frame, outlet.retry_interval, way, complaints)
+    }
+
+    /// The `journald` outlet as configured.
+    pub fn journald(outlet: &JournaldOutlet, complaints: &Complaints) -> RemoteLog {
+        Self::journald_at(JOURNAL_SOCKET.into(), outlet, complaints)
+    }
+
+    /// The same for a journal that listens elsewhere.
+    pub fn journald_at(socket: PathBuf, outlet: &JournaldOutlet, complaints: &Complaints) -> RemoteLog {
+        let metadata = Metadata { time: false, level: false, color: false };
+        let (interval, way) = (outlet.retry_interval, Journal::new(socket));
+        Self::start("journald", outlet.level, outlet.format, metadata, Frame::Journal, interval, way, complaints)
     }
 
     /// A `tcp` outlet as configured; lines have colours if those of standard output would have.
@@ -150,12 +173,13 @@ impl RemoteLog {
                 let time = entry.at.to_zoned(zone.clone()).strftime("%b %e %H:%M:%S");
                 format!("<{priority}>{time} {TAG}[{}]: {line}", std::process::id())
             }
+            Frame::Journal => journal_entry(entry, &line),
         }
     }
 }
 
 /// What syslog calls a level.
-fn severity(level: LogLevel) -> u16 {
+pub(super) fn severity(level: LogLevel) -> u16 {
     match level {
         LogLevel::Debug => 7,
         LogLevel::Info => 6,
@@ -176,6 +200,14 @@ impl Reader for RemoteLog {
 impl Outlet for RemoteLog {
     fn level(&self) -> LogLevel {
         self.level
+    }
+
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    fn lost(&self) -> u64 {
+        self.writer.lost()
     }
 
     fn write(&self, entry: &Entry) {
@@ -205,7 +237,7 @@ impl Outlet for RemoteLog {
 }
 
 /// Brings lines somewhere.
-trait Way: Send + 'static {
+pub(super) trait Way: Send + 'static {
     /// Sends whole lines. The error is how many bytes are gone for certain, and why the others are not.
     fn send(&mut self, lines: &[u8]) -> Result<(), (usize, String)>;
 }
@@ -238,55 +270,6 @@ impl<W: Way> Write for Persistent<W> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct Syslog {
-    sockets: Vec<PathBuf>,
-    connected: Option<Local>,
-}
-
-enum Local {
-    Datagrams(UnixDatagram),
-    Stream(UnixStream),
-}
-
-impl Local {
-    fn connect(path: &Path) -> io::Result<Local> {
-        let datagrams = || {
-            let socket = UnixDatagram::unbound()?;
-            socket.connect(path)?;
-            Ok(Local::Datagrams(socket))
-        };
-        datagrams().or_else(|_: io::Error| Ok(Local::Stream(UnixStream::connect(path)?)))
-    }
-
-    fn send(&mut self, line: &[u8]) -> io::Result<()> {
-        match self {
-            Local::Datagrams(socket) => socket.send(line.strip_suffix(b"\n").unwrap_or(line)).map(|_| ()),
-            Local::Stream(stream) => stream.write_all(line),
-        }
-    }
-}
-
-impl Way for Syslog {
-    fn send(&mut self, lines: &[u8]) -> Result<(), (usize, String)> {
-        let mut gone = 0;
-        for line in lines.split_inclusive(|byte| *byte == b'\n') {
-            if self.connected.is_none() {
-                self.connected = self.sockets.iter().find_map(|path| Local::connect(path).ok());
-            }
-            let Some(connected) = &mut self.connected else {
-                let places: Vec<String> = self.sockets.iter().map(|path| path.display().to_string()).collect();
-                return Err((gone, format!("no syslog daemon listens on {}", places.join(", "))));
-            };
-            if let Err(error) = connected.send(line) {
-                self.connected = None;
-                return Err((gone, format!("cannot write to the syslog daemon: {error}")));
-            }
-            gone += line.len();
-        }
         Ok(())
     }
 }
@@ -362,7 +345,7 @@ impl Connected {
             match self {
                 Connected::Plain(stream) => stream.write_all(line).await?,
                 Connected::Tls(stream) => stream.write_all(line).await?,
-                Connected::Datagrams(socket) => socket.send(line).map(|_| ())?,
+                Connected::Datagrams(socket) => send_datagram(line, |line| socket.send(line))?,
             }
             *gone += line.len();
         }

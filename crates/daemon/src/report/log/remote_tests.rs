@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc;
 
 use config::types::{Outlet as Configured, StdoutOutlet};
@@ -124,6 +125,58 @@ fn datagrams_carry_a_line_each() {
     let mut bytes = [0; 500];
     let length = server.recv(&mut bytes).unwrap();
     assert!(std::str::from_utf8(&bytes[..length]).unwrap().ends_with("[WARN][j][repl]: one\n"));
+}
+
+#[test]
+fn of_a_line_that_no_datagram_holds_the_beginning_is_sent_and_the_next_one_comes() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let fields = format!("net: udp, address: \"{}\"", server.local_addr().unwrap());
+    let (complaints, _) = complaints();
+    let log = RemoteLog::tcp(&tcp(&fields), Terminal::No, &complaints);
+    log.read(&event(&"x".repeat(100_000)));
+    log.read(&event("next"));
+    let mut bytes = vec![0; 70_000];
+    let length = server.recv(&mut bytes).unwrap();
+    assert!((30_000..65_508).contains(&length), "{length}");
+    let length = server.recv(&mut bytes).unwrap();
+    assert!(std::str::from_utf8(&bytes[..length]).unwrap().ends_with("[WARN][j][repl]: next\n"));
+}
+
+#[test]
+fn the_journal_gets_the_fields_of_an_entry_and_its_text() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let Configured::Journald(outlet) = configured("{type: journald, level: info, retry_interval: 100ms}") else {
+        panic!("not journald");
+    };
+    let (complaints, told) = complaints();
+    let log = RemoteLog::journald_at(path.clone(), &outlet, &complaints);
+    let mut failed = event("");
+    let filesystem = model::DatasetName::parse("p/a").unwrap();
+    failed.what = What::Replication(model::event::Replication::StepFailed {
+        filesystem,
+        step: 0,
+        bytes: 7,
+        error: "no\nspace".to_owned(),
+        will_retry: false,
+    });
+    log.read(&failed);
+    let complaint = told.recv_timeout(PATIENCE).unwrap();
+    assert!(complaint.contains("the journal does not listen on"), "{complaint}");
+
+    let journal = UnixDatagram::bind(&path).unwrap();
+    journal.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut bytes = vec![0; 70_000];
+    let length = journal.recv(&mut bytes).unwrap();
+    let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+    let fields: Vec<&str> = text.lines().collect();
+    assert!(text.ends_with('\n'), "{text:?}");
+    for field in ["PRIORITY=3", "SYSLOG_IDENTIFIER=zrepl", "ZREPL_JOB=j", "ZREPL_SUBSYSTEM=repl", "ZREPL_FS=p/a"] {
+        assert!(fields.contains(&field), "no {field} in {text}");
+    }
+    assert!(fields[0].starts_with("MESSAGE=[j][repl]: "), "{text}");
+    assert!(fields.contains(&"ZREPL_ERR=no\\nspace"), "{text}");
 }
 
 /// A certificate that each side shows, and by which it knows the other.
