@@ -32,6 +32,7 @@ use crate::not_yet::not_yet;
 use crate::preview::{NextRound, Preview, Wish, WishError, preview};
 use crate::reload::{ReloadError, Reloaded, Running};
 use crate::report::{Metrics, Status, StatusFold};
+use crate::startup::check_pools;
 use crate::tasks::Tasks;
 use crate::tuning::Tuning;
 
@@ -43,6 +44,9 @@ pub type WrapZfs = Arc<dyn Fn(Arc<dyn Zfs>, &Events) -> Arc<dyn Zfs> + Send + Sy
 
 /// Reads the configuration again; the error is every mistake in it.
 pub type LoadConfig = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// How many lines each log outlet has lost, by its kind.
+pub type LostLines = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 
 /// What a daemon lives in.
 #[derive(Clone)]
@@ -59,6 +63,8 @@ pub struct World {
     pub connector: WrapConnector,
     /// Whom events are told besides the status report.
     pub readers: Vec<Arc<dyn Reader>>,
+    /// What is missing in the logs that those readers write.
+    pub lost_lines: LostLines,
     /// Reads the configuration again when somebody asks for that; none if there is nothing to read.
     pub load: Option<LoadConfig>,
     /// Settings from the environment.
@@ -77,6 +83,7 @@ impl World {
             network: LocalNetwork::default(),
             connector: Arc::new(|_, connector| connector),
             readers: Vec::new(),
+            lost_lines: Arc::new(Vec::new),
             load: None,
             tuning: Tuning::default(),
             key_log: None,
@@ -284,6 +291,13 @@ impl Daemon {
     /// See [`WishError`].
     pub async fn preview(&self, wish: &Wish) -> Result<Preview, WishError> {
         self.shared.preview(wish).await
+    }
+
+    /// Warns of pools that the jobs are about and that are not there; the jobs go on.
+    pub async fn check_pools(&self) {
+        let shared = &self.shared;
+        let configured = Arc::clone(&*shared.configured.lock().unwrap_or_else(PoisonError::into_inner));
+        check_pools(&configured, &*shared.world.zfs, &shared.events).await;
     }
 
     /// The status report as it is now.

@@ -23,10 +23,11 @@ pub mod preview;
 mod reload;
 pub mod report;
 pub mod signals;
+mod startup;
 mod tasks;
 pub mod tuning;
 
-pub use daemon::{Daemon, LoadConfig, StartError, StillRunning, World, WrapConnector, WrapZfs};
+pub use daemon::{Daemon, LoadConfig, LostLines, StartError, StillRunning, World, WrapConnector, WrapZfs};
 pub use dispatch::{Operation, SignalError};
 pub use reload::{ReloadError, Reloaded};
 

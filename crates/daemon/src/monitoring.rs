@@ -121,7 +121,13 @@ struct Scraped {
 async fn scrape(State(scraped): State<Scraped>) -> Response {
     let Scraped { shared, metrics, running } = scraped;
     let scrapes = running.fetch_add(1, Ordering::Relaxed) + 1;
-    let live = Live { tasks: shared.tasks_alive(), children: shared.world.zfs.running().len(), scrapes };
+    let live = Live {
+        tasks: shared.tasks_alive(),
+        children: shared.world.zfs.running().len(),
+        scrapes,
+        lost_lines: (shared.world.lost_lines)(),
+        shutdowns: wire::data::shutdowns(),
+    };
     // The text of a large host takes a while to write, in which other tasks should go on.
     let text = tokio::task::spawn_blocking(move || metrics.text(live)).await;
     running.fetch_sub(1, Ordering::Relaxed);

@@ -6,13 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::diff::{Comparison, compare};
 use crate::name::{DatasetName, JobName, VersionName};
 use crate::plan::prune::{PrunePlan, PruneSide};
 use crate::plan::replication::{Conflict, Discard, FilesystemPlan, ReplicationPlan};
 use crate::plan::resolve::Resolution;
-use crate::version::{UnixTime, Version};
-use crate::view::{FilesystemView, Placeholder, View};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -55,6 +52,8 @@ pub enum What {
         command: String,
         /// How long it ran.
         took: Duration,
+        /// What it computed, if that is known.
+        used: Option<ProcessorTime>,
         /// Whether it succeeded.
         success: bool,
     },
@@ -128,6 +127,15 @@ pub enum What {
         /// The message, naming the object.
         message: String,
     },
+}
+
+/// Time on a processor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProcessorTime {
+    /// In the program itself.
+    pub user: Duration,
+    /// In the kernel on its behalf, without what kernel threads do for it (ZFS has many).
+    pub system: Duration,
 }
 
 /// What became of a protection.
@@ -333,11 +341,6 @@ pub enum Replication {
         /// The plan itself.
         plan: Arc<ReplicationPlan>,
     },
-    /// What both sides have, before anything is done about it.
-    Standing {
-        /// Of each filesystem of the sender that holds data.
-        filesystems: Arc<[Standing]>,
-    },
     /// A filesystem that failed was listed and planned again by itself.
     Replanned {
         /// Its new plan. Steps that were completed before are still the first ones of it.
@@ -452,33 +455,6 @@ pub enum Replication {
     },
     /// The attempt is over.
     AttemptFinished,
-}
-
-/// How far a receiver is behind for one filesystem.
-#[derive(Debug, Clone)]
-pub struct Standing {
-    /// The sender's name of it.
-    pub filesystem: DatasetName,
-    /// What the sender has (shared with the listing).
-    pub versions: Arc<[Version]>,
-    /// When the newest common version was made; none if there is none.
-    pub common: Option<UnixTime>,
-}
-
-impl Standing {
-    /// Of two listings.
-    pub fn of(sender: &View, receiver: &View) -> Vec<Standing> {
-        let with_data = sender.filesystems.iter().filter(|(_, one)| one.placeholder != Placeholder::On);
-        let standing = |(name, here): (&DatasetName, &FilesystemView)| {
-            let there = receiver.filesystems.get(name).map_or(&[][..], |there| &there.versions);
-            let common = match compare(&here.versions, there) {
-                Comparison::Follows { common, .. } | Comparison::Diverged { common, .. } => Some(common.creation),
-                Comparison::Unrelated | Comparison::OrderDiffers { .. } => None,
-            };
-            Standing { filesystem: name.clone(), versions: Arc::clone(&here.versions), common }
-        };
-        with_data.map(standing).collect()
-    }
 }
 
 /// What a filesystem waits for.

@@ -8,9 +8,11 @@ mod driver;
 mod ends;
 mod inbound;
 pub mod server;
+mod shutdowns;
 
 pub use client::DataClient;
 pub use server::serve;
+pub use shutdowns::{Shutdowns, shutdowns};
 
 use crate::frame::{FrameKind, StreamError, encode};
 

@@ -70,7 +70,7 @@ fn connect(path: &str) -> Option<UnixDatagram> {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_manager_hears_of_states_and_signs_of_life() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
@@ -80,14 +80,13 @@ mod tests {
             let length = manager.recv(&mut bytes).unwrap();
             String::from_utf8_lossy(&bytes[..length]).into_owned()
         };
-        let notify = Notify::new(path.to_str(), Some(Duration::from_secs(30)));
+        let notify = Notify::new(path.to_str(), Some(Duration::from_millis(2)));
         notify.say("READY=1");
         assert_eq!(heard(), "READY=1");
         notify.reloading();
         assert_eq!(heard(), "RELOADING=1");
-        let begun = tokio::time::Instant::now();
+        assert_eq!(notify.interval, Some(Duration::from_millis(1)));
         notify.watchdog().await;
-        assert_eq!(begun.elapsed().as_secs(), 15);
         assert_eq!(heard(), "WATCHDOG=1");
         drop(manager);
         notify.say("STOPPING=1");

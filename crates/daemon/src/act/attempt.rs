@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use model::RetryClass;
-use model::event::{Replication, Standing, What};
+use model::event::{Replication, What};
 use model::plan::replication::plan_replication;
 use model::view::View;
 use tokio::time::sleep;
@@ -76,7 +76,6 @@ impl<'a> Attempts<'a> {
         self.tally.looked_at(sender_view.filesystems.len());
         let plan = Arc::new(plan_replication(sender_view, receiver_view, &self.invocation.policy));
         self.tell(Replication::Planned { plan: Arc::clone(&plan) });
-        self.tell(Replication::Standing { filesystems: Standing::of(sender_view, receiver_view).into() });
         let views = (sender_view, receiver_view);
         let failures = Execution::new(self.invocation, self.tally, sides.clone(), &plan, views).run().await;
         self.tally.replicated(failures == 0 && sender_view.unlisted.is_empty());

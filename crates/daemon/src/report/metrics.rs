@@ -1,21 +1,23 @@
 //! Metrics: counts and times, folded from events, as Prometheus reads them.
 
 mod command;
+mod connections;
 mod family;
 mod job;
 mod process;
 mod table;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use config::types::{Job, LogLevel};
 use jiff::Timestamp;
-use model::JobName;
-use model::event::{Event, Hook, HookEdge, ProtectionOutcome, What};
+use model::event::{Event, Hook, HookEdge, ProcessorTime, ProtectionOutcome, What};
+use model::{ClientIdentity, JobName};
 
 use super::Version;
+use super::ages::Ages;
 use super::log::level_of;
 use crate::events::Reader;
 use crate::limits::{METRIC_FILESYSTEMS, METRIC_TIMED_FILESYSTEMS};
@@ -23,6 +25,8 @@ use command::{About, Words};
 use family::{Family, Kind, single};
 use job::JobFold;
 use table::{ALL, Metric};
+use wire::data::Shutdowns;
+use wire::handshake::Label;
 
 /// What zrepl calls the job of what belongs to none.
 const NO_JOB: &str = "_nojobid";
@@ -87,7 +91,7 @@ fn seconds(at: Timestamp) -> f64 {
 }
 
 /// What is asked at the moment of a scrape.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct Live {
     /// Tasks of the daemon.
     pub tasks: usize,
@@ -95,6 +99,10 @@ pub struct Live {
     pub children: usize,
     /// Scrapes that are being answered.
     pub scrapes: usize,
+    /// Log lines that each kind of outlet has lost.
+    pub lost_lines: Vec<(&'static str, u64)>,
+    /// How connections for data have ended.
+    pub shutdowns: Shutdowns,
 }
 
 impl Metrics {
@@ -130,27 +138,39 @@ impl Metrics {
         self.lock().table.observe(Metric::ControlFinished, &[endpoint], took);
     }
 
+    /// A client of a job has come, with a connection for this.
+    pub fn client_comes(&self, job: &JobName, client: &ClientIdentity, label: Label) {
+        self.lock().table.add(Metric::Clients, &[job.as_str(), client.as_str(), name_of(label)], 1.0);
+    }
+
+    /// One that has come is gone.
+    pub fn client_goes(&self, job: &JobName, client: &ClientIdentity, label: Label) {
+        self.lock().table.add(Metric::Clients, &[job.as_str(), client.as_str(), name_of(label)], -1.0);
+    }
+
     /// The text of a scrape.
     pub fn text(&self, live: Live) -> String {
+        let Live { tasks, children, scrapes, lost_lines, shutdowns } = live;
         let mut text = String::new();
         {
             let mut state = self.lock();
             state.table.count(Metric::Scrapes, &["200"]);
             state.table.0.iter().for_each(|family| family.write(&mut text));
+            state.write_ages(&mut text);
         }
         let mut gauge = |name, help, value: usize| single(&mut text, name, Kind::Gauge, help, value as f64);
-        gauge("zrepl_trace_active_tasks", "Tasks that run or wait in the daemon.", live.tasks);
-        gauge("zrepl_zfscmd_active", "Child processes that run now.", live.children);
+        gauge("zrepl_trace_active_tasks", "Tasks that run or wait in the daemon.", tasks);
+        gauge("zrepl_zfscmd_active", "Child processes that run now.", children);
         gauge(
             "zrepl_endpoint_abstractions_cache_entry_count",
             "Holds and bookmarks that are remembered from one call to the next: always none, they are listed each time.",
             0,
         );
-        gauge(
-            "promhttp_metric_handler_requests_in_flight",
-            "Requests for metrics that are being answered.",
-            live.scrapes,
-        );
+        gauge("promhttp_metric_handler_requests_in_flight", "Requests for metrics that are being answered.", scrapes);
+        let mut lost: BTreeMap<&str, u64> = BTreeMap::new();
+        lost_lines.iter().for_each(|(outlet, lines)| *lost.entry(outlet).or_default() += lines);
+        computed(&mut text, Metric::LostLines, lost.into_iter().map(|(outlet, lines)| ([outlet], lines as f64)));
+        connections::write(&mut text, &shutdowns);
         process::write(&mut text);
         text
     }
@@ -185,6 +205,21 @@ impl State {
         }
     }
 
+    /// Appends what is known about filesystems.
+    fn write_ages(&self, text: &mut String) {
+        let mut write = |metric: Metric, value: fn(&JobFold, &Ages) -> Option<f64>| {
+            let of_job = |(job, fold)| {
+                let with_value = move |(filesystem, ages)| Some(([filesystem, job], value(fold, ages)?));
+                ages_of(fold).filter_map(with_value)
+            };
+            let jobs = self.jobs.iter().map(|(job, fold)| (job.as_str(), fold));
+            computed(text, metric, jobs.flat_map(of_job).take(METRIC_FILESYSTEMS));
+        };
+        write(Metric::NewestSnapshot, |_, ages| Some(ages.newest.map_or(0.0, seconds)));
+        write(Metric::NewestReplicated, |job, ages| job.compared.then(|| ages.received.map_or(0.0, seconds)));
+        write(Metric::Lag, |job, ages| if job.compared { lag(ages) } else { None });
+    }
+
     fn apply(&mut self, event: &Event, level: Option<LogLevel>) {
         let job = event.job.as_ref().map_or(NO_JOB, |job| job.as_str());
         let table = &mut self.table;
@@ -192,7 +227,7 @@ impl State {
             table.count(Metric::LogEntries, &[job, level_name(level)]);
         }
         match &event.what {
-            What::CommandFinished { command, took, .. } => command_finished(table, job, command, *took),
+            What::CommandFinished { command, took, used, .. } => command_finished(table, job, command, *took, *used),
             What::Hook { what: Hook::Failed { edge, .. }, .. } => {
                 let edge = match edge {
                     HookEdge::Pre => "pre",
@@ -213,6 +248,30 @@ impl State {
     }
 }
 
+/// Appends a metric whose values are made when they are asked for.
+fn computed<'a, const N: usize>(text: &mut String, metric: Metric, values: impl Iterator<Item = ([&'a str; N], f64)>) {
+    if let Some(descriptor) = ALL.get(metric as usize) {
+        family::samples(text, descriptor, values);
+    }
+}
+
+fn ages_of(fold: &JobFold) -> impl Iterator<Item = (&str, &Ages)> {
+    fold.ages.iter().map(|(filesystem, ages)| (filesystem.as_str(), ages))
+}
+
+/// In seconds; none if there is nothing that could be behind.
+fn lag(ages: &Ages) -> Option<f64> {
+    let newest = ages.newest?;
+    Some(ages.received.map_or(f64::INFINITY, |received| newest.duration_since(received).as_secs_f64().max(0.0)))
+}
+
+fn name_of(label: Label) -> &'static str {
+    match label {
+        Label::Control => "control",
+        Label::Data => "data",
+    }
+}
+
 fn level_name(level: LogLevel) -> &'static str {
     match level {
         LogLevel::Debug => "debug",
@@ -222,9 +281,14 @@ fn level_name(level: LogLevel) -> &'static str {
     }
 }
 
-fn command_finished(table: &mut Table, job: &str, command: &str, took: Duration) {
+fn command_finished(table: &mut Table, job: &str, command: &str, took: Duration, used: Option<ProcessorTime>) {
     let Words { binary, verb, about } = Words::of(command);
-    table.observe(Metric::CommandRuntime, &[job, binary, verb], took);
+    let labels = [job, binary, verb];
+    table.observe(Metric::CommandRuntime, &labels, took);
+    if let Some(ProcessorTime { user, system }) = used {
+        table.observe(Metric::CommandUser, &labels, user);
+        table.observe(Metric::CommandSystem, &labels, system);
+    }
     match about {
         About::Listing(below) => table.observe(Metric::ListDuration, &[below], took),
         About::Snapshot(below) => table.observe(Metric::SnapshotDuration, &[below], took),

@@ -1,5 +1,6 @@
 //! Readers of events: what a person, a script or a log sees. They decide nothing.
 
+mod ages;
 pub mod log;
 mod metrics;
 mod status;

@@ -257,8 +257,8 @@ impl Source {
     fn apply(&mut self, event: &Event) {
         let What::Snapshotting(what) = &event.what else { return };
         self.snapper.apply(event.at, what);
-        self.health.retain(what);
-        self.health.snapshotting(event.at, what);
+        self.health.ages.retain(what);
+        self.health.ages.snapshotting(event.at, what);
         if matches!(what, Snapshotting::RoundFinished) && !self.snapper.has_failed() {
             self.health.succeeded(event.at);
         }
@@ -283,7 +283,7 @@ impl Active {
         match &event.what {
             What::Snapshotting(what) => {
                 self.snapshotting.iter_mut().for_each(|snapper| snapper.apply(event.at, what));
-                self.health.snapshotting(event.at, what);
+                self.health.ages.snapshotting(event.at, what);
             }
             What::SleepsUntil { at } => self.health.sleeps_until(*at),
             What::InvocationStarted { number } => {
@@ -298,11 +298,11 @@ impl Active {
                 let report = self.replication.get_or_insert_with(|| Report::new(event.at));
                 report.apply(event.at, what);
                 match what {
-                    Replication::AttemptStarted => self.health.attempt_started(event.at),
-                    Replication::Planned { plan } => self.health.planned(plan),
+                    Replication::AttemptStarted => self.health.ages.attempt_started(event.at),
+                    Replication::Planned { plan } => self.health.ages.planned(plan),
                     Replication::StepFinished { filesystem, step, .. } => {
                         if let Some(created) = report.created(filesystem, *step) {
-                            self.health.received(filesystem, created);
+                            self.health.ages.received(filesystem, created);
                         }
                     }
                     _ => {}
@@ -345,7 +345,7 @@ impl Snap {
         match &event.what {
             What::Snapshotting(what) => {
                 self.snapshotting.apply(event.at, what);
-                self.health.snapshotting(event.at, what);
+                self.health.ages.snapshotting(event.at, what);
             }
             What::InvocationStarted { number } => {
                 self.pruning = None;
@@ -355,7 +355,7 @@ impl Snap {
             What::Pruning { what, .. } => {
                 self.pruning.get_or_insert_with(Pruner::new).apply(what);
                 if let Pruning::Planned { plan } = what {
-                    self.health.pruning_planned(plan);
+                    self.health.ages.pruning_planned(plan);
                 }
             }
             What::InvocationFinished { number, summary } => {

@@ -83,6 +83,7 @@ fn logs(config: &Config) -> Vec<Arc<dyn Outlet>> {
         match outlet {
             config::types::Outlet::Stdout(outlet) => Arc::new(StdoutLog::new(outlet, terminal)),
             config::types::Outlet::Syslog(outlet) => Arc::new(RemoteLog::syslog(outlet, &complaints)),
+            config::types::Outlet::Journald(outlet) => Arc::new(RemoteLog::journald(outlet, &complaints)),
             config::types::Outlet::Tcp(outlet) => Arc::new(RemoteLog::tcp(outlet, terminal, &complaints)),
         }
     };
@@ -98,10 +99,13 @@ fn world(logs: &[Arc<dyn Outlet>], tuning: Tuning) -> World {
     let readers = || logs.iter().map(|log| Arc::clone(log) as Arc<dyn Reader>).collect::<Vec<_>>();
     let cli = ZfsCli::new(CliConfig::default());
     let zfs: Arc<dyn Zfs> = Arc::new(cli.clone());
+    let outlets = logs.to_vec();
+    let lost_lines = move || outlets.iter().map(|log| (log.kind(), log.lost())).collect();
     World {
         job_zfs: Arc::new(move |_, events| Arc::new(cli.with_observer(observer(events.clone())))),
         clock: Clock::system(),
         readers: readers(),
+        lost_lines: Arc::new(lost_lines),
         tuning,
         ..World::new(zfs)
     }
@@ -113,10 +117,13 @@ fn observer(events: Events) -> Arc<dyn Fn(&CommandRecord) + Send + Sync> {
         let command = record.command.args.join(" ");
         events.tell(match &record.event {
             CommandEvent::Started => What::CommandStarted { command },
-            CommandEvent::NotStarted(_) => What::CommandFinished { command, took: Duration::ZERO, success: false },
-            CommandEvent::Finished { status, runtime } => What::CommandFinished {
+            CommandEvent::NotStarted(_) => {
+                What::CommandFinished { command, took: Duration::ZERO, used: None, success: false }
+            }
+            CommandEvent::Finished { status, runtime, used } => What::CommandFinished {
                 command,
                 took: *runtime,
+                used: *used,
                 success: status.is_some_and(|status| status.success()),
             },
         });
@@ -128,6 +135,10 @@ async fn serve(config: Config, world: World) -> Result<()> {
     let daemon = Arc::new(Daemon::start(config, world)?);
     let notify = Notify::from_environment();
     notify.say("READY=1\nSTATUS=running");
+    let check = tokio::spawn({
+        let daemon = Arc::clone(&daemon);
+        async move { daemon.check_pools().await }
+    });
     let signal = loop {
         tokio::select! {
             asked = signals.asked() => match asked {
@@ -138,6 +149,7 @@ async fn serve(config: Config, world: World) -> Result<()> {
             () = notify.watchdog() => {}
         }
     };
+    check.abort();
     notify.say("STOPPING=1\nSTATUS=waiting for jobs to finish");
     tokio::select! {
         stopped = daemon.stop(signal) => Ok(stopped?),

@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use super::tests::exposed;
+use super::tests::{exposed, families};
 
 fn shipped(name: &str) -> String {
     let path = format!("{}/../../dist/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -81,7 +81,17 @@ fn every_alert_has_its_metrics() {
     queries.iter().for_each(|query| check(query));
     let placeholder = Regex::new(r"\$labels\.([a-z_]+)").unwrap();
     for label in placeholder.captures_iter(&rules) {
-        let known = ["instance", "zrepl_job", "jobid", "filesystem", "prune_side", "edge"];
+        let known = ["instance", "zrepl_job", "jobid", "filesystem", "prune_side", "edge", "outlet"];
         assert!(known.contains(&&label[1]), "{}", &label[1]);
+    }
+}
+
+#[test]
+fn the_page_about_monitoring_names_every_metric() {
+    let page = shipped("../docs/monitoring.md");
+    for (metric, labels) in families() {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{metric}` |")));
+        let named = |row: &str| labels.iter().all(|label| row.contains(&format!("`{label}`")));
+        assert!(row.is_some_and(named), "{metric}: {row:?}");
     }
 }

@@ -149,6 +149,30 @@ pub(super) fn single(text: &mut String, name: &'static str, kind: Kind, help: &'
     sample(text, name, "", &[], value);
 }
 
+/// Appends a family whose values are kept elsewhere, with the labels that the descriptor names; nothing if
+/// there are none.
+pub(super) fn samples<'a, const N: usize>(
+    text: &mut String,
+    descriptor: &Descriptor,
+    values: impl Iterator<Item = ([&'a str; N], f64)>,
+) {
+    let mut values = values.peekable();
+    if values.peek().is_some() {
+        header(text, descriptor);
+    }
+    for (labels, value) in values {
+        let pairs: Vec<(&str, &str)> = descriptor.labels.iter().copied().zip(labels).collect();
+        sample(text, descriptor.name, "", &pairs, value);
+    }
+}
+
+/// Appends a summary of values of which only the sum and the number are known.
+pub(super) fn summary(text: &mut String, name: &str, help: &str, sum: f64, count: u64) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} summary");
+    sample(text, name, "_sum", &[], sum);
+    sample(text, name, "_count", &[], count as f64);
+}
+
 /// Writing to a string does not fail.
 fn header(text: &mut String, descriptor: &Descriptor) {
     let Descriptor { name, kind, help, .. } = descriptor;

@@ -6,17 +6,30 @@ use std::time::Duration;
 
 use config::types::{Job, Snapshotting as Snapshotted};
 use jiff::Timestamp;
-use model::event::{Event, InvocationSummary, Pruning, Replication, Snapshotting, Standing, What};
+use model::event::{Event, InvocationSummary, Pruning, Replication, Snapshotting, What};
 use model::plan::prune::{Decision, PrunePlan, PruneSide};
 use model::plan::replication::{FilesystemAction, FilesystemPlan, ReplicationPlan};
 use model::{DatasetName, UnixTime, Version};
 
+use super::super::ages::FilesystemAges;
 use super::table::Metric;
 use super::{Table, seconds};
 
 /// The job as far as its events have told.
 #[derive(Default)]
 pub(super) struct JobFold {
+    /// What the job protects. The metrics about it are made when they are asked for.
+    pub ages: FilesystemAges,
+    /// Both sides have been compared: what has not been received is known then.
+    pub compared: bool,
+    /// It learns of its filesystems by its rounds of snapshots alone.
+    serves_snapshots: bool,
+    invocation: Invocation,
+}
+
+/// The invocation that runs.
+#[derive(Default)]
+struct Invocation {
     /// The state of the attempt that runs, and since when.
     state: Option<(&'static str, Timestamp)>,
     /// The side that is pruned, and since when.
@@ -27,9 +40,11 @@ pub(super) struct JobFold {
     failed: HashSet<DatasetName>,
     plan_failed: bool,
     attempted: bool,
-    /// What the sender has, while an invocation runs: steps name their snapshots without a time.
-    versions: HashMap<DatasetName, Arc<[Version]>>,
-    steps: HashMap<DatasetName, Arc<FilesystemPlan>>,
+    plan: Option<Arc<ReplicationPlan>>,
+    /// Where a filesystem is in the plan.
+    index: HashMap<DatasetName, usize>,
+    /// What was planned once more.
+    replanned: HashMap<DatasetName, Arc<FilesystemPlan>>,
 }
 
 /// States of an attempt, as zrepl's status calls them.
@@ -87,21 +102,35 @@ impl JobFold {
             }
         }
         table.touch(Metric::Protections, &[name]);
-        JobFold::default()
+        JobFold { serves_snapshots: matches!(job, Job::Source(_)), ..JobFold::default() }
     }
 
     pub(super) fn apply(&mut self, table: &mut Table, job: &str, event: &Event) {
         let at = event.at;
         let moved = match &event.what {
-            What::Snapshotting(what) => snapshotting(table, job, at, what),
-            What::Replication(what) => self.replication(table, job, at, what),
-            What::Pruning { side, what } => self.pruning(table, job, at, *side, what),
+            What::Snapshotting(what) => {
+                if self.serves_snapshots {
+                    self.ages.retain(what);
+                }
+                self.ages.snapshotting(at, what);
+                snapshotting(table, job, at, what)
+            }
+            What::Replication(what) => {
+                self.age(at, what);
+                self.invocation.replication(table, job, at, what)
+            }
+            What::Pruning { side, what } => {
+                if let (PruneSide::Local, Pruning::Planned { plan }) = (side, what) {
+                    self.ages.pruning_planned(plan);
+                }
+                self.invocation.pruning(table, job, at, *side, what)
+            }
             What::InvocationStarted { .. } => {
                 table.set_time(Metric::InvocationStart, &[job], at);
                 true
             }
             What::InvocationFinished { summary, .. } => {
-                self.finished(table, job, at, summary);
+                std::mem::take(&mut self.invocation).finished(table, job, at, summary);
                 true
             }
             _ => false,
@@ -111,9 +140,26 @@ impl JobFold {
         }
     }
 
-    fn finished(&mut self, table: &mut Table, job: &str, at: Timestamp, summary: &InvocationSummary) {
+    fn age(&mut self, at: Timestamp, what: &Replication) {
+        match what {
+            Replication::AttemptStarted => self.ages.attempt_started(at),
+            Replication::Planned { plan } => {
+                self.ages.planned(plan);
+                self.compared = true;
+            }
+            Replication::StepFinished { filesystem, step, .. } => {
+                if let Some(created) = self.invocation.created(filesystem, *step) {
+                    self.ages.received(filesystem, created);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Invocation {
+    fn finished(mut self, table: &mut Table, job: &str, at: Timestamp, summary: &InvocationSummary) {
         self.leave_state(table, job, at);
-        let replicates = std::mem::take(self);
         table.set(Metric::InvocationStart, &[job], 0.0);
         table.set(Metric::InvocationDuration, &[job], summary.took.as_secs_f64());
         let result = match summary {
@@ -128,10 +174,10 @@ impl JobFold {
         if summary.replicated {
             table.set_time(Metric::LastSuccessful, &[job], at);
         }
-        let errors = match replicates.failed.len() {
-            _ if replicates.plan_failed => -1.0,
+        let errors = match self.failed.len() {
+            _ if self.plan_failed => -1.0,
             // Trees that could not be listed have no filesystems.
-            0 if replicates.attempted && !summary.replicated => summary.errors as f64,
+            0 if self.attempted && !summary.replicated => summary.errors as f64,
             failed => failed as f64,
         };
         if summary.replicated || errors != 0.0 {
@@ -156,10 +202,7 @@ impl JobFold {
                 self.planned(table, job, plan);
             }
             Replication::Replanned { plan, .. } => {
-                self.steps.insert(plan.name.clone(), Arc::clone(plan));
-            }
-            Replication::Standing { filesystems } => {
-                filesystems.iter().for_each(|one| self.stands(table, job, one));
+                self.replanned.insert(plan.name.clone(), Arc::clone(plan));
             }
             Replication::StepStarted { filesystem, .. } => {
                 self.flowing.insert(filesystem.clone(), 0);
@@ -167,12 +210,11 @@ impl JobFold {
             Replication::StepProgress { filesystem, bytes, .. } => {
                 return self.flow(table, job, filesystem, *bytes) > 0;
             }
-            Replication::StepFinished { filesystem, step, bytes, .. } => {
+            Replication::StepFinished { filesystem, bytes, .. } => {
                 self.flow(table, job, filesystem, *bytes);
                 self.flowing.remove(filesystem);
                 self.failed.remove(filesystem);
                 table.count(Metric::Steps, &[job, "ok"]);
-                self.step_done(table, job, filesystem, *step);
             }
             Replication::StepFailed { filesystem, bytes, will_retry, .. } => {
                 self.flow(table, job, filesystem, *bytes);
@@ -219,13 +261,22 @@ impl JobFold {
         self.enter_state(table, job, at, None);
     }
 
-    fn planned(&mut self, table: &mut Table, job: &str, plan: &ReplicationPlan) {
-        self.steps.clear();
+    fn planned(&mut self, table: &mut Table, job: &str, plan: &Arc<ReplicationPlan>) {
         for filesystem in &plan.filesystems {
             table.touch(Metric::Bytes, &[filesystem.name.as_str(), job]);
-            if let FilesystemAction::Steps { .. } = filesystem.action {
-                self.steps.insert(filesystem.name.clone(), Arc::new(filesystem.clone()));
-            }
+        }
+        let names = plan.filesystems.iter().map(|filesystem| filesystem.name.clone());
+        self.index = names.zip(0..).collect();
+        self.replanned.clear();
+        self.plan = Some(Arc::clone(plan));
+    }
+
+    /// When the snapshot was taken that a step sends.
+    fn created(&self, filesystem: &DatasetName, step: usize) -> Option<UnixTime> {
+        let planned = || self.plan.as_ref()?.filesystems.get(*self.index.get(filesystem)?);
+        match &self.replanned.get(filesystem).map(|again| &**again).or_else(planned)?.action {
+            FilesystemAction::Steps { steps, .. } => Some(steps.get(step)?.created),
+            _ => None,
         }
     }
 
@@ -236,26 +287,6 @@ impl JobFold {
         *before = bytes.max(*before);
         table.add(Metric::Bytes, &[filesystem.as_str(), job], more as f64);
         more
-    }
-
-    fn stands(&mut self, table: &mut Table, job: &str, standing: &Standing) {
-        let Standing { filesystem, versions, common } = standing;
-        if let Some(newest) = newest(versions) {
-            set_standing(table, job, filesystem, newest, *common);
-        }
-        self.versions.insert(filesystem.clone(), Arc::clone(versions));
-    }
-
-    /// The receiver has another snapshot.
-    fn step_done(&mut self, table: &mut Table, job: &str, filesystem: &DatasetName, step: usize) {
-        let Some(FilesystemAction::Steps { steps, .. }) = self.steps.get(filesystem).map(|plan| &plan.action) else {
-            return;
-        };
-        let Some((step, versions)) = steps.get(step).zip(self.versions.get(filesystem)) else { return };
-        let arrived = versions.iter().find(|version| version.guid == step.to.guid);
-        if let (Some(arrived), Some(newest)) = (arrived, newest(versions)) {
-            set_standing(table, job, filesystem, newest.max(arrived.creation), Some(arrived.creation));
-        }
     }
 
     /// Whether something moved.
@@ -296,18 +327,6 @@ fn takes_snapshots(job: &Job) -> bool {
     !matches!(snapshotting, Snapshotted::Manual)
 }
 
-fn newest(versions: &[Version]) -> Option<UnixTime> {
-    versions.iter().filter(|version| version.is_snapshot()).map(|version| version.creation).max()
-}
-
-fn set_standing(table: &mut Table, job: &str, filesystem: &DatasetName, newest: UnixTime, common: Option<UnixTime>) {
-    let labels = [filesystem.as_str(), job];
-    table.set(Metric::NewestSnapshot, &labels, newest.0 as f64);
-    table.set(Metric::NewestReplicated, &labels, common.map_or(0.0, |common| common.0 as f64));
-    let lag = common.map_or(f64::INFINITY, |common| newest.0.saturating_sub(common.0).max(0) as f64);
-    table.set(Metric::Lag, &labels, lag);
-}
-
 fn snapshotting(table: &mut Table, job: &str, at: Timestamp, what: &Snapshotting) -> bool {
     match what {
         Snapshotting::State { sleep_until, .. } => {
@@ -315,11 +334,8 @@ fn snapshotting(table: &mut Table, job: &str, at: Timestamp, what: &Snapshotting
         }
         Snapshotting::RoundStarted { .. } => table.set_time(Metric::Phase, &[job, "snapshotting"], at),
         Snapshotting::RoundFinished => table.set(Metric::Phase, &[job, "snapshotting"], 0.0),
-        Snapshotting::Taken { filesystem, result, .. } => {
+        Snapshotting::Taken { result, .. } => {
             table.count(Metric::Snapshots, &[job, if result.is_ok() { "ok" } else { "error" }]);
-            if result.is_ok() {
-                table.set_time(Metric::NewestSnapshot, &[filesystem.as_str(), job], at);
-            }
         }
         Snapshotting::HooksFinished { had_error, .. } => {
             table.count(Metric::HookRuns, &[job, if *had_error { "error" } else { "ok" }]);

@@ -56,9 +56,13 @@ metrics! {
         "Entries of `filesystems` that matched no dataset, added up over all looks: use increase().";
     CommandRuntime "zrepl_zfscmd_runtime" Histogram(COMMAND), ["jobid", "zfsbinary", "zfsverb"],
         "How long child processes ran, in seconds.";
+    CommandSystem "zrepl_zfscmd_systemtime" Histogram(COMMAND), ["jobid", "zfsbinary", "zfsverb"],
+        "How long the kernel computed for child processes, in seconds.";
+    CommandUser "zrepl_zfscmd_usertime" Histogram(COMMAND), ["jobid", "zfsbinary", "zfsverb"],
+        "How long child processes computed themselves, in seconds.";
 
     NewestSnapshot "zrepl_snapshot_newest_timestamp_seconds" Gauge, ["filesystem", "zrepl_job"],
-        "When the newest snapshot of a filesystem of the sending side was taken, as Unix time.";
+        "When the newest snapshot of a filesystem of the sending side was taken, as Unix time; 0 if there is none.";
     NewestReplicated "zrepl_replication_newest_timestamp_seconds" Gauge, ["filesystem", "zrepl_job"],
         "When the newest snapshot that is on both sides was taken, as Unix time; 0 if there is none.";
     Lag "zrepl_replication_lag_seconds" Gauge, ["filesystem", "zrepl_job"],
@@ -95,6 +99,10 @@ metrics! {
         "When something last moved in a job, as Unix time: a phase, a step, a byte, a snapshot.";
     NextWakeup "zrepl_job_next_wakeup_timestamp_seconds" Gauge, ["zrepl_job"],
         "When the job next does something by itself, as Unix time; 0 if it waits for nothing.";
+    Clients "zrepl_client_connections" Gauge, ["zrepl_job", "client", "kind"],
+        "Connections of a client in another process to a job that serves others, of the kinds `control` and `data`.";
+    LostLines "zrepl_log_lost_lines_total" Counter, ["outlet"],
+        "Log lines that were lost because an outlet could not take them in time.";
     ConfigLoaded "zrepl_config_load_timestamp_seconds" Gauge, [],
         "When the configuration that is in use was read, as Unix time.";
     ConfigGood "zrepl_config_last_reload_successful" Gauge, [],

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::event::{InvocationSummary, Pruning, Replication, Snapshotting, Standing};
+use model::event::{InvocationSummary, ProcessorTime, Pruning, Replication, Snapshotting};
 use model::plan::prune::PruneSide;
 use model::plan::replication::{Base, FilesystemAction, FilesystemPlan, InitialReplication, ReplicationPlan, Step};
 use model::version::{CreateTxg, VersionKind};
@@ -24,7 +24,9 @@ jobs:
   pruning: {keep: [{type: last_n, count: 2}]}
 "#;
 
-const LIVE: Live = Live { tasks: 3, children: 1, scrapes: 1 };
+fn live() -> Live {
+    Live { tasks: 3, children: 1, scrapes: 1, lost_lines: vec![("tcp", 2), ("tcp", 3)], ..Live::default() }
+}
 
 struct Told {
     metrics: Metrics,
@@ -45,7 +47,7 @@ impl Told {
     }
 
     fn has(&self, lines: &[&str]) {
-        let text = self.metrics.text(LIVE);
+        let text = self.metrics.text(live());
         for line in lines {
             let metric = line.split(['{', ' ']).next().unwrap_or_default();
             let alike: Vec<&str> = text.lines().filter(|one| one.starts_with(metric)).collect();
@@ -73,12 +75,12 @@ fn snapshot(name: &str, number: u64, creation: i64) -> Version {
     }
 }
 
-fn plan(filesystem: &str, to: &Version) -> FilesystemPlan {
+fn plan(filesystem: &str, to: &Version, received: Option<UnixTime>) -> FilesystemPlan {
     FilesystemPlan {
         name: dataset(filesystem),
         after: None,
         newest: Some(to.creation),
-        received: None,
+        received,
         action: FilesystemAction::Steps {
             base: Base::Initial(InitialReplication::MostRecent),
             discard: None,
@@ -89,7 +91,7 @@ fn plan(filesystem: &str, to: &Version) -> FilesystemPlan {
 }
 
 /// Name and labels, `le` left out, as zrepl 0.7 has them. What it never observed is among them.
-const ZREPL: [(&str, &[&str]); 17] = [
+const ZREPL: [(&str, &[&str]); 24] = [
     ("zrepl_start_time", &["raw", "version_info"]),
     ("zrepl_daemon_log_entries", &["zrepl_job", "level"]),
     ("zrepl_control_request_begin", &["endpoint"]),
@@ -105,13 +107,32 @@ const ZREPL: [(&str, &[&str]); 17] = [
     ("zrepl_zfs_destroy_duration", &["dataset_type", "filesystem"]),
     ("zrepl_zfs_list_unmatched_user_specified_dataset_count", &["jobid"]),
     ("zrepl_zfscmd_runtime", &["jobid", "zfsbinary", "zfsverb"]),
+    ("zrepl_zfscmd_systemtime", &["jobid", "zfsbinary", "zfsverb"]),
+    ("zrepl_zfscmd_usertime", &["jobid", "zfsbinary", "zfsverb"]),
+    ("zrepl_frameconn_shutdown_drain_bytes_read", &[]),
+    ("zrepl_frameconn_shutdown_seconds", &[]),
+    ("zrepl_frameconn_shutdown_drain_seconds", &[]),
+    ("zrepl_frameconn_shutdown_hard_closes", &["step"]),
+    ("zrepl_frameconn_shutdown_close_errors", &["step"]),
     ("zrepl_trace_active_tasks", &[]),
     ("zrepl_endpoint_abstractions_cache_entry_count", &[]),
 ];
 
+/// zrepl's own metrics, with their labels; of those that are made when they are asked for, no labels.
+pub(super) fn families() -> BTreeMap<String, Vec<String>> {
+    let text = Told::new().metrics.text(live());
+    let live = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let mut all: BTreeMap<String, Vec<String>> = live.map(|name| (name.to_owned(), Vec::new())).collect();
+    for descriptor in ALL {
+        all.insert(descriptor.name.to_owned(), descriptor.labels.iter().map(ToString::to_string).collect());
+    }
+    all.retain(|name, _| name.starts_with("zrepl_"));
+    all
+}
+
 /// Every name that a sample can have, with its labels.
 pub(super) fn exposed() -> BTreeMap<String, Vec<String>> {
-    let text = Told::new().metrics.text(LIVE);
+    let text = Told::new().metrics.text(live());
     let live = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let mut all: BTreeMap<String, Vec<String>> = live.map(|name| (name.to_owned(), Vec::new())).collect();
     for descriptor in ALL {
@@ -130,19 +151,27 @@ pub(super) fn exposed() -> BTreeMap<String, Vec<String>> {
 
 #[test]
 fn names_and_labels_of_zrepl_are_kept() {
-    let text = Told::new().metrics.text(LIVE);
+    let text = Told::new().metrics.text(live());
+    let alone = |name: &str| {
+        text.lines().any(|line| line.strip_prefix("# TYPE ").is_some_and(|line| line.starts_with(&format!("{name} "))))
+    };
     for (name, labels) in ZREPL {
         let kept = ALL.iter().find(|descriptor| descriptor.name == name);
         match kept {
             Some(descriptor) => assert_eq!(descriptor.labels, labels, "{name}"),
-            None => assert!(text.contains(&format!("\n{name} ")), "{name} is missing"),
+            None => {
+                assert!(alone(name), "{name} is missing");
+                labels
+                    .iter()
+                    .for_each(|label| assert!(text.contains(&format!("\n{name}{{{label}=")), "{name} {label}"));
+            }
         }
     }
 }
 
 #[test]
 fn a_replication_is_counted_while_it_runs_and_its_lag_goes_when_it_ends() {
-    let (old, new) = (snapshot("old", 1, 500), snapshot("new", 2, 900));
+    let new = snapshot("new", 2, 900);
     let mut told = Told::new();
     told.has(&[
         r#"zrepl_replication_filesystem_errors{zrepl_job="push"} 0"#,
@@ -152,15 +181,8 @@ fn a_replication_is_counted_while_it_runs_and_its_lag_goes_when_it_ends() {
     let mut tell = |what| told.tell("push", what);
     tell(What::InvocationStarted { number: 1 });
     tell(What::Replication(Replication::AttemptStarted));
-    let plans = vec![plan("p/a", &new), plan("p/b", &new)];
+    let plans = vec![plan("p/a", &new, Some(UnixTime(500))), plan("p/b", &new, None)];
     tell(What::Replication(Replication::Planned { plan: Arc::new(ReplicationPlan { filesystems: plans }) }));
-    let standing = |filesystem, common| Standing {
-        filesystem: dataset(filesystem),
-        versions: vec![old.clone(), new.clone()].into(),
-        common,
-    };
-    let filesystems = vec![standing("p/a", Some(UnixTime(500))), standing("p/b", None)].into();
-    tell(What::Replication(Replication::Standing { filesystems }));
     tell(What::Replication(Replication::StepStarted { filesystem: dataset("p/a"), step: 0 }));
     let progress = |bytes| {
         What::Replication(Replication::StepProgress { filesystem: dataset("p/a"), step: 0, expected: None, bytes })
@@ -177,7 +199,7 @@ fn a_replication_is_counted_while_it_runs_and_its_lag_goes_when_it_ends() {
         r#"zrepl_replication_state_time_sum{state="planning",zrepl_job="push"} 1"#,
         r#"zrepl_job_phase_start_timestamp_seconds{zrepl_job="push",phase="replicating"} 1003"#,
         // The second look at the same number of bytes is no progress.
-        r#"zrepl_job_progress_timestamp_seconds{zrepl_job="push"} 1006"#,
+        r#"zrepl_job_progress_timestamp_seconds{zrepl_job="push"} 1005"#,
         r#"zrepl_job_invocation_start_timestamp_seconds{zrepl_job="push"} 1001"#,
     ]);
 
@@ -246,8 +268,10 @@ fn pruning_snapshots_commands_and_filters_are_measured() {
     told.tell("push", taken(Err("full".to_owned())));
     told.tell("push", What::Unmatched { count: 2 });
     let command = "zfs destroy p/a@1,2".to_owned();
-    told.tell("push", What::CommandFinished { command, took: Duration::from_millis(20), success: true });
-    told.tell("", What::CommandFinished { command: "zfs list p".to_owned(), took: Duration::ZERO, success: true });
+    let used = Some(ProcessorTime { user: Duration::from_millis(3), system: Duration::from_millis(15) });
+    told.tell("push", What::CommandFinished { command, took: Duration::from_millis(20), used, success: true });
+    let list = "zfs list p".to_owned();
+    told.tell("", What::CommandFinished { command: list, took: Duration::ZERO, used: None, success: true });
     told.has(&[
         r#"zrepl_pruning_time_sum{prune_side="local",zrepl_job="snap"} 3"#,
         r#"zrepl_pruning_destroyed_snapshots_total{prune_side="local",zrepl_job="snap"} 1"#,
@@ -258,6 +282,8 @@ fn pruning_snapshots_commands_and_filters_are_measured() {
         r#"zrepl_zfs_list_unmatched_user_specified_dataset_count{jobid="push"} 2"#,
         r#"zrepl_zfs_destroy_duration_count{dataset_type="snapshot",filesystem="p/a"} 1"#,
         r#"zrepl_zfscmd_runtime_bucket{jobid="push",zfsbinary="zfs",zfsverb="destroy",le="0.1"} 1"#,
+        r#"zrepl_zfscmd_systemtime_sum{jobid="push",zfsbinary="zfs",zfsverb="destroy"} 0.015"#,
+        r#"zrepl_zfscmd_usertime_sum{jobid="push",zfsbinary="zfs",zfsverb="destroy"} 0.003"#,
         r#"zrepl_zfscmd_runtime_count{jobid="_nojobid",zfsbinary="zfs",zfsverb="list"} 1"#,
     ]);
 }
@@ -270,7 +296,7 @@ fn a_job_that_is_gone_from_the_configuration_is_gone_from_the_metrics() {
     told.has(&["zrepl_config_last_reload_successful 0", "zrepl_config_load_timestamp_seconds 1000"]);
     told.metrics.reloaded(Ok(&config.jobs[1..]), at(2000));
     told.has(&["zrepl_config_last_reload_successful 1", "zrepl_config_load_timestamp_seconds 2000"]);
-    assert!(!told.metrics.text(LIVE).contains("\"push\""));
+    assert!(!told.metrics.text(live()).contains("\"push\""));
 }
 
 #[test]
@@ -278,19 +304,14 @@ fn ten_thousand_filesystems_fit() {
     let mut told = Told::new();
     let newest = snapshot("new", 2, 900);
     let names: Vec<DatasetName> = (0..10_000).map(|number| dataset(&format!("p/customers/{number:05}/home"))).collect();
-    let standing = |filesystem: &DatasetName| Standing {
-        filesystem: filesystem.clone(),
-        versions: vec![newest.clone()].into(),
-        common: None,
-    };
-    let filesystems = names.iter().map(standing).collect();
+    let filesystems = names.iter().map(|name| plan(name.as_str(), &newest, None)).collect();
     told.tell("push", What::Replication(Replication::AttemptStarted));
-    told.tell("push", What::Replication(Replication::Standing { filesystems }));
+    told.tell("push", What::Replication(Replication::Planned { plan: Arc::new(ReplicationPlan { filesystems }) }));
     for filesystem in &names {
         let command = format!("zfs destroy {filesystem}@1");
-        told.tell("push", What::CommandFinished { command, took: Duration::ZERO, success: true });
+        told.tell("push", What::CommandFinished { command, took: Duration::ZERO, used: None, success: true });
     }
-    let text = told.metrics.text(LIVE);
+    let text = told.metrics.text(live());
     let samples = |name: &str| text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).count();
     assert_eq!(samples("zrepl_replication_lag_seconds"), 10_000);
     assert_eq!(samples("zrepl_zfs_destroy_duration_count"), METRIC_TIMED_FILESYSTEMS + 1, "and the others together");

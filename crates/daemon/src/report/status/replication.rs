@@ -171,7 +171,6 @@ impl Attempt {
             | Replication::Discarding { .. }
             | Replication::Resolving { .. }
             | Replication::DestroyedToResolve { .. }
-            | Replication::Standing { .. }
             | Replication::Resolved { .. } => {}
         }
     }
