@@ -61,9 +61,9 @@ fn every_query_of_the_dashboard_has_its_metrics() {
     assert!(queries.len() > 25, "{}", queries.len());
     queries.iter().for_each(|query| check(query));
     let variables = dashboard["templating"]["list"].as_array().unwrap();
+    let label_values = Regex::new(r"^label_values\((\w+), (\w+)\)$").unwrap();
     for variable in variables {
-        let definition = Regex::new(r"^label_values\((\w+), (\w+)\)$").unwrap();
-        let definition = definition.captures(variable["definition"].as_str().unwrap()).unwrap();
+        let definition = label_values.captures(variable["definition"].as_str().unwrap()).unwrap();
         check(&format!("{}{{{}=\"\"}}", &definition[1], &definition[2]));
     }
 }
