@@ -6,7 +6,10 @@ use std::time::Duration;
 use crate::decode::{Field, Section, all};
 use crate::place::Place;
 use crate::transports::{listen, remote_address, tls_files};
-use crate::types::{Global, LogNet, Monitoring, Outlet, StdoutOutlet, SyslogFacility, SyslogOutlet, TcpOutlet};
+use crate::types::{
+    Global, JournaldOutlet, LogFormat, LogNet, Monitoring, Outlet, StdoutOutlet, SyslogFacility, SyslogOutlet,
+    TcpOutlet,
+};
 use crate::values::{boolean, choice, positive_timeout, text};
 
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
@@ -82,12 +85,13 @@ fn logging(field: &Field<'_>) -> Option<Vec<Outlet>> {
         field.warn("without outlets, the log goes to stdout", "write an outlet, or remove the key");
         return Some(Global::default().logging);
     }
-    let (mut stdout, mut syslog) = (None, None);
+    let (mut stdout, mut syslog, mut journald) = (None, None, None);
     all(items, |item| {
         let outlet = outlet(item)?;
         match outlet {
             Outlet::Stdout(_) => only_one(item, &mut stdout, "stdout")?,
             Outlet::Syslog(_) => only_one(item, &mut syslog, "syslog")?,
+            Outlet::Journald(_) => only_one(item, &mut journald, "journald")?,
             Outlet::Tcp(_) => {}
         }
         Some(outlet)
@@ -95,10 +99,11 @@ fn logging(field: &Field<'_>) -> Option<Vec<Outlet>> {
 }
 
 fn outlet(field: &Field<'_>) -> Option<Outlet> {
-    let (section, kind) = field.tagged(&["stdout", "syslog", "tcp"])?;
+    let (section, kind) = field.tagged(&["stdout", "syslog", "tcp", "journald"])?;
     match kind.as_str() {
         "stdout" => stdout(section).map(Outlet::Stdout),
         "syslog" => syslog(section).map(Outlet::Syslog),
+        "journald" => journald(section).map(Outlet::Journald),
         _ => tcp(section).map(Outlet::Tcp),
     }
 }
@@ -120,6 +125,14 @@ fn syslog(mut section: Section<'_>) -> Option<SyslogOutlet> {
     let retry_interval = section.optional("retry_interval", RETRY_INTERVAL, positive_timeout);
     section.finish()?;
     Some(SyslogOutlet { level: level?, format: format?, facility: facility?, retry_interval: retry_interval? })
+}
+
+fn journald(mut section: Section<'_>) -> Option<JournaldOutlet> {
+    let level = section.required("level", choice);
+    let format = section.optional("format", LogFormat::Human, choice);
+    let retry_interval = section.optional("retry_interval", RETRY_INTERVAL, positive_timeout);
+    section.finish()?;
+    Some(JournaldOutlet { level: level?, format: format?, retry_interval: retry_interval? })
 }
 
 fn tcp(mut section: Section<'_>) -> Option<TcpOutlet> {

@@ -78,6 +78,8 @@ pub enum Outlet {
     Syslog(SyslogOutlet),
     /// `tcp`: a log server.
     Tcp(TcpOutlet),
+    /// `journald`: the journal of systemd.
+    Journald(JournaldOutlet),
 }
 
 /// The `stdout` outlet.
@@ -139,6 +141,17 @@ pub struct TcpOutlet {
     pub retry_interval: Duration,
     /// Encrypt, and prove by certificate who is who.
     pub tls: Option<TlsFiles>,
+}
+
+/// The `journald` outlet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournaldOutlet {
+    /// Least important level that is written.
+    pub level: LogLevel,
+    /// How the message of an entry is laid out; its fields are in the journal besides.
+    pub format: LogFormat,
+    /// Time between attempts to connect; positive.
+    pub retry_interval: Duration,
 }
 
 /// `net` of a `tcp` outlet: the protocol, and the kind of addresses.

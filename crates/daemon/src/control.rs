@@ -10,8 +10,9 @@ use std::io::{self, BufWriter, Write};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,6 +21,7 @@ use model::event::What;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Shared;
@@ -88,10 +90,25 @@ fn router(shared: Shared) -> Router {
         .route("/status", any(status))
         .route("/signal", any(signal))
         .route("/plan", any(plan))
+        .route("/reload", any(reload))
         .route("/wakeup", any(follow::wakeup))
         .route("/outcome", any(follow::outcome))
+        .layer(from_fn_with_state(shared.clone(), counted))
         .fallback(|| async { text(StatusCode::NOT_FOUND, "404 page not found\n") })
         .with_state(shared)
+}
+
+/// Counts a request for the metrics; as in zrepl, not for the status, which screens ask for all the time.
+async fn counted(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let endpoint = request.uri().path().to_owned();
+    let Some(metrics) = shared.metrics.as_ref().filter(|_| endpoint != "/status") else {
+        return next.run(request).await;
+    };
+    metrics.control_begins(&endpoint);
+    let begun = Instant::now();
+    let response = next.run(request).await;
+    metrics.control_finished(&endpoint, begun.elapsed());
+    response
 }
 
 /// zrepl's answers are declared as plain text, JSON or not.
@@ -163,6 +180,14 @@ impl PlanRequest {
     }
 }
 
+/// Reads the configuration again; says what has changed. Not of zrepl.
+async fn reload(State(shared): State<Shared>) -> Response {
+    match shared.reload_from_file().await {
+        Ok(reloaded) => text(StatusCode::OK, format!("{reloaded}\n")),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
 /// A request's body.
 async fn bytes(body: Body) -> Result<Bytes, String> {
     match tokio::time::timeout(CONTROL_REQUEST, axum::body::to_bytes(body, CONTROL_REQUEST_BYTES)).await {
@@ -172,7 +197,7 @@ async fn bytes(body: Body) -> Result<Bytes, String> {
 }
 
 async fn signal(State(shared): State<Shared>, body: Body) -> Response {
-    let Request { name, op } = match bytes(body).await.and_then(|bytes| Request::parse(&bytes)) {
+    let SignalRequest { name, op } = match bytes(body).await.and_then(|bytes| SignalRequest::parse(&bytes)) {
         Ok(request) => request,
         Err(problem) => return text(StatusCode::BAD_REQUEST, problem),
     };
@@ -191,18 +216,18 @@ async fn signal(State(shared): State<Shared>, body: Body) -> Response {
 
 /// What `/signal` is asked.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Request {
+struct SignalRequest {
     name: String,
     op: String,
 }
 
-impl Request {
+impl SignalRequest {
     /// Reads `{"Name": …, "Op": …}`. As in zrepl, letter case of the keys does not matter and other
     /// keys are ignored.
-    fn parse(body: &[u8]) -> Result<Request, String> {
+    fn parse(body: &[u8]) -> Result<SignalRequest, String> {
         let fields: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(body).map_err(|error| error.to_string())?;
-        let mut request = Request::default();
+        let mut request = SignalRequest::default();
         for (key, value) in fields {
             let field = match key.to_ascii_lowercase().as_str() {
                 "name" => &mut request.name,

@@ -4,7 +4,7 @@
 //! this one in worlds of theirs.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use config::Config;
@@ -15,6 +15,7 @@ use model::{JobName, event};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use wire::tls::KeyLogFile;
 use wire::{Connector, LocalNetwork};
 use zfs::Zfs;
@@ -26,9 +27,12 @@ use crate::endpoint::ConfiguredJobs;
 use crate::events::{Events, Reader};
 use crate::job;
 use crate::limits;
+use crate::monitoring;
 use crate::not_yet::not_yet;
 use crate::preview::{NextRound, Preview, Wish, WishError, preview};
-use crate::report::{Status, StatusFold};
+use crate::reload::{ReloadError, Reloaded, Running};
+use crate::report::{Metrics, Status, StatusFold};
+use crate::startup::check_pools;
 use crate::tasks::Tasks;
 use crate::tuning::Tuning;
 
@@ -37,6 +41,12 @@ pub type WrapConnector = Arc<dyn Fn(&JobName, Arc<dyn Connector>) -> Arc<dyn Con
 
 /// Replaces a job's handle on ZFS, to attribute what it starts to the job's events.
 pub type WrapZfs = Arc<dyn Fn(Arc<dyn Zfs>, &Events) -> Arc<dyn Zfs> + Send + Sync>;
+
+/// Reads the configuration again; the error is every mistake in it.
+pub type LoadConfig = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// How many lines each log outlet has lost, by its kind.
+pub type LostLines = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 
 /// What a daemon lives in.
 #[derive(Clone)]
@@ -53,6 +63,10 @@ pub struct World {
     pub connector: WrapConnector,
     /// Whom events are told besides the status report.
     pub readers: Vec<Arc<dyn Reader>>,
+    /// What is missing in the logs that those readers write.
+    pub lost_lines: LostLines,
+    /// Reads the configuration again when somebody asks for that; none if there is nothing to read.
+    pub load: Option<LoadConfig>,
     /// Settings from the environment.
     pub tuning: Tuning,
     /// Where the secrets of TLS connections are written, for a person who looks into recorded traffic.
@@ -69,6 +83,8 @@ impl World {
             network: LocalNetwork::default(),
             connector: Arc::new(|_, connector| connector),
             readers: Vec::new(),
+            lost_lines: Arc::new(Vec::new),
+            load: None,
             tuning: Tuning::default(),
             key_log: None,
         }
@@ -108,21 +124,34 @@ pub(crate) struct Shared {
     /// Cancelled when the jobs shall end.
     pub jobs: CancellationToken,
     pub status: Arc<StatusFold>,
+    /// The tasks of the job whose this is.
+    pub job_tasks: TaskTracker,
+    /// The jobs that run.
+    pub running: Running,
     /// The configuration's jobs, for previews.
-    pub configured: Arc<[Job]>,
+    pub configured: Arc<Mutex<Arc<[Job]>>>,
     /// The same, for endpoints that come upon what belongs to none of them.
     pub configured_jobs: Arc<ConfiguredJobs>,
     /// Where clients arrive that come by SSH.
     pub stdinserver_sockets: Arc<Path>,
     /// When the daemon started, which tells its invocations from those of others.
     pub started: Timestamp,
+    /// What is counted for Prometheus, if somebody shall read it.
+    pub metrics: Option<Arc<Metrics>>,
     /// Room for clients that wait for invocations.
     pub waiters: Arc<Semaphore>,
+    /// One configuration after the other.
+    pub reloading: Arc<tokio::sync::Mutex<()>>,
     /// One preview at a time: each lists whole pools.
-    previewing: Arc<tokio::sync::Mutex<()>>,
+    pub previewing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Shared {
+    /// How many tasks jobs have.
+    pub(crate) fn tasks_alive(&self) -> usize {
+        self.tasks.count() + self.undoing.count()
+    }
+
     /// The status report as it is now.
     pub(crate) fn status(&self) -> Status {
         self.status.status(self.world.zfs.running(), &self.world.tuning)
@@ -131,7 +160,8 @@ impl Shared {
     /// What the next invocations would do.
     pub(crate) async fn preview(&self, wish: &Wish) -> Result<Preview, WishError> {
         let _one_at_a_time = self.previewing.lock().await;
-        let mut preview = preview(&self.configured, &self.world, wish).await?;
+        let configured = Arc::clone(&*self.configured.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut preview = preview(&configured, &self.world, wish).await?;
         // Whose snapshotter waits knows it best.
         for job in &mut preview.jobs {
             if let Some(at) = self.status.next_round(&job.job) {
@@ -163,8 +193,11 @@ impl Daemon {
         }
         let socket = config.global.control_socket.as_deref().map(control::Socket::bind).transpose()?;
         let status = Arc::new(StatusFold::new(&config));
-        let readers = std::iter::once(Arc::clone(&status) as Arc<dyn Reader>).chain(world.readers.iter().cloned());
-        let events = Events::new(world.clock.clone(), readers.collect());
+        let monitoring = config.global.monitoring.clone();
+        let metrics = monitoring.as_ref().map(|_| Arc::new(Metrics::new(&config.jobs, world.clock.now())));
+        let own = [Arc::clone(&status) as Arc<dyn Reader>];
+        let own = own.into_iter().chain(metrics.iter().map(|metrics| Arc::clone(metrics) as Arc<dyn Reader>));
+        let events = Events::new(world.clock.clone(), own.chain(world.readers.iter().cloned()).collect());
         let (jobs, end_services) = (CancellationToken::new(), CancellationToken::new());
         let started = world.clock.now();
         let (dispatch, mut dispatcher) = Dispatch::new(events.clone(), jobs.clone());
@@ -179,19 +212,24 @@ impl Daemon {
             undoing: Tasks::default(),
             jobs,
             status,
-            configured,
+            job_tasks: TaskTracker::new(),
+            running: Running::default(),
+            configured: Arc::new(Mutex::new(configured)),
             configured_jobs,
             stdinserver_sockets,
             started,
+            metrics,
             waiters: Arc::new(Semaphore::new(limits::OUTCOME_WAITERS)),
+            reloading: Arc::default(),
             previewing: Arc::default(),
         };
         let services = Tasks::default();
 
         shared.events.tell(What::DaemonStarted { version: crate::VERSION.to_owned() });
-        for job in config.jobs {
-            let name = job.name().clone();
-            dispatcher.add(name.as_str(), job::start(job, &shared));
+        shared.running.begin(&config);
+        for job in &config.jobs {
+            let own = shared.running.own(job, &config, &shared);
+            dispatcher.add(job.name().as_str(), job::start(job.clone(), &own));
         }
         if let Some(socket) = socket {
             dispatcher.add(control::JOB, crate::dispatch::Slot::passive());
@@ -199,6 +237,14 @@ impl Daemon {
                 "control socket",
                 &shared.events,
                 control::serve(socket, shared.clone(), end_services.clone()),
+            );
+        }
+        if let Some((monitoring, metrics)) = monitoring.zip(shared.metrics.clone()) {
+            dispatcher.add(monitoring::JOB, crate::dispatch::Slot::passive());
+            services.spawn(
+                "metrics listener",
+                &shared.events,
+                monitoring::serve(monitoring, shared.clone(), metrics, end_services.clone()),
             );
         }
         services.spawn("dispatcher", &shared.events, dispatcher.run(end_services.clone()));
@@ -247,9 +293,33 @@ impl Daemon {
         self.shared.preview(wish).await
     }
 
+    /// Warns of pools that the jobs are about and that are not there; the jobs go on.
+    pub async fn check_pools(&self) {
+        let shared = &self.shared;
+        let configured = Arc::clone(&*shared.configured.lock().unwrap_or_else(PoisonError::into_inner));
+        check_pools(&configured, &*shared.world.zfs, &shared.events).await;
+    }
+
     /// The status report as it is now.
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// Goes on with another configuration. Jobs that it does not change are left alone, streams included;
+    /// those that it changes end and begin anew, those that are gone end. What is `global` stays as it was.
+    ///
+    /// # Errors
+    /// The configuration cannot be used; nothing has changed then, which is told.
+    pub async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        self.shared.reload(config).await
+    }
+
+    /// The same with what [`World::load`] reads.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn reload_from_file(&self) -> Result<Reloaded, ReloadError> {
+        self.shared.reload_from_file().await
     }
 
     /// Cancels what runs and waits until all tasks have ended and all children are reaped; the

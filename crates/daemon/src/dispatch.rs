@@ -83,6 +83,8 @@ enum Message {
     RoundFinished(JobName),
     Due(JobName),
     InvocationFinished(JobName, InvocationSummary),
+    Install { job: JobName, slot: Box<Slot>, reply: oneshot::Sender<Result<(), SignalError>> },
+    Retire { job: JobName, reply: oneshot::Sender<Result<(), SignalError>> },
     Stop { cause: String },
 }
 
@@ -139,6 +141,19 @@ impl Dispatch {
     /// A job's invocation is over and it waits for the next.
     pub(crate) async fn invocation_finished(&self, job: &JobName, summary: InvocationSummary) {
         self.send(Message::InvocationFinished(job.clone(), summary)).await;
+    }
+
+    /// A job has begun.
+    pub(crate) async fn install(&self, job: &JobName, slot: Slot) {
+        let (job, slot) = (job.clone(), Box::new(slot));
+        // Only a dispatcher that stops does not answer.
+        let _ = self.ask(|reply| Message::Install { job, slot, reply }).await;
+    }
+
+    /// A job ends, with the invocation that runs.
+    pub(crate) async fn retire(&self, job: &JobName) {
+        let job = job.clone();
+        let _ = self.ask(|reply| Message::Retire { job, reply }).await;
     }
 
     /// The daemon shall stop.
@@ -246,7 +261,7 @@ impl Slot {
         matches!(&self.invocations, Invocations::Active { running: Some(_), .. })
     }
 
-    fn reset(&mut self, name: &str) -> Result<(), SignalError> {
+    fn reset(&self, name: &str) -> Result<(), SignalError> {
         match &self.invocations {
             Invocations::Passive => Err(SignalError::NeverReset(name.to_owned())),
             Invocations::Active { running: Some(cancel), .. } if !cancel.is_cancelled() => {
@@ -328,6 +343,17 @@ impl Dispatcher {
                 if self.slots.get_mut(job.as_str()).is_some_and(|slot| slot.finished(summary)) {
                     self.wake(&job);
                 }
+            }
+            Message::Install { job, slot, reply } => {
+                self.add(job.as_str(), *slot);
+                let _ = reply.send(Ok(()));
+            }
+            Message::Retire { job, reply } => {
+                if let Some(slot) = self.slots.remove(job.as_str()) {
+                    // One that does nothing has nothing to cancel.
+                    let _ = slot.reset(job.as_str());
+                }
+                let _ = reply.send(Ok(()));
             }
             Message::Stop { cause } => {
                 if !std::mem::replace(&mut self.stopping, true) {

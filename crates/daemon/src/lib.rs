@@ -18,15 +18,19 @@ mod isolate;
 mod job;
 pub mod limits;
 pub mod migrate;
+mod monitoring;
 mod not_yet;
 pub mod preview;
+mod reload;
 pub mod report;
 pub mod signals;
+mod startup;
 mod tasks;
 pub mod tuning;
 
-pub use daemon::{Daemon, StartError, StillRunning, World, WrapConnector, WrapZfs};
+pub use daemon::{Daemon, LoadConfig, LostLines, StartError, StillRunning, World, WrapConnector, WrapZfs};
 pub use dispatch::{Operation, SignalError};
+pub use reload::{ReloadError, Reloaded};
 
 /// The program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

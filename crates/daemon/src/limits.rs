@@ -145,6 +145,19 @@ pub const LOG_QUEUE_RESERVED_BYTES: usize = 1 << 20;
 /// Longest log line in bytes. Texts of peers and children end up in lines; what is longer is cut.
 pub const LOG_LINE_BYTES: usize = 64 * 1024;
 
+/// Filesystems of which one metric tells by name; the rest is counted together. A series takes about 200
+/// bytes, and names may be a peer's.
+pub const METRIC_FILESYSTEMS: usize = 100_000;
+
+/// The same for metrics of durations, whose series are a dozen lines each.
+pub const METRIC_TIMED_FILESYSTEMS: usize = 2_000;
+
+/// Clients that may fetch metrics at a time; further ones wait in the listener's queue.
+pub const METRICS_CONNECTIONS: usize = 16;
+
+/// How long a connection for metrics may last. Prometheus gives a scrape ten seconds.
+pub const METRICS_CONNECTION: Duration = Duration::from_secs(60);
+
 /// Time between two looks whether a killed child has been reaped, which takes a millisecond or so.
 pub const REAP_PAUSE: Duration = Duration::from_millis(5);
 

@@ -2,23 +2,11 @@
 //! would look as if it replicated.
 
 use config::Config;
-use config::types::{Job, Outlet};
+use config::types::Job;
 
 /// Each with the job and the field; empty if the daemon can do everything.
 pub(crate) fn not_yet(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
-    for outlet in &config.global.logging {
-        match outlet {
-            Outlet::Stdout(_) => {}
-            Outlet::Syslog(_) => {
-                found.push("global.logging: outlet `syslog` cannot be used by this version yet".into())
-            }
-            Outlet::Tcp(_) => found.push("global.logging: outlet `tcp` cannot be used by this version yet".into()),
-        }
-    }
-    if config.global.monitoring.is_some() {
-        found.push("global.monitoring: `prometheus` cannot be used by this version yet".into());
-    }
     for job in &config.jobs {
         let name = job.name();
         if sends_saved(job) {
@@ -93,9 +81,6 @@ jobs:
         assert_eq!(
             found,
             [
-                "global.logging: outlet `syslog`",
-                "global.logging: outlet `tcp`",
-                "global.monitoring: `prometheus`",
                 "job `a`: `send.saved` cannot be used: ZFS sends what an interrupted receive left only by itself (`zfs send -S` \
                  takes no snapshot and no other option); remove it",
                 "job `d`: `send.saved` cannot be used: ZFS sends what an interrupted receive left only by itself (`zfs send -S` \

@@ -79,6 +79,11 @@ impl Tasks {
         alive.tasks.values().map(|(name, _)| name.clone()).collect()
     }
 
+    /// How many run.
+    pub(crate) fn count(&self) -> usize {
+        self.alive.lock().unwrap_or_else(PoisonError::into_inner).tasks.len()
+    }
+
     /// Ends all tasks where they wait, without a chance to clean up: what a kill does.
     pub(crate) fn abort(&self) {
         let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);

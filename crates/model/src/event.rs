@@ -52,6 +52,8 @@ pub enum What {
         command: String,
         /// How long it ran.
         took: Duration,
+        /// What it computed, if that is known.
+        used: Option<ProcessorTime>,
         /// Whether it succeeded.
         success: bool,
     },
@@ -99,6 +101,11 @@ pub enum What {
         /// What became of it.
         outcome: ProtectionOutcome,
     },
+    /// Entries of the job's filter that match no dataset; told after each look at the pools, also of none.
+    Unmatched {
+        /// How many.
+        count: usize,
+    },
     /// Something unusual that was done on purpose, told before it is done.
     Note {
         /// Subsystem as in zrepl's logs.
@@ -120,6 +127,15 @@ pub enum What {
         /// The message, naming the object.
         message: String,
     },
+}
+
+/// Time on a processor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProcessorTime {
+    /// In the program itself.
+    pub user: Duration,
+    /// In the kernel on its behalf, without what kernel threads do for it (ZFS has many).
+    pub system: Duration,
 }
 
 /// What became of a protection.

@@ -11,9 +11,11 @@ mod ends;
 mod inbound;
 mod kept;
 pub mod server;
+mod shutdowns;
 
 pub use client::DataClient;
 pub use server::{serve, serve_agreed};
+pub use shutdowns::{Shutdowns, shutdowns};
 
 use crate::frame::{FrameKind, StreamError, encode};
 

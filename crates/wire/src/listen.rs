@@ -48,15 +48,21 @@ pub struct Host {
     pub greeting: Greeting,
     /// The times of data connections.
     pub limits: Limits,
-    /// Who is told what goes wrong.
+    /// Who is told what happens.
     pub watcher: Arc<dyn Watcher>,
 }
 
-/// Is told what goes wrong with connections.
+/// Is told what goes wrong with connections, and who is there.
 pub trait Watcher: Send + Sync {
     /// Takes notice of an incident, after this many of the same kind and source that were not told, so
     /// that nobody who only knocks can fill a log. Must be quick.
     fn notice(&self, incident: &Incident, untold: u64);
+
+    /// A client is served from now on. Must be quick, as the next one.
+    fn comes(&self, client: &ClientIdentity, label: Label);
+
+    /// A connection that was told to come is gone.
+    fn goes(&self, client: &ClientIdentity, label: Label);
 }
 
 /// Something that went wrong with a connection, or before there was one.
@@ -172,6 +178,26 @@ pub async fn serve(acceptor: &mut dyn Acceptor, host: Host, stop: &CancellationT
     guests.shutdown().await;
 }
 
+/// A client that is there; dropped when it goes, however that happens.
+struct Presence<'a> {
+    watcher: &'a dyn Watcher,
+    client: &'a ClientIdentity,
+    label: Label,
+}
+
+impl<'a> Presence<'a> {
+    fn begin(watcher: &'a dyn Watcher, client: &'a ClientIdentity, label: Label) -> Presence<'a> {
+        watcher.comes(client, label);
+        Presence { watcher, client, label }
+    }
+}
+
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        self.watcher.goes(self.client, self.label);
+    }
+}
+
 struct Reception {
     host: Host,
     muffler: Mutex<Muffler>,
@@ -255,7 +281,9 @@ impl Reception {
             self.tell(&Incident::Unserved { from: from.clone(), client: client.clone(), error: error.clone() });
             Arc::new(Refusing(error))
         });
+        let presence = Presence::begin(&*self.host.watcher, &client, label);
         let served = self.converse(io, label, agreed, endpoint).await;
+        drop(presence);
         served.map_err(|why| Incident::Lost { from, client, label, why })
     }
 

@@ -86,6 +86,8 @@ struct Nobody;
 
 impl Watcher for Nobody {
     fn notice(&self, _: &Incident, _: u64) {}
+    fn comes(&self, _: &ClientIdentity, _: Label) {}
+    fn goes(&self, _: &ClientIdentity, _: Label) {}
 }
 
 /// The most memory that this process ever had, KiB.

@@ -6,6 +6,8 @@ pub(crate) mod confirm;
 pub(crate) mod daemon;
 pub(crate) mod migrate;
 pub(crate) mod plan;
+mod privileges;
+pub(crate) mod reload;
 pub(crate) mod signal;
 pub(crate) mod simulate;
 pub(crate) mod status;

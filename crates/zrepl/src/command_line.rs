@@ -88,6 +88,19 @@ Examples:
         #[arg(long)]
         wait: bool,
     },
+    /// Have the daemon read its configuration again, and say which jobs that changes
+    ///
+    /// Jobs that are as they were go on, with everything that they are at. Those that have changed end and
+    /// begin anew. What has changed in `global` takes effect when the daemon is restarted. A configuration
+    /// with mistakes changes nothing. SIGHUP does the same.
+    #[command(after_help = "\
+Exit code:
+  0  the configuration is in use
+  1  it cannot be used, or there is no daemon; standard error says why
+
+Example:
+  zrepl configcheck && zrepl reload")]
+    Reload,
     /// Show the version of this program and of the daemon
     #[command(after_help = "Example:\n  zrepl version --show client")]
     Version {

@@ -3,6 +3,7 @@
 mod client;
 mod command;
 mod command_line;
+mod notify;
 mod status;
 
 use std::io::Write as _;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Configcheck(check) if check.schema => command::configcheck::schema(),
         Command::Configcheck(check) => command::configcheck::run(config, &check),
         Command::Signal { operation, job, wait } => command::signal::run(config, operation, &job, wait),
+        Command::Reload => command::reload::run(config),
         Command::Version { show } => command::version::run(config, show),
         Command::Stdinserver { client_identity } => command::stdinserver::run(config, &client_identity),
         Command::Plan(plan) => command::plan::run(config, &plan),

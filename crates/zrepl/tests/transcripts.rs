@@ -11,8 +11,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -73,11 +75,7 @@ impl Place {
 
     /// Starts a daemon and waits until it says that its job has started.
     fn daemon(&self) -> Daemon {
-        let mut child = self.command(&["daemon"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stdout.take().unwrap());
-        let mut daemon = Daemon { child, log };
-        daemon.wait_for_line("starting job");
-        daemon
+        Daemon::start(self.command(&["daemon"]))
     }
 }
 
@@ -116,6 +114,14 @@ struct Daemon {
 }
 
 impl Daemon {
+    fn start(mut command: Command) -> Daemon {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stdout.take().unwrap());
+        let mut daemon = Daemon { child, log };
+        daemon.wait_for_line("starting job");
+        daemon
+    }
+
     fn wait_for_line(&mut self, words: &str) {
         let mut seen = String::new();
         loop {
@@ -141,6 +147,10 @@ impl Daemon {
         self.log.read_to_string(&mut out).unwrap();
         let mut end = Transcript::of(self.child.wait_with_output().unwrap());
         end.out = out;
+        // What a daemon says that is not root's.
+        let is_advice =
+            |line: &&str| line.starts_with("warning: the daemon runs as user") || line.starts_with("  zfs allow");
+        end.err = end.err.split_inclusive('\n').filter(|line| !is_advice(line)).collect();
         end
     }
 }
@@ -412,6 +422,78 @@ fn a_second_daemon_is_refused_and_the_first_one_unharmed() {
 }
 
 #[test]
+fn another_configuration_is_used_without_a_restart_and_one_with_a_mistake_is_not() {
+    const JOB: &str = "  - {name: NAME, type: snap, filesystems: {'p<': true}, snapshotting: {type: manual}, \
+                       pruning: {keep: [{type: last_n, count: 1}]}}\n";
+    let place = Place::new("exit 1");
+    let mut daemon = place.daemon();
+    place.configure(&(JOB.replace("NAME", "snap") + &JOB.replace("NAME", "more")));
+    let reloaded = place.run(&["reload"]);
+    assert_eq!((reloaded.code, reloaded.out.as_str()), (Some(0), "started more; 1 unchanged\n"), "{reloaded:?}");
+    assert_eq!(status(&place)["Jobs"]["more"]["type"], "snap");
+
+    place.configure(&JOB.replace("NAME", "snap").replace("count: 1", "count: one"));
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_line("the earlier configuration stays in use: ");
+    place.run(&["reload"]).failed_with("zrepl.yml:");
+
+    place.configure(&JOB.replace("NAME", "snap").replace("count: 1", "count: 2"));
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_line("the configuration was read again: stopped more; restarted snap; 0 unchanged");
+    assert!(status(&place)["Jobs"]["more"].is_null());
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code, Some(0));
+}
+
+#[test]
+fn the_service_manager_hears_of_every_state() {
+    let place = Place::new("exit 1");
+    let manager = UnixDatagram::bind(place.path("notify")).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let hear = |state: &str| {
+        let mut bytes = [0; 200];
+        loop {
+            let length = manager.recv(&mut bytes).unwrap();
+            if std::str::from_utf8(&bytes[..length]).unwrap().lines().any(|line| line == state) {
+                return;
+            }
+        }
+    };
+    let mut command = place.command(&["daemon"]);
+    command.env("NOTIFY_SOCKET", place.path("notify")).env("WATCHDOG_USEC", "20000");
+    let mut daemon = Daemon::start(command);
+    hear("READY=1");
+    hear("WATCHDOG=1");
+    daemon.signal(Signal::HUP);
+    hear("RELOADING=1");
+    hear("READY=1");
+    daemon.wait_for_line("the configuration was read again: no job has changed; 1 unchanged");
+    daemon.signal(Signal::TERM);
+    hear("STOPPING=1");
+    assert_eq!(daemon.end().code, Some(0));
+}
+
+#[test]
+fn the_first_signal_waits_for_what_undoes_a_hook_and_the_second_one_does_not() {
+    let place = Place::new(POOL);
+    let hook = place.path("hook");
+    fs::write(&hook, "#!/bin/sh\ncase $ZREPL_HOOKTYPE in post_snapshot) : > \"$0.post\"; exec sleep 20;; esac\n")
+        .unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let hooks = format!("interval: 1h, hooks: [{{type: command, path: {}, timeout: 60s}}]", hook.display());
+    place.configure(&PERIODIC.replace("interval: 1h", &hooks));
+    let mut daemon = place.daemon();
+    let begun = place.path("hook.post");
+    wait_for_status(&place, |_| begun.exists());
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_line("stopping, waiting for jobs to finish");
+    daemon.signal(Signal::TERM);
+    let end = daemon.end();
+    assert_eq!(end.code, Some(1));
+    assert!(end.err.ends_with("stopped at once by a second signal (SIGTERM)\n"), "{end:?}");
+}
+
+#[test]
 fn a_killed_daemon_leaves_nothing_in_the_way_of_the_next() {
     let place = Place::new("exit 1");
     let first = place.daemon();
@@ -504,9 +586,7 @@ fn who_waits_when_the_daemon_stops_or_does_not_know_how_is_told() {
 
 #[test]
 fn a_round_of_snapshots_is_taken_when_asked_for() {
-    let place = Place::new(
-        "case $1 in get) printf 'p\\ttype\\tfilesystem\\t-\\np\\tkeystatus\\t-\\t-\\np\\treceive_resume_token\\t-\\t-\\np\\tzrepl:placeholder\\t-\\t-\\n';; snapshot) echo $2 >> \"$0.taken\";; esac",
-    );
+    let place = Place::new(POOL);
     place.configure(PERIODIC);
     let mut daemon = place.daemon();
     // Without snapshots the first round is taken at once, the next one in an hour.
@@ -531,6 +611,9 @@ fn one_round_of_snapshots_is_asked_for_at_a_time() {
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().code, Some(0));
 }
+
+/// A pool with one filesystem and no snapshot, which takes some.
+const POOL: &str = "case $1 in get) printf 'p\\ttype\\tfilesystem\\t-\\np\\tkeystatus\\t-\\t-\\np\\treceive_resume_token\\t-\\t-\\np\\tzrepl:placeholder\\t-\\t-\\n';; snapshot) echo $2 >> \"$0.taken\";; esac";
 
 const PERIODIC: &str = "  - {name: snap, type: snap, filesystems: {'p<': true}, pruning: {keep: [{type: last_n, count: 1}]}, \
      snapshotting: {type: periodic, interval: 1h, prefix: z_}}";

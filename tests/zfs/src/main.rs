@@ -23,6 +23,7 @@ mod kill;
 mod lab;
 mod language;
 mod machine;
+mod metrics;
 mod preview;
 mod programs;
 mod pruning;
@@ -86,6 +87,7 @@ fn cases() -> Vec<Case> {
         pruning::cases(),
         errors::cases(),
         jobs::cases(),
+        metrics::cases(),
         remote::cases(),
         retention::cases(),
         preview::cases(),

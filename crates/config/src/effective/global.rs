@@ -5,7 +5,7 @@ use std::path::Path;
 use super::text::{Value, list, map, path, text, word};
 use super::transports::{listen, tls_files};
 use crate::duration;
-use crate::types::{Global, Monitoring, Outlet, StdoutOutlet, SyslogOutlet, TcpOutlet};
+use crate::types::{Global, JournaldOutlet, Monitoring, Outlet, StdoutOutlet, SyslogOutlet, TcpOutlet};
 use crate::words::Words as _;
 
 pub(super) fn global(global: &Global) -> Value {
@@ -28,6 +28,7 @@ pub(super) fn logging(outlets: &[Outlet]) -> Value {
         Outlet::Stdout(outlet) => stdout(outlet),
         Outlet::Syslog(outlet) => syslog(outlet),
         Outlet::Tcp(outlet) => tcp(outlet),
+        Outlet::Journald(outlet) => journald(outlet),
     })
 }
 
@@ -51,6 +52,16 @@ fn syslog(outlet: &SyslogOutlet) -> Value {
         ("retry_interval", text(duration::sum_of_units(*retry_interval))),
     ])
     .with("facility", facility.word().map(text))
+}
+
+fn journald(outlet: &JournaldOutlet) -> Value {
+    let JournaldOutlet { level, format, retry_interval } = outlet;
+    map([
+        ("type", text("journald")),
+        ("level", word(*level)),
+        ("format", word(*format)),
+        ("retry_interval", text(duration::sum_of_units(*retry_interval))),
+    ])
 }
 
 fn tcp(outlet: &TcpOutlet) -> Value {

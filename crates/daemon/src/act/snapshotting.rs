@@ -61,6 +61,7 @@ async fn look_everywhere(
     };
     let (listing, mut unlisted) = isolate::list(zfs, &scope).await?;
     unlisted.retain(|root, _| filter.reaches(root));
+    events.tell(What::Unmatched { count: listing.missing.len() });
     let warn = |message| events.tell(What::Warning { subsystem: "snapshot", message });
     if !listing.missing.is_empty() {
         let missing = some_names(listing.missing.iter());

@@ -98,6 +98,7 @@ impl Sender {
         let Scanned { seen, mut missing, mut unlisted, mut warnings, abstractions } =
             self.side.scan(&scope, |name| self.filesystems.selects(name), beside).await?;
         unlisted.retain(|root, _| self.filesystems.reaches(root));
+        self.side.events.tell(What::Unmatched { count: missing.len() });
         if !seen.is_empty() {
             unlisted.extend(self.side.take_out_of_missing_pools(&mut missing, &seen).await);
         }

@@ -77,6 +77,7 @@ impl Context {
 
     /// Runs a task of the job. Its panic ends the task alone.
     fn spawn(&self, what: &str, task: impl Future<Output = ()> + Send + 'static) {
+        let task = self.shared.job_tasks.track_future(task);
         self.shared.tasks.spawn(&format!("{what} of job {}", self.name), &self.events, task);
     }
 

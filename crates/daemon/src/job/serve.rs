@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use config::types::{LocalServe, Serve};
 use model::event::What;
+use model::{ClientIdentity, JobName};
 use wire::Service;
 use wire::frame::Limits;
+use wire::handshake::Label;
 use wire::listen::{self, Host, Incident, Watcher};
 
 use super::Context;
 use super::transport::{self, Bound};
 use crate::events::Events;
 use crate::limits::{BACK_OFF_FIRST, BACK_OFF_MAX};
+use crate::report::Metrics;
 
 /// Serves a job's clients until the daemon stops.
 pub(super) fn start(context: &Context, serve: Serve, service: Arc<dyn Service>) {
@@ -54,7 +57,8 @@ fn serve_local(context: &Context, serve: &LocalServe, service: Arc<dyn Service>)
 async fn serve_others(context: &Context, serve: &Serve, service: Arc<dyn Service>) {
     let mut bound = bind(context, serve).await;
     let greeting = transport::host_greeting(&context.shared.world.tuning);
-    let watcher = Arc::new(Told(context.events.clone()));
+    let (job, metrics) = (context.name.clone(), context.shared.metrics.clone());
+    let watcher = Arc::new(Told { events: context.events.clone(), job, metrics });
     let host = Host { service, greeting, limits: Limits::default(), watcher };
     listen::serve(&mut *bound.acceptor, host, &context.shared.jobs).await;
 }
@@ -82,8 +86,12 @@ async fn bind(context: &Context, serve: &Serve) -> Bound {
     }
 }
 
-/// What goes wrong with connections, as events of the job.
-struct Told(Events);
+/// What goes wrong with connections, as events of the job, and who is there.
+struct Told {
+    events: Events,
+    job: JobName,
+    metrics: Option<Arc<Metrics>>,
+}
 
 impl Watcher for Told {
     fn notice(&self, incident: &Incident, untold: u64) {
@@ -91,7 +99,7 @@ impl Watcher for Told {
             0 => incident.to_string(),
             untold => format!("{incident} ({untold} more like it since the last such message)"),
         };
-        self.0.tell(match incident {
+        self.events.tell(match incident {
             Incident::AcceptFailed(_) | Incident::Panicked { .. } => What::Error { subsystem: "transport", message },
             Incident::Lost { .. } => What::Warning { subsystem: "rpc", message },
             Incident::Crowded { .. }
@@ -99,5 +107,13 @@ impl Watcher for Told {
             | Incident::Unintelligible { .. }
             | Incident::Unserved { .. } => What::Warning { subsystem: "transport", message },
         });
+    }
+
+    fn comes(&self, client: &ClientIdentity, label: Label) {
+        self.metrics.iter().for_each(|metrics| metrics.client_comes(&self.job, client, label));
+    }
+
+    fn goes(&self, client: &ClientIdentity, label: Label) {
+        self.metrics.iter().for_each(|metrics| metrics.client_goes(&self.job, client, label));
     }
 }

@@ -69,7 +69,8 @@ fn read_token(token: &str) -> Result<model::view::TokenContents, String> {
     zfs::token::decode(token).map_err(|error| error.to_string())
 }
 
-fn address(address: &HostPort) -> Address {
+/// A configured address.
+pub(crate) fn address(address: &HostPort) -> Address {
     let port = match &address.port {
         Port::Number(number) => number.to_string(),
         Port::Service(name) => name.clone(),

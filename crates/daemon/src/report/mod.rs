@@ -1,8 +1,11 @@
 //! Readers of events: what a person, a script or a log sees. They decide nothing.
 
+mod ages;
 pub mod log;
+mod metrics;
 mod status;
 mod version;
 
+pub use metrics::{Live, Metrics};
 pub use status::{Status, StatusFold, Summary};
 pub use version::Version;

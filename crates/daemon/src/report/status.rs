@@ -17,6 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use config::Config;
 use config::types::Job;
 use jiff::Timestamp;
+use model::JobName;
 use model::event::{Event, InvocationSummary, ProtectionOutcome, Pruning, Replication, Snapshotting, What};
 use model::plan::prune::PruneSide;
 use serde::ser::SerializeMap;
@@ -25,6 +26,7 @@ use zfs::RunningCommand;
 
 use crate::control;
 use crate::events::Reader;
+use crate::monitoring;
 use crate::tuning::Tuning;
 use environment::Global;
 use health::Health;
@@ -72,7 +74,21 @@ impl StatusFold {
         if config.global.control_socket.is_some() {
             jobs.insert(control::JOB.to_owned(), JobState::Internal);
         }
+        if config.global.monitoring.is_some() {
+            jobs.insert(monitoring::JOB.to_owned(), JobState::Internal);
+        }
         StatusFold { jobs: Mutex::new(jobs), started: Mutex::default() }
+    }
+
+    /// Another configuration is in use, in which these jobs have begun anew.
+    pub(crate) fn follow(&self, config: &Config, restarted: &[JobName]) {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let configured = |name: &str| config.jobs.iter().any(|job| job.name().as_str() == name);
+        let anew = |name: &str| restarted.iter().any(|one| one.as_str() == name);
+        jobs.retain(|name, job| matches!(job, JobState::Internal) || (configured(name) && !anew(name)));
+        for job in &config.jobs {
+            jobs.entry(job.name().to_string()).or_insert_with(|| JobState::new(job));
+        }
     }
 
     /// The report as it is now; `running` are the children.
@@ -259,8 +275,8 @@ impl Source {
         FailedProtections::count(&mut self.protections, &event.what);
         let What::Snapshotting(what) = &event.what else { return };
         self.snapper.apply(event.at, what);
-        self.health.retain(what);
-        self.health.snapshotting(event.at, what);
+        self.health.ages.retain(what);
+        self.health.ages.snapshotting(event.at, what);
         if matches!(what, Snapshotting::RoundFinished) && !self.snapper.has_failed() {
             self.health.succeeded(event.at);
         }
@@ -285,7 +301,7 @@ impl Active {
         match &event.what {
             What::Snapshotting(what) => {
                 self.snapshotting.iter_mut().for_each(|snapper| snapper.apply(event.at, what));
-                self.health.snapshotting(event.at, what);
+                self.health.ages.snapshotting(event.at, what);
             }
             What::SleepsUntil { at } => self.health.sleeps_until(*at),
             What::InvocationStarted { number } => {
@@ -300,11 +316,11 @@ impl Active {
                 let report = self.replication.get_or_insert_with(|| Report::new(event.at));
                 report.apply(event.at, what);
                 match what {
-                    Replication::AttemptStarted => self.health.attempt_started(event.at),
-                    Replication::Planned { plan } => self.health.planned(plan),
+                    Replication::AttemptStarted => self.health.ages.attempt_started(event.at),
+                    Replication::Planned { plan } => self.health.ages.planned(plan),
                     Replication::StepFinished { filesystem, step, .. } => {
                         if let Some(created) = report.created(filesystem, *step) {
-                            self.health.received(filesystem, created);
+                            self.health.ages.received(filesystem, created);
                         }
                     }
                     _ => {}
@@ -348,7 +364,7 @@ impl Snap {
         match &event.what {
             What::Snapshotting(what) => {
                 self.snapshotting.apply(event.at, what);
-                self.health.snapshotting(event.at, what);
+                self.health.ages.snapshotting(event.at, what);
             }
             What::InvocationStarted { number } => {
                 self.pruning = None;
@@ -358,7 +374,7 @@ impl Snap {
             What::Pruning { what, .. } => {
                 self.pruning.get_or_insert_with(Pruner::new).apply(what);
                 if let Pruning::Planned { plan } = what {
-                    self.health.pruning_planned(plan);
+                    self.health.ages.pruning_planned(plan);
                 }
             }
             What::InvocationFinished { number, summary } => {

@@ -55,16 +55,19 @@ impl Diary {
 
     /// Waits until so many events have the word in them.
     pub(crate) async fn wait_for(&self, word: &str, count: usize) {
-        let waited = tokio::time::timeout(LONG, async {
-            loop {
-                let news = self.news.notified();
-                if self.count(word) >= count {
-                    return;
-                }
-                news.await;
-            }
-        });
+        let waited = tokio::time::timeout(LONG, self.wait_until(|_| self.count(word) >= count));
         assert!(waited.await.is_ok(), "no {word:?}, but {:#?}", self.words());
+    }
+
+    /// Waits until what happened is enough.
+    pub(crate) async fn wait_until(&self, enough: impl Fn(&[What]) -> bool) {
+        loop {
+            let news = self.news.notified();
+            if enough(&self.whats()) {
+                return;
+            }
+            news.await;
+        }
     }
 }
 

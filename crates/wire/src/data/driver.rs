@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use pump::{ByteStream, Moved, PipeReader, PipeWriter};
@@ -21,6 +22,7 @@ use crate::frame::{
 use crate::transport::Connection;
 
 use super::ends::{Reader, WORTH_MOVING, Writer, poll_move_in, poll_move_out, write_before_more};
+use super::shutdowns::{Shutdowns, count};
 
 /// Read at a time, bytes. More saves system calls, 256 KiB is where measurements level out.
 const READ_CHUNK: usize = 256 << 10;
@@ -104,6 +106,8 @@ impl Conversation {
             limits,
             failure: Arc::clone(&failure),
             finish: finish.clone(),
+            ending: OnceLock::new(),
+            draining: OnceLock::new(),
         };
         let driver = tokio::spawn(driver.run(io, to_owner, from_owner));
         Self { events, orders, failure, finish, driver }
@@ -161,12 +165,24 @@ impl Conversation {
     }
 }
 
+/// The peer may be gone already, and misses nothing then.
+fn worth_counting(result: io::Result<()>) -> u64 {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+    let gone =
+        |error: &io::Error| matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected);
+    u64::from(result.is_err_and(|error| !gone(&error)))
+}
+
 struct Driver {
     link: Mutex<Link>,
     limits: Limits,
     failure: Arc<OnceLock<Failure>>,
     /// Nothing more is to be sent: the owner is done, or the peer.
     finish: CancellationToken,
+    /// Since when the connection is being ended.
+    ending: OnceLock<Instant>,
+    /// Since when nobody wants what arrives.
+    draining: OnceLock<Instant>,
 }
 
 impl Driver {
@@ -191,10 +207,13 @@ impl Driver {
         orders: mpsc::Receiver<Order>,
     ) {
         let moved = async { tokio::join!(self.read(reader, events), self.write(writer, orders)) };
-        tokio::select! {
-            _ = moved => {}
-            () = self.keep_time() => {}
-        }
+        let unfinished = tokio::select! {
+            _ = moved => 0,
+            () = self.keep_time() => 1,
+        };
+        let since = |begun: &OnceLock<Instant>| begun.get().map_or(Duration::ZERO, Instant::elapsed);
+        let (took, drained_for) = (since(&self.ending), since(&self.draining));
+        count(&Shutdowns { ended: 1, took, drained_for, unfinished, ..Shutdowns::default() });
     }
 
     fn link(&self) -> MutexGuard<'_, Link> {
@@ -237,8 +256,10 @@ impl Driver {
             self.fail(failure);
         }
         self.finish.cancel();
+        self.draining.get_or_init(Instant::now);
         let mut rest = BytesMut::with_capacity(HEADER_LENGTH << 10);
-        while let Ok(1..) = reader.read_buf(&mut rest).await {
+        while let Ok(length @ 1..) = reader.read_buf(&mut rest).await {
+            count(&Shutdowns { drained_bytes: length as u64, ..Shutdowns::default() });
             rest.clear();
         }
     }
@@ -344,10 +365,13 @@ impl Driver {
             self.link().write_ended(Instant::now().into_std());
             return;
         }
-        self.link().close(Instant::now().into_std());
-        // The peer may be gone already, and misses nothing then.
-        let _ = writer.write_all(&header(FrameKind::Reset, 0)).await;
-        let _ = writer.shutdown().await;
+        let now = Instant::now();
+        self.ending.get_or_init(|| now);
+        self.link().close(now.into_std());
+        let written = writer.write_all(&header(FrameKind::Reset, 0)).await;
+        let closed = writer.shutdown().await;
+        let (write_errors, close_errors) = (worth_counting(written), worth_counting(closed));
+        count(&Shutdowns { write_errors, close_errors, ..Shutdowns::default() });
     }
 
     async fn write_orders(&self, writer: &mut Writer<'_>, orders: &mut mpsc::Receiver<Order>) -> io::Result<()> {

@@ -41,6 +41,10 @@ impl Watcher for Notes {
     fn notice(&self, incident: &Incident, untold: u64) {
         self.0.lock().unwrap().push(format!("{incident} +{untold}"));
     }
+
+    fn comes(&self, _: &ClientIdentity, _: Label) {}
+
+    fn goes(&self, _: &ClientIdentity, _: Label) {}
 }
 
 impl Notes {

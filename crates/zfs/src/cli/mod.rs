@@ -16,6 +16,7 @@ mod send;
 mod space;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::collections::HashSet;
 use std::ffi::OsString;

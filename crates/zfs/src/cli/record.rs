@@ -6,6 +6,9 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use model::event::ProcessorTime;
+
+use super::usage::Reaped;
 use crate::RunningCommand;
 
 /// Told of every start and end of a child, on the thread where it happens: it must not block.
@@ -37,6 +40,8 @@ pub enum CommandEvent {
         status: Option<ExitStatus>,
         /// How long it ran.
         runtime: Duration,
+        /// What it computed; none if the operating system would not tell.
+        used: Option<ProcessorTime>,
     },
 }
 
@@ -108,10 +113,11 @@ impl fmt::Debug for Entry {
 
 impl Entry {
     /// Takes the child out of the table; a second time has no effect.
-    pub(crate) fn finished(&self, status: Option<ExitStatus>) {
+    pub(crate) fn finished(&self, reaped: Reaped) {
+        let Reaped { status, used } = reaped;
         let command = self.registry.lock().running.remove(&self.id);
         if let Some(command) = command {
-            let event = CommandEvent::Finished { status, runtime: self.since.elapsed() };
+            let event = CommandEvent::Finished { status, runtime: self.since.elapsed(), used };
             (self.observer)(&CommandRecord { id: self.id, pid: self.pid, command, event });
         }
     }

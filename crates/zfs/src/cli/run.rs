@@ -21,6 +21,7 @@ use super::argv::{Argv, Class, Program};
 use super::classify::{self, classify};
 use super::parse::{Lines, Unexpected};
 use super::record::{Entry, Observer, Registry};
+use super::usage::{Reaped, reap};
 use crate::error::{ChildFailure, Error, ErrorKind};
 
 /// How long output is still read after the child has ended and its group is killed. Only a
@@ -308,13 +309,13 @@ impl Guard {
     /// Can be dropped and called again.
     async fn wait(&mut self) -> ExitStatus {
         if let Some(child) = &mut self.child {
-            let status = child.wait().await.ok();
+            let reaped = reap(child).await;
             self.child = None;
             // Descendants that the child left behind. The group's number cannot belong to somebody
             // else yet: the kernel gives a number again only after all others.
             self.kill();
-            self.entry.finished(status);
-            self.status = status;
+            self.entry.finished(reaped);
+            self.status = reaped.status;
         }
         self.status.unwrap_or(unknown_status())
     }
@@ -333,10 +334,10 @@ impl Drop for Guard {
         let entry = Arc::clone(&self.entry);
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => {
-                runtime.spawn(async move { entry.finished(child.wait().await.ok()) });
+                runtime.spawn(async move { entry.finished(reap(&mut child).await) });
             }
             // Outside of a runtime, tokio reaps the child itself when its next one runs.
-            Err(_) => entry.finished(child.try_wait().ok().flatten()),
+            Err(_) => entry.finished(Reaped { status: child.try_wait().ok().flatten(), used: None }),
         }
     }
 }

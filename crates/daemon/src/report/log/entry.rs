@@ -12,7 +12,7 @@ use model::event::{
 use model::plan::prune::{Decision, FilesystemPrunePlan, PruneSide};
 use model::plan::replication::{FilesystemAction, ReplicationPlan};
 
-use super::steps::StepNames;
+use super::earlier::{Earlier, succeeded};
 
 /// One line of a log.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,15 +100,20 @@ impl Line {
 
 impl Entry {
     /// The line for an event, if it deserves one. `steps` names the steps of the job's plan.
-    pub(super) fn of(event: &Event, steps: &StepNames) -> Option<Entry> {
-        let Line { level, subsystem, message, fields } = describe(event, steps)?;
+    pub(super) fn of(event: &Event, earlier: &Earlier) -> Option<Entry> {
+        let Line { level, subsystem, message, fields } = describe(event, earlier)?;
         Some(Entry { at: event.at, level, job: event.job.clone(), subsystem, message, fields })
     }
 }
 
+/// How important the line for an event is, if it deserves one.
+pub(crate) fn level_of(event: &Event) -> Option<LogLevel> {
+    describe(event, &Earlier::default()).map(|line| line.level)
+}
+
 use LogLevel::{Debug, Error, Info, Warn};
 
-fn describe(event: &Event, steps: &StepNames) -> Option<Line> {
+fn describe(event: &Event, earlier: &Earlier) -> Option<Line> {
     let daemon = |level, message: &str| Line { subsystem: None, ..line(level, "", message) };
     Some(match &event.what {
         What::DaemonStarted { version } => daemon(Info, "starting daemon").with("version", version.as_str()),
@@ -119,18 +124,21 @@ fn describe(event: &Event, steps: &StepNames) -> Option<Line> {
         What::JobStarted => line(Info, "job", "starting job"),
         What::JobStopped => line(Info, "job", "job exited"),
         What::CommandStarted { command } => line(Debug, "zfs.cmd", "started command").with("cmd", command.as_str()),
-        What::CommandFinished { command, took, success } => {
+        What::CommandFinished { command, took, used, success } => {
             let message = if *success { "command exited with success" } else { "command exited with error" };
-            line(Debug, "zfs.cmd", message).with("cmd", command.as_str()).with("total_time_s", *took)
+            let line = line(Debug, "zfs.cmd", message).with("cmd", command.as_str()).with("total_time_s", *took);
+            line.maybe("systemtime_s", used.map(|used| used.system)).maybe("usertime_s", used.map(|used| used.user))
         }
         What::Snapshotting(what) => snapshotting(what),
         What::Hook { filesystem, snapshot, what } => {
             hook(what).with("fs", filesystem.as_str()).with("snap", snapshot.as_str())
         }
         What::InvocationStarted { number } => line(Info, "job", "invocation started").with("invocation", *number),
-        What::SleepsUntil { .. } => return None,
-        What::InvocationFinished { number, summary } => finished(*number, summary),
-        What::Replication(what) => replication(event.job.as_ref(), what, steps)?,
+        What::SleepsUntil { .. } | What::Unmatched { .. } => return None,
+        What::InvocationFinished { number, summary } => {
+            finished(*number, summary, earlier.last_successful(event.job.as_ref()))
+        }
+        What::Replication(what) => replication(event.job.as_ref(), what, earlier)?,
         What::Pruning { side, what } => pruning(*side, what)?,
         What::Protection { object, outcome } => protection(object, outcome),
         What::Note { subsystem, message } => line(Info, subsystem, message.as_str()),
@@ -139,7 +147,8 @@ fn describe(event: &Event, steps: &StepNames) -> Option<Line> {
     })
 }
 
-fn finished(number: u64, summary: &InvocationSummary) -> Line {
+/// Of one that did not succeed the line says since when that is so.
+fn finished(number: u64, summary: &InvocationSummary, last_successful: Option<Timestamp>) -> Line {
     let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled, replicated } = *summary;
     let line = line(Info, "job", if cancelled { "invocation cancelled" } else { "invocation finished" });
     line.with("invocation", number)
@@ -150,6 +159,11 @@ fn finished(number: u64, summary: &InvocationSummary) -> Line {
         .with("errors", errors)
         .maybe("replicated", replicated.then_some("all"))
         .with("duration", took)
+        .maybe("last_successful", (!succeeded(summary)).then(|| or_never(last_successful)))
+}
+
+fn or_never(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "not since the daemon started".to_owned(), |at| at.to_string())
 }
 
 fn snapshotting(what: &Snapshotting) -> Line {
@@ -244,7 +258,7 @@ fn state_name(state: SnapshotterState) -> &'static str {
     }
 }
 
-fn replication(job: Option<&JobName>, what: &Replication, steps: &StepNames) -> Option<Line> {
+fn replication(job: Option<&JobName>, what: &Replication, earlier: &Earlier) -> Option<Line> {
     const REPL: &str = "repl";
     Some(match what {
         Replication::AttemptStarted => line(Debug, REPL, "start planning"),
@@ -281,10 +295,10 @@ fn replication(job: Option<&JobName>, what: &Replication, steps: &StepNames) -> 
         }
         Replication::StepStarted { filesystem, step } => line(Debug, REPL, "step started")
             .with("fs", filesystem.as_str())
-            .maybe("step", steps.name(job, filesystem, *step)),
+            .maybe("step", earlier.name(job, filesystem, *step)),
         Replication::StepFinished { filesystem, step, bytes, took } => line(Info, REPL, "replicated")
             .with("fs", filesystem.as_str())
-            .maybe("step", steps.name(job, filesystem, *step))
+            .maybe("step", earlier.name(job, filesystem, *step))
             .with("bytes", *bytes)
             .with("duration", *took),
         Replication::Confirmed { filesystem } => {
@@ -298,7 +312,7 @@ fn replication(job: Option<&JobName>, what: &Replication, steps: &StepNames) -> 
             false => line(Error, REPL, "step failed"),
         }
         .with("fs", filesystem.as_str())
-        .maybe("step", steps.name(job, filesystem, *step))
+        .maybe("step", earlier.name(job, filesystem, *step))
         .with("bytes", *bytes)
         .with("err", error.as_str()),
         Replication::AttemptFinished => line(Debug, REPL, "attempt finished"),

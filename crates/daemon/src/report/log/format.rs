@@ -15,6 +15,8 @@ use crate::limits::LOG_LINE_BYTES;
 pub struct Metadata {
     /// Begin with the time.
     pub time: bool,
+    /// Say the level.
+    pub level: bool,
     /// Colour it for a terminal.
     pub color: bool,
 }
@@ -62,13 +64,16 @@ impl Layout {
         }
         let color = color_of(entry.level);
         let level = short_name(entry.level);
-        let context = [Some(level), entry.job.as_ref().map(|job| job.as_str()), entry.subsystem];
+        let context =
+            [Some(level).filter(|_| self.metadata.level), entry.job.as_ref().map(|job| job.as_str()), entry.subsystem];
         for part in context.into_iter().flatten() {
             line += "[";
             self.paint(&mut line, color, part);
             line += "]";
         }
-        line += ": ";
+        if !line.is_empty() {
+            line += ": ";
+        }
         line += &one_line(&entry.message);
         for (name, value) in &entry.fields {
             line += " ";
@@ -84,7 +89,7 @@ impl Layout {
         let time = self.metadata.time.then(|| self.time(entry.at, Fraction::Kept));
         let head = [
             ("time", time),
-            ("level", Some(name(entry.level).to_owned())),
+            ("level", self.metadata.level.then(|| name(entry.level).to_owned())),
             ("job", entry.job.as_ref().map(ToString::to_string)),
             ("subsystem", entry.subsystem.map(str::to_owned)),
             ("msg", Some(entry.message.clone())),
@@ -186,7 +191,7 @@ fn color_of(level: LogLevel) -> u8 {
     }
 }
 
-fn plain(name: &str, value: &Value) -> String {
+pub(super) fn plain(name: &str, value: &Value) -> String {
     match value {
         // The name says the unit: zrepl's tools read a number.
         Value::Seconds(duration) if name.ends_with("_s") => format!("{:.6}", duration.as_secs_f64()),
@@ -205,7 +210,7 @@ fn json_value(value: &Value) -> Json {
 }
 
 /// A message may carry a peer's words: nothing in it begins a line of its own or moves a cursor.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     match text.contains(char::is_control) {
         false => text.to_owned(),
         true => {

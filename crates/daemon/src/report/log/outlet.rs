@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use model::event::Event;
 
+use super::earlier::Earlier;
 use super::entry::Entry;
 use super::format::{Layout, Metadata};
-use super::steps::StepNames;
 use crate::events::Reader;
 use crate::limits::{LOG_QUEUE_BYTES, LOG_QUEUE_RESERVED_BYTES};
 
@@ -21,7 +21,7 @@ use crate::limits::{LOG_QUEUE_BYTES, LOG_QUEUE_RESERVED_BYTES};
 pub struct StdoutLog {
     level: LogLevel,
     layout: Layout,
-    steps: Mutex<StepNames>,
+    steps: Mutex<Earlier>,
     writer: Writer,
 }
 
@@ -31,6 +31,7 @@ impl StdoutLog {
     pub fn new(outlet: &StdoutOutlet, terminal: Terminal) -> StdoutLog {
         let metadata = Metadata {
             time: outlet.time || terminal != Terminal::No,
+            level: true,
             color: outlet.color && terminal == Terminal::Color,
         };
         let layout = Layout { format: outlet.format, metadata, zone: TimeZone::system() };
@@ -45,6 +46,21 @@ impl StdoutLog {
     /// Waits until everything is written, at most so long.
     pub fn flush(&self, limit: Duration) {
         self.writer.flush(limit);
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.writer.lost()
+    }
+
+    /// Queues an entry, if it is important enough.
+    pub(super) fn take(&self, entry: &Entry) {
+        if entry.level >= self.level {
+            self.writer.push(self.layout.line(entry), limit_of(entry.level), |lost| self.loss(lost, entry.at));
+        }
+    }
+
+    pub(super) fn level(&self) -> LogLevel {
+        self.level
     }
 
     /// How many lines were lost before this one.
@@ -69,18 +85,18 @@ pub enum Terminal {
 
 impl Reader for StdoutLog {
     fn read(&self, event: &Event) {
-        let entry = {
-            let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-            let entry = Entry::of(event, &steps);
-            steps.follow(event);
-            entry
-        };
-        let Some(entry) = entry.filter(|entry| entry.level >= self.level) else { return };
-        let limit = match entry.level {
-            LogLevel::Debug | LogLevel::Info => LOG_QUEUE_BYTES - LOG_QUEUE_RESERVED_BYTES,
-            LogLevel::Warn | LogLevel::Error => LOG_QUEUE_BYTES,
-        };
-        self.writer.push(self.layout.line(&entry), limit, |lost| self.loss(lost, event.at));
+        let entry = self.steps.lock().unwrap_or_else(PoisonError::into_inner).entry(event);
+        if let Some(entry) = entry {
+            self.take(&entry);
+        }
+    }
+}
+
+/// How many bytes may wait before an entry of this level is lost: what is important has room of its own.
+pub(super) fn limit_of(level: LogLevel) -> usize {
+    match level {
+        LogLevel::Debug | LogLevel::Info => LOG_QUEUE_BYTES - LOG_QUEUE_RESERVED_BYTES,
+        LogLevel::Warn | LogLevel::Error => LOG_QUEUE_BYTES,
     }
 }
 
@@ -94,6 +110,7 @@ struct Queue {
     lines: VecDeque<String>,
     bytes: usize,
     lost: u64,
+    lost_before: u64,
     writing: bool,
     closed: bool,
 }
@@ -121,13 +138,14 @@ impl Writer {
 
     /// Queues a line unless that makes more than `limit` bytes wait. The first line after a loss is
     /// preceded by what `loss` says about it.
-    fn push(&self, line: String, limit: usize, loss: impl FnOnce(u64) -> String) {
+    pub(super) fn push(&self, line: String, limit: usize, loss: impl FnOnce(u64) -> String) {
         let mut queue = lock(&self.shared.0);
         if queue.bytes + line.len() > limit {
             queue.lost += 1;
             return;
         }
         if queue.lost > 0 {
+            queue.lost_before += queue.lost;
             let notice = loss(std::mem::take(&mut queue.lost));
             queue.add(notice);
         }
@@ -135,7 +153,13 @@ impl Writer {
         self.shared.1.notify_all();
     }
 
-    fn flush(&self, limit: Duration) {
+    /// How many lines found no room since the start.
+    pub(super) fn lost(&self) -> u64 {
+        let queue = lock(&self.shared.0);
+        queue.lost_before + queue.lost
+    }
+
+    pub(super) fn flush(&self, limit: Duration) {
         let (queue, changed) = &*self.shared;
         let busy = |queue: &mut Queue| queue.writing || !queue.lines.is_empty();
         let waited = changed.wait_timeout_while(lock(queue), limit, busy);

@@ -36,7 +36,7 @@ impl Write for Page {
 }
 
 fn layout(format: LogFormat, time: bool, color: bool) -> Layout {
-    Layout { format, metadata: Metadata { time, color }, zone: TimeZone::fixed(Offset::constant(2)) }
+    Layout { format, metadata: Metadata { time, level: true, color }, zone: TimeZone::fixed(Offset::constant(2)) }
 }
 
 /// What a log with this level and layout writes about these events.
@@ -172,6 +172,23 @@ fn human_lines() {
 }
 
 #[test]
+fn an_invocation_that_failed_says_when_the_last_one_succeeded() {
+    let mut earlier = super::earlier::Earlier::default();
+    let mut finished = |second, errors, cancelled| {
+        let summary = InvocationSummary { errors, cancelled, ..InvocationSummary::default() };
+        let job = Some(JobName::parse("j").unwrap());
+        let what = What::InvocationFinished { number: 1, summary };
+        let entry = earlier.entry(&Event { at: jiff::Timestamp::from_second(second).unwrap(), job, what }).unwrap();
+        entry.fields.into_iter().find_map(|(name, value)| (name == "last_successful").then_some(value))
+    };
+    let text = |text: &str| Some(Value::Text(text.to_owned()));
+    assert_eq!(finished(1, 2, false), text("not since the daemon started"));
+    assert_eq!(finished(2, 0, false), None);
+    assert_eq!(finished(3, 0, true), text("1970-01-01T00:00:02Z"));
+    assert_eq!(finished(4, 1, false), text("1970-01-01T00:00:02Z"));
+}
+
+#[test]
 fn logfmt_lines() {
     check(
         LogLevel::Info,
@@ -265,8 +282,12 @@ fn a_line_has_a_limit_and_is_whole_all_the_same() {
 
 #[test]
 fn a_field_whose_name_says_seconds_is_a_number() {
-    let command =
-        What::CommandFinished { command: "zfs list".to_owned(), took: Duration::from_micros(12_345), success: true };
+    let command = What::CommandFinished {
+        command: "zfs list".to_owned(),
+        took: Duration::from_micros(12_345),
+        used: None,
+        success: true,
+    };
     check(
         LogLevel::Debug,
         layout(LogFormat::Human, false, false),

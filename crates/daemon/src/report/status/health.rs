@@ -1,19 +1,13 @@
 //! What tells whether a job does its duty, across invocations: when it last succeeded, what comes next,
 //! and how old what it protects is. Not in zrepl's report.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use config::types::{Job, Snapshotting as Configured};
 use jiff::Timestamp;
-use model::DatasetName;
-use model::event::Snapshotting;
-use model::plan::prune::PrunePlan;
-use model::plan::replication::{FilesystemAction, FilesystemPlan, NothingReason, ReplicationPlan};
-use model::version::UnixTime;
 use serde::{Serialize, Serializer};
 
+use super::super::ages::FilesystemAges;
 use super::json::{Lazily, optional_time};
 
 /// The health of one job, since the daemon started.
@@ -22,9 +16,8 @@ pub(super) struct Health {
     rhythm: Rhythm,
     last_success: Option<Timestamp>,
     next_run: Option<Timestamp>,
-    /// When the attempt began whose listing the plan is from.
-    listed: Option<Timestamp>,
-    filesystems: Arc<BTreeMap<DatasetName, Ages>>,
+    /// What the job protects.
+    pub(super) ages: FilesystemAges,
 }
 
 /// How often the job is meant to run by itself.
@@ -34,13 +27,6 @@ enum Rhythm {
     None,
     Every(Duration),
     At(Box<str>),
-}
-
-/// When the newest versions of a filesystem were taken.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Ages {
-    newest: Option<Timestamp>,
-    received: Option<Timestamp>,
 }
 
 impl Health {
@@ -64,74 +50,10 @@ impl Health {
         self.next_run = Some(at);
     }
 
-    /// Forgets what a round is not about, for a job that learns of its filesystems by its rounds alone.
-    pub(super) fn retain(&mut self, event: &Snapshotting) {
-        let Snapshotting::RoundStarted { snapshots, .. } = event else { return };
-        let round: HashSet<&DatasetName> = snapshots.iter().map(|(filesystem, _)| filesystem).collect();
-        Arc::make_mut(&mut self.filesystems).retain(|filesystem, _| round.contains(filesystem));
-    }
-
     /// The job did everything that it is there for.
     pub(super) fn succeeded(&mut self, at: Timestamp) {
         self.last_success = Some(at);
     }
-
-    pub(super) fn attempt_started(&mut self, at: Timestamp) {
-        self.listed = Some(at);
-    }
-
-    /// Takes over what both sides have; forgets filesystems that the job is not about any longer.
-    pub(super) fn planned(&mut self, plan: &ReplicationPlan) {
-        let known = std::mem::take(&mut self.filesystems);
-        let seen = |plan: &FilesystemPlan| {
-            let newer = |at: &Timestamp| self.listed.is_some_and(|listed| *at >= listed);
-            let taken_since = known.get(&plan.name).and_then(|ages| ages.newest).filter(newer);
-            Ages { newest: taken_since.or(time(plan.newest)), received: time(plan.received) }
-        };
-        let carries_data =
-            |plan: &&FilesystemPlan| plan.action != FilesystemAction::Nothing(NothingReason::Placeholder);
-        let ages = plan.filesystems.iter().filter(carries_data).map(|plan| (plan.name.clone(), seen(plan)));
-        self.filesystems = Arc::new(ages.collect());
-    }
-
-    /// The receiver has a version that was taken at `created`.
-    pub(super) fn received(&mut self, filesystem: &DatasetName, created: UnixTime) {
-        if let Some(ages) = Arc::make_mut(&mut self.filesystems).get_mut(filesystem) {
-            ages.received = ages.received.max(time(Some(created)));
-        }
-    }
-
-    /// Takes over what there is on the only side of a job without replication.
-    pub(super) fn pruning_planned(&mut self, plan: &PrunePlan) {
-        let considered = plan.filesystems.iter().filter(|filesystem| filesystem.skip.is_none());
-        let ages = considered.map(|filesystem| {
-            let newest = filesystem.versions.iter().rfind(|version| version.is_snapshot());
-            let newest = newest.map(|version| version.creation.to_timestamp());
-            (filesystem.name.clone(), Ages { newest, received: None })
-        });
-        self.filesystems = Arc::new(ages.collect());
-    }
-
-    pub(super) fn snapshotting(&mut self, at: Timestamp, event: &Snapshotting) {
-        match event {
-            Snapshotting::Taken { filesystem, result: Ok(()), .. } => {
-                let ages = Arc::make_mut(&mut self.filesystems).entry(filesystem.clone()).or_default();
-                ages.newest = ages.newest.max(Some(at));
-            }
-            // What a round is about and has no snapshot yet is worth knowing most of all.
-            Snapshotting::RoundStarted { snapshots, .. } => {
-                let filesystems = Arc::make_mut(&mut self.filesystems);
-                for (filesystem, _) in snapshots {
-                    filesystems.entry(filesystem.clone()).or_default();
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-fn time(at: Option<UnixTime>) -> Option<Timestamp> {
-    at.map(UnixTime::to_timestamp)
 }
 
 impl Serialize for Health {
@@ -158,7 +80,7 @@ impl Serialize for Health {
             replicated: Option<Timestamp>,
         }
         let filesystems = || {
-            self.filesystems.iter().map(|(name, ages)| Filesystem {
+            self.ages.iter().map(|(name, ages)| Filesystem {
                 name: name.as_str(),
                 newest: ages.newest,
                 replicated: ages.received,
@@ -178,29 +100,5 @@ impl Serialize for Health {
             filesystems: Lazily(filesystems),
         }
         .serialize(serializer)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use model::VersionName;
-
-    use super::*;
-
-    #[test]
-    fn what_a_round_is_not_about_any_longer_is_forgotten() {
-        let dataset = |name: &str| DatasetName::parse(name).unwrap();
-        let round = |names: &[&str]| {
-            let snapshot = VersionName::parse("s").unwrap();
-            let snapshots = names.iter().map(|name| (dataset(name), snapshot.clone())).collect();
-            Snapshotting::RoundStarted { snapshots, one_by_one: Vec::new() }
-        };
-        let mut health = Health::default();
-        for names in [&["p/a", "p/b"][..], &["p/b", "p/c"]] {
-            health.retain(&round(names));
-            health.snapshotting(Timestamp::UNIX_EPOCH, &round(names));
-        }
-        let known: Vec<&str> = health.filesystems.keys().map(DatasetName::as_str).collect();
-        assert_eq!(known, ["p/b", "p/c"]);
     }
 }

@@ -1,16 +1,22 @@
-//! The names of the steps that events speak of by number.
+//! What lines say of events before theirs: the names of steps, which events speak of by number, and when a job
+//! last succeeded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::event::{Event, Replication, What};
+use jiff::Timestamp;
+use model::event::{Event, InvocationSummary, Replication, What};
 use model::plan::replication::{FilesystemAction, FilesystemPlan, ReplicationPlan};
 use model::{DatasetName, JobName};
 
-/// The plan of each job that replicates now.
+use super::entry::Entry;
+
+/// What is remembered of earlier events.
 #[derive(Default)]
-pub(super) struct StepNames {
+pub(super) struct Earlier {
+    /// The plan of each job that replicates now.
     jobs: HashMap<JobName, Plan>,
+    successes: HashMap<JobName, Timestamp>,
 }
 
 struct Plan {
@@ -21,7 +27,14 @@ struct Plan {
     again: HashMap<DatasetName, Arc<FilesystemPlan>>,
 }
 
-impl StepNames {
+impl Earlier {
+    /// The line for the next event, if it deserves one.
+    pub(super) fn entry(&mut self, event: &Event) -> Option<Entry> {
+        let entry = Entry::of(event, self);
+        self.follow(event);
+        entry
+    }
+
     /// Keeps what the following events refer to, as long as they do.
     pub(super) fn follow(&mut self, event: &Event) {
         let Some(job) = &event.job else { return };
@@ -34,11 +47,20 @@ impl StepNames {
                     job.again.insert(plan.name.clone(), Arc::clone(plan));
                 }
             }
-            What::Replication(Replication::AttemptFinished) | What::InvocationFinished { .. } => {
+            What::Replication(Replication::AttemptFinished) => drop(self.jobs.remove(job)),
+            What::InvocationFinished { summary, .. } => {
                 self.jobs.remove(job);
+                if succeeded(summary) {
+                    self.successes.insert(job.clone(), event.at);
+                }
             }
             _ => {}
         }
+    }
+
+    /// When an invocation of the job last succeeded, since the daemon started.
+    pub(super) fn last_successful(&self, job: Option<&JobName>) -> Option<Timestamp> {
+        self.successes.get(job?).copied()
     }
 
     /// A step as `@a => @b`.
@@ -53,6 +75,11 @@ impl StepNames {
             FilesystemAction::Nothing(_) | FilesystemAction::Confirm { .. } | FilesystemAction::Conflict(_) => None,
         }
     }
+}
+
+/// Whether an invocation did all that there was to do.
+pub(super) fn succeeded(summary: &InvocationSummary) -> bool {
+    summary.errors == 0 && !summary.cancelled
 }
 
 impl Plan {

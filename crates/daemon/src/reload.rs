@@ -1,0 +1,214 @@
+//! A daemon that gets another configuration: jobs that it does not change go on, with everything that they
+//! are at; the others end and begin anew.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use config::types::Job;
+use config::{Config, Part, Secrets};
+use model::JobName;
+use model::event::What;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::daemon::Shared;
+use crate::endpoint::ConfiguredJobs;
+use crate::job;
+use crate::limits;
+use crate::not_yet::not_yet;
+
+/// The jobs that run.
+#[derive(Clone, Default)]
+pub(crate) struct Running(Arc<Mutex<Jobs>>);
+
+#[derive(Default)]
+struct Jobs {
+    jobs: BTreeMap<JobName, One>,
+    global: String,
+}
+
+struct One {
+    /// What the configuration says of it.
+    text: String,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What another configuration changed. Names are in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Jobs that are new.
+    pub started: Vec<JobName>,
+    /// Jobs that are gone.
+    pub stopped: Vec<JobName>,
+    /// Jobs that have changed.
+    pub restarted: Vec<JobName>,
+    /// Jobs that go on as they were.
+    pub unchanged: Vec<JobName>,
+    /// Whether `global` has changed, which takes effect when the daemon is started anew.
+    pub global_changed: bool,
+}
+
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Reloaded { started, stopped, restarted, unchanged, global_changed } = self;
+        let named = |what: &str, jobs: &[JobName]| {
+            let names: Vec<&str> = jobs.iter().map(JobName::as_str).collect();
+            (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
+        };
+        let changes = [named("started", started), named("stopped", stopped), named("restarted", restarted)];
+        let mut parts: Vec<String> = changes.into_iter().flatten().collect();
+        if parts.is_empty() {
+            parts.push("no job has changed".to_owned());
+        }
+        parts.push(format!("{} unchanged", unchanged.len()));
+        if *global_changed {
+            parts.push("`global` has changed: restart the daemon for that".to_owned());
+        }
+        f.write_str(&parts.join("; "))
+    }
+}
+
+/// Why the earlier configuration stays in use.
+#[derive(Debug, Error)]
+pub enum ReloadError {
+    /// It asks for what this version cannot do.
+    #[error("{}", .0.join("\n"))]
+    NotYet(Vec<String>),
+    /// It has mistakes.
+    #[error("{0}")]
+    Unusable(String),
+    /// The daemon was started without a file.
+    #[error("there is no file to read the configuration from: restart the daemon")]
+    NoFile,
+    /// The daemon ends.
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+/// What the configuration says of a job, as text that is equal if that is.
+fn text_of(job: &Job, config: &Config) -> String {
+    let alone = Config { jobs: vec![job.clone()], ..config.clone() };
+    alone.effective(Part::Jobs, Secrets::Shown).to_yaml()
+}
+
+fn global_of(config: &Config) -> String {
+    let alone = Config { jobs: Vec::new(), ..config.clone() };
+    alone.effective(Part::All, Secrets::Shown).to_yaml()
+}
+
+impl Running {
+    fn lock(&self) -> MutexGuard<'_, Jobs> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what a daemon starts with.
+    pub(crate) fn begin(&self, config: &Config) {
+        self.lock().global = global_of(config);
+    }
+
+    /// What one job has of the daemon: an end of its own.
+    pub(crate) fn own(&self, job: &Job, config: &Config, shared: &Shared) -> Shared {
+        let own = Shared { jobs: shared.jobs.child_token(), job_tasks: TaskTracker::new(), ..shared.clone() };
+        let one = One { text: text_of(job, config), stop: own.jobs.clone(), tasks: own.job_tasks.clone() };
+        self.lock().jobs.insert(job.name().clone(), one);
+        own
+    }
+
+    fn compare(&self, config: &Config) -> Reloaded {
+        let running = self.lock();
+        let mut found = Reloaded { global_changed: running.global != global_of(config), ..Reloaded::default() };
+        for job in &config.jobs {
+            let list = match running.jobs.get(job.name()) {
+                None => &mut found.started,
+                Some(one) if one.text == text_of(job, config) => &mut found.unchanged,
+                Some(_) => &mut found.restarted,
+            };
+            list.push(job.name().clone());
+        }
+        let gone = running.jobs.keys().filter(|name| config.jobs.iter().all(|job| job.name() != *name));
+        found.stopped = gone.cloned().collect();
+        found
+    }
+}
+
+impl Shared {
+    /// See [`crate::Daemon::reload_from_file`].
+    pub(crate) async fn reload_from_file(&self) -> Result<Reloaded, ReloadError> {
+        let Some(load) = self.world.load.clone() else { return self.told(Err(ReloadError::NoFile)) };
+        // Reads files, includes and all.
+        match tokio::task::spawn_blocking(move || load()).await {
+            Ok(Ok(config)) => self.reload(config).await,
+            Ok(Err(mistakes)) => self.told(Err(ReloadError::Unusable(mistakes))),
+            Err(error) => self.told(Err(ReloadError::Unusable(error.to_string()))),
+        }
+    }
+
+    /// See [`crate::Daemon::reload`].
+    pub(crate) async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        let _one_at_a_time = self.reloading.lock().await;
+        self.told(self.change(config).await)
+    }
+
+    fn told(&self, result: Result<Reloaded, ReloadError>) -> Result<Reloaded, ReloadError> {
+        self.events.tell(match &result {
+            Ok(reloaded) => {
+                let message = format!("the configuration was read again: {reloaded}");
+                What::Note { subsystem: "job", message }
+            }
+            Err(error) => {
+                let message = format!("the earlier configuration stays in use: {error}");
+                What::Error { subsystem: "job", message }
+            }
+        });
+        if let (Err(_), Some(metrics)) = (&result, &self.metrics) {
+            metrics.reloaded(Err(()), self.world.clock.now());
+        }
+        result
+    }
+
+    async fn change(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        let not_yet = not_yet(&config);
+        if !not_yet.is_empty() {
+            return Err(ReloadError::NotYet(not_yet));
+        }
+        if self.jobs.is_cancelled() {
+            return Err(ReloadError::Stopping);
+        }
+        let found = self.running.compare(&config);
+        for name in found.stopped.iter().chain(&found.restarted) {
+            self.end(name).await;
+        }
+        self.status.follow(&config, &found.restarted);
+        if let Some(metrics) = &self.metrics {
+            metrics.reloaded(Ok(&config.jobs), self.world.clock.now());
+        }
+        *self.configured.lock().unwrap_or_else(PoisonError::into_inner) = config.jobs.clone().into();
+        let shared = Shared { configured_jobs: Arc::new(ConfiguredJobs::new(&config.jobs)), ..self.clone() };
+        let begin = |job: &&Job| found.started.contains(job.name()) || found.restarted.contains(job.name());
+        for job in config.jobs.iter().filter(begin) {
+            let own = self.running.own(job, &config, &shared);
+            let slot = job::start(job.clone(), &own);
+            self.dispatch.install(job.name(), slot).await;
+        }
+        Ok(found)
+    }
+
+    /// Ends a job. What it has received of a step stays, and is resumed.
+    async fn end(&self, name: &JobName) {
+        let one = self.running.lock().jobs.remove(name);
+        let Some(One { stop, tasks, .. }) = one else { return };
+        stop.cancel();
+        self.dispatch.retire(name).await;
+        tasks.close();
+        if tokio::time::timeout(limits::STOP, tasks.wait()).await.is_err() {
+            let message = format!(
+                "job {name} has not ended within {:?} (a `zfs` that hangs?); it goes on beside what replaces it",
+                limits::STOP
+            );
+            self.events.of_job(name).tell(What::Error { subsystem: "job", message });
+        }
+    }
+}

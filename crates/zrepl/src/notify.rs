@@ -1,0 +1,101 @@
+//! What the service manager is told: that the daemon is ready, reloads, stops, and lives. See
+//! sd_notify(3); without `NOTIFY_SOCKET` nobody is told.
+
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The way to the service manager. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Notify {
+    socket: Option<Arc<UnixDatagram>>,
+    /// Half of what may pass between two signs of life.
+    interval: Option<Duration>,
+}
+
+impl Notify {
+    /// As the service manager that started this program wishes.
+    pub(crate) fn from_environment() -> Notify {
+        let set = |name: &str| std::env::var(name).ok();
+        let ours = set("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
+        let limit = set("WATCHDOG_USEC").filter(|_| ours).and_then(|limit| limit.parse().ok());
+        Notify::new(set("NOTIFY_SOCKET").as_deref(), limit.map(Duration::from_micros))
+    }
+
+    fn new(path: Option<&str>, limit: Option<Duration>) -> Notify {
+        let socket = path.filter(|path| !path.is_empty()).and_then(connect).map(Arc::new);
+        Notify { interval: limit.map(|limit| limit / 2).filter(|half| socket.is_some() && !half.is_zero()), socket }
+    }
+
+    /// Tells a state. A manager that does not listen is not waited for.
+    pub(crate) fn say(&self, state: &str) {
+        if let Some(socket) = &self.socket {
+            let _ = socket.send(state.as_bytes());
+        }
+    }
+
+    /// Tells that the configuration is read again; `READY=1` follows.
+    pub(crate) fn reloading(&self) {
+        self.say("RELOADING=1");
+    }
+
+    /// Gives the next sign of life when it is due; never ends if nobody waits for one.
+    pub(crate) async fn watchdog(&self) {
+        match self.interval {
+            Some(interval) => {
+                tokio::time::sleep(interval).await;
+                self.say("WATCHDOG=1");
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn connect(path: &str) -> Option<UnixDatagram> {
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.set_nonblocking(true).ok()?;
+    match path.strip_prefix('@') {
+        #[cfg(target_os = "linux")]
+        Some(name) => {
+            use std::os::linux::net::SocketAddrExt as _;
+            let address = std::os::unix::net::SocketAddr::from_abstract_name(name).ok()?;
+            socket.connect_addr(&address).ok()?;
+        }
+        _ => socket.connect(path).ok()?,
+    }
+    Some(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_manager_hears_of_states_and_signs_of_life() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let heard = || {
+            let mut bytes = [0; 200];
+            let length = manager.recv(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes[..length]).into_owned()
+        };
+        let notify = Notify::new(path.to_str(), Some(Duration::from_millis(2)));
+        notify.say("READY=1");
+        assert_eq!(heard(), "READY=1");
+        notify.reloading();
+        assert_eq!(heard(), "RELOADING=1");
+        assert_eq!(notify.interval, Some(Duration::from_millis(1)));
+        notify.watchdog().await;
+        assert_eq!(heard(), "WATCHDOG=1");
+        drop(manager);
+        notify.say("STOPPING=1");
+    }
+
+    #[test]
+    fn without_a_manager_nothing_is_said() {
+        let notify = Notify::new(None, Some(Duration::from_secs(30)));
+        assert!(notify.socket.is_none() && notify.interval.is_none());
+        notify.say("READY=1");
+    }
+}
