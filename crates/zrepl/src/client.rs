@@ -1,8 +1,9 @@
 //! A client of the daemon's control socket.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -12,7 +13,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 /// How long the daemon may take to begin its answer, and between two pieces of it. It answers at
 /// once unless the machine is starved.
@@ -40,7 +42,39 @@ pub(crate) struct Unreachable {
 
 /// Talks to one daemon.
 pub(crate) struct Client {
-    socket: PathBuf,
+    place: Place,
+}
+
+/// Where a daemon is reached.
+#[derive(Debug, Clone)]
+enum Place {
+    /// Its control socket.
+    Socket(PathBuf),
+    /// What `zrepl pprof listen` has it serve.
+    Listener(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Socket(path) => path.display().fmt(f),
+            Place::Listener(address) => address.fmt(f),
+        }
+    }
+}
+
+/// A connection to either.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Place {
+    async fn connect(&self) -> Result<Box<dyn Stream>> {
+        let connected: io::Result<Box<dyn Stream>> = match self {
+            Place::Socket(path) => UnixStream::connect(path).await.map(|stream| Box::new(stream) as Box<dyn Stream>),
+            Place::Listener(address) => TcpStream::connect(address).await.map(|stream| Box::new(stream) as _),
+        };
+        connected.map_err(|error| unreachable(self, &error))
+    }
 }
 
 impl Client {
@@ -48,18 +82,22 @@ impl Client {
     pub(crate) fn new(config: &Config) -> Result<Client> {
         let socket = config.global.control_socket.clone();
         let socket = socket.context("the daemon has no control socket (`global.control.sockpath` is empty)")?;
-        Ok(Client { socket })
+        Ok(Client::at(socket))
     }
 
     /// A client of the daemon with this socket.
     pub(crate) fn at(socket: PathBuf) -> Client {
-        Client { socket }
+        Client { place: Place::Socket(socket) }
+    }
+
+    /// A client of the daemon that serves on this address, such as `127.0.0.1:6060`.
+    pub(crate) fn of_listener(address: String) -> Client {
+        Client { place: Place::Listener(address) }
     }
 
     /// Whether somebody listens; the error says why not and what to do.
     pub(crate) async fn reach(&self) -> Result<()> {
-        let reached = UnixStream::connect(&self.socket).await;
-        reached.map(|_| ()).map_err(|error| unreachable(&self.socket, &error))
+        self.place.connect().await.map(|_| ())
     }
 
     /// Asks for something and hands the answer to `take`, piece by piece.
@@ -99,7 +137,7 @@ impl Client {
     }
 
     async fn answer(&self, path: &str, request: String) -> Result<Incoming> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&self.socket, &error))?;
+        let stream = self.place.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // Ends with the connection, which ends with the answer or with the program.
         tokio::spawn(connection);
@@ -108,7 +146,7 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(request)))?;
         let sent = patiently(sender.send_request(request), "an answer").await?;
-        let answer = sent.with_context(|| format!("no answer from the daemon on {}", self.socket.display()))?;
+        let answer = sent.with_context(|| format!("no answer from the daemon on {}", self.place))?;
         match answer.status() {
             StatusCode::OK => Ok(answer.into_body()),
             status => {
@@ -139,8 +177,9 @@ async fn error_text(status: StatusCode, mut body: Incoming) -> String {
     }
 }
 
-fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {
+fn unreachable(place: &Place, error: &io::Error) -> anyhow::Error {
     let hint = match error.kind() {
+        _ if matches!(place, Place::Listener(_)) => "does it listen there? See `zrepl pprof listen`",
         io::ErrorKind::PermissionDenied => "run this as the user that runs the daemon",
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             "is it running, with this configuration? Start it with `zrepl daemon`"
@@ -148,5 +187,5 @@ fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {
         _ => "see `global.control.sockpath`",
     };
     let stopped = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
-    Unreachable { text: format!("cannot reach the daemon on {}: {error} ({hint})", socket.display()), stopped }.into()
+    Unreachable { text: format!("cannot reach the daemon on {}: {error} ({hint})", place), stopped }.into()
 }

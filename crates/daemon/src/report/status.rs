@@ -43,6 +43,9 @@ pub struct StatusFold {
 /// A report as of one moment. Cheap to make; [`Status::write_json`] does the work.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
+    /// Not in zrepl's report. Changes if something is taken away or means something else.
+    #[serde(rename = "Version")]
+    version: u32,
     #[serde(rename = "Jobs")]
     jobs: BTreeMap<String, JobState>,
     #[serde(rename = "Global")]
@@ -79,7 +82,7 @@ impl StatusFold {
     pub fn status(&self, running: Vec<RunningCommand>, tuning: &Tuning) -> Status {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let started = *self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        Status { jobs, global: Global::new(started, running, tuning) }
+        Status { version: 1, jobs, global: Global::new(started, running, tuning) }
     }
 
     /// What the snapshotter of a job waits for; none if it does not wait, or the job has none.

@@ -32,6 +32,7 @@ const ABORTED: Duration = Duration::from_secs(2);
 pub(crate) fn run(config: Option<&Path>) -> Result<()> {
     let loaded = super::load(config)?;
     super::warn(&loaded.warnings);
+    crate::environment::without_effect(std::env::vars_os()).iter().for_each(|line| eprintln!("warning: {line}"));
     // A job whose certificate has a problem must not keep the others from running.
     super::warn(&loaded.check_files(Timestamp::now()));
     check_zfs(&loaded.config)?;
