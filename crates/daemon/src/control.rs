@@ -3,17 +3,20 @@
 //! The directory is the protection: whoever can reach the socket may wake and reset jobs.
 
 mod follow;
+mod pprof;
 mod socket;
 
 use std::convert::Infallible;
 use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use model::event::What;
@@ -28,6 +31,7 @@ use crate::limits::{ACCEPT_PAUSE, CONTROL_CONNECTION, CONTROL_CONNECTIONS, CONTR
 use crate::preview::Wish;
 use crate::report::{Status, Version};
 
+pub(crate) use pprof::{Profiling, autostart};
 pub use socket::{Socket, SocketError};
 
 /// The name under which the socket appears among the jobs.
@@ -50,7 +54,7 @@ pub(crate) async fn serve(socket: Socket, shared: Shared, end: CancellationToken
     while let Some(accepted) = end.run_until_cancelled(accept(&listener, &mut connections)).await {
         match accepted {
             Ok(stream) => {
-                connections.spawn(tokio::time::timeout(CONTROL_CONNECTION, connection(stream, router.clone())));
+                connections.spawn(connection(stream, router.clone()));
             }
             Err(error) => {
                 let message = format!("cannot accept a connection on {}: {error}", socket.path().display());
@@ -72,13 +76,35 @@ async fn accept<T: 'static>(listener: &UnixListener, connections: &mut JoinSet<T
 
 /// One request and its answer. What goes wrong on the way is the client's to notice.
 async fn connection(stream: UnixStream, router: Router) {
-    let service = TowerToHyperService::new(router);
+    let lasting = Lasting::default();
+    let service = TowerToHyperService::new(router.layer(Extension(lasting.clone())));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(CONTROL_REQUEST)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    let _ = served.await;
+    tokio::select! {
+        _ = served => {}
+        () = lasting.over() => {}
+    }
+}
+
+/// Whether a connection may last for as long as its client reads.
+#[derive(Clone, Default)]
+struct Lasting(Arc<AtomicBool>);
+
+impl Lasting {
+    async fn over(&self) {
+        tokio::time::sleep(CONTROL_CONNECTION).await;
+        if self.0.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn trace(Extension(lasting): Extension<Lasting>, shared: State<Shared>) -> Response {
+    lasting.0.store(true, Ordering::Relaxed);
+    pprof::trace(shared).await
 }
 
 fn router(shared: Shared) -> Router {
@@ -87,6 +113,8 @@ fn router(shared: Shared) -> Router {
         .route("/status", any(status))
         .route("/signal", any(signal))
         .route("/plan", any(plan))
+        .route("/debug/pprof", any(pprof::switch))
+        .route(pprof::TRACE, any(trace))
         .route("/wakeup", any(follow::wakeup))
         .route("/outcome", any(follow::outcome))
         .fallback(|| async { text(StatusCode::NOT_FOUND, "404 page not found\n") })

@@ -20,7 +20,7 @@ use wire::{Connector, LocalNetwork};
 use zfs::Zfs;
 
 use crate::clock::Clock;
-use crate::control::{self, SocketError};
+use crate::control::{self, Profiling, SocketError};
 use crate::dispatch::{Dispatch, Operation, SignalError};
 use crate::endpoint::ConfiguredJobs;
 use crate::events::{Events, Reader};
@@ -28,6 +28,7 @@ use crate::job;
 use crate::limits;
 use crate::not_yet::not_yet;
 use crate::preview::{NextRound, Preview, Wish, WishError, preview};
+use crate::report::trace::Trace;
 use crate::report::{Status, StatusFold};
 use crate::tasks::Tasks;
 use crate::tuning::Tuning;
@@ -53,6 +54,10 @@ pub struct World {
     pub connector: WrapConnector,
     /// Whom events are told besides the status report.
     pub readers: Vec<Arc<dyn Reader>>,
+    /// Tells spans to whoever wants to know.
+    pub trace: Arc<Trace>,
+    /// Where the daemon serves profiles from its start on, `host:port`.
+    pub profiles_at: Option<String>,
     /// Settings from the environment.
     pub tuning: Tuning,
     /// Where the secrets of TLS connections are written, for a person who looks into recorded traffic.
@@ -69,6 +74,8 @@ impl World {
             network: LocalNetwork::default(),
             connector: Arc::new(|_, connector| connector),
             readers: Vec::new(),
+            trace: Arc::default(),
+            profiles_at: None,
             tuning: Tuning::default(),
             key_log: None,
         }
@@ -116,6 +123,8 @@ pub(crate) struct Shared {
     pub stdinserver_sockets: Arc<Path>,
     /// When the daemon started, which tells its invocations from those of others.
     pub started: Timestamp,
+    /// Who looks into the daemon.
+    pub profiling: Arc<Profiling>,
     /// Room for clients that wait for invocations.
     pub waiters: Arc<Semaphore>,
     /// One preview at a time: each lists whole pools.
@@ -163,7 +172,8 @@ impl Daemon {
         }
         let socket = config.global.control_socket.as_deref().map(control::Socket::bind).transpose()?;
         let status = Arc::new(StatusFold::new(&config));
-        let readers = std::iter::once(Arc::clone(&status) as Arc<dyn Reader>).chain(world.readers.iter().cloned());
+        let own = [Arc::clone(&status) as Arc<dyn Reader>, Arc::clone(&world.trace) as _];
+        let readers = own.into_iter().chain(world.readers.iter().cloned());
         let events = Events::new(world.clock.clone(), readers.collect());
         let (jobs, end_services) = (CancellationToken::new(), CancellationToken::new());
         let started = world.clock.now();
@@ -183,6 +193,7 @@ impl Daemon {
             configured_jobs,
             stdinserver_sockets,
             started,
+            profiling: Arc::default(),
             waiters: Arc::new(Semaphore::new(limits::OUTCOME_WAITERS)),
             previewing: Arc::default(),
         };
@@ -200,6 +211,9 @@ impl Daemon {
                 &shared.events,
                 control::serve(socket, shared.clone(), end_services.clone()),
             );
+        }
+        if let Some(address) = shared.world.profiles_at.clone() {
+            shared.tasks.spawn("profile listener", &shared.events, control::autostart(shared.clone(), address));
         }
         services.spawn("dispatcher", &shared.events, dispatcher.run(end_services.clone()));
         Ok(Daemon { shared, services, end_services })

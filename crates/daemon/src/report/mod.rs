@@ -2,6 +2,7 @@
 
 pub mod log;
 mod status;
+pub mod trace;
 mod version;
 
 pub(crate) use status::Summary;
