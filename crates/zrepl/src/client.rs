@@ -189,3 +189,24 @@ fn unreachable(place: &Place, error: &io::Error) -> anyhow::Error {
     let stopped = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
     Unreachable { text: format!("cannot reach the daemon on {}: {error} ({hint})", place), stopped }.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_person_from_the_daemon_is_said_with_what_to_do() {
+        let said = |place: Place, kind: io::ErrorKind| unreachable(&place, &kind.into()).to_string();
+        let socket = || Place::Socket("/run/control".into());
+        assert_eq!(
+            said(socket(), io::ErrorKind::PermissionDenied),
+            "cannot reach the daemon on /run/control: permission denied (run this as the user that runs the daemon)"
+        );
+        assert!(said(socket(), io::ErrorKind::ConnectionRefused).ends_with("Start it with `zrepl daemon`)"));
+        let listener = said(Place::Listener("localhost:1".to_owned()), io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            listener,
+            "cannot reach the daemon on localhost:1: connection refused (does it listen there? See `zrepl pprof listen`)"
+        );
+    }
+}

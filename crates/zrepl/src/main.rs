@@ -52,6 +52,8 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // A reader who has seen enough, such as `head`, is no failure.
+        Err(error) if command::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
             if error.is::<Unconfirmed>() { ExitCode::from(2) } else { ExitCode::FAILURE }

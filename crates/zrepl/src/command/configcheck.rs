@@ -3,7 +3,7 @@
 use std::io::{Write, stdout};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use config::{Config, Diagnostic, Loaded, Part, Secrets, Severity};
 use jiff::Timestamp;
 use serde_json::json;
@@ -79,8 +79,11 @@ pub(crate) fn json(config: Option<&Path>, check: &Configcheck) -> Result<()> {
     });
     let text = serde_json::to_string_pretty(&document)? + "\n";
     stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
-    ensure!(errors.is_empty(), "the configuration cannot be used: {} errors", errors.len());
-    Ok(())
+    match errors.len() {
+        0 => Ok(()),
+        1 => bail!("the configuration cannot be used: 1 error"),
+        count => bail!("the configuration cannot be used: {count} errors"),
+    }
 }
 
 fn object(diagnostic: &Diagnostic) -> serde_json::Value {

@@ -77,7 +77,7 @@ async fn wake_and_wait(client: &Client, job: &str, json: bool) -> Result<()> {
             _ => tokio::time::sleep(AGAIN).await,
         }
     };
-    match json {
+    let said = match json {
         true => {
             let object = json!({
                 "version": 1,
@@ -86,13 +86,13 @@ async fn wake_and_wait(client: &Client, job: &str, json: bool) -> Result<()> {
                 "invocation": ticket.invocation,
                 "summary": summary,
             });
-            say(&object.to_string())?;
+            say(&object.to_string())
         }
-        false => say(&words(&summary))?,
-    }
+        false => say(&words(&summary)),
+    };
     match summary {
         Summary { cancelled: true, .. } => bail!("the invocation was cancelled before its end"),
-        Summary { errors: 0, .. } => Ok(()),
+        Summary { errors: 0, .. } => said,
         Summary { errors, .. } => bail!("not all was done: {} (see the daemon's log)", count(errors, "error")),
     }
 }
