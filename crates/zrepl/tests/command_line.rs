@@ -133,7 +133,7 @@ fn man_pages_and_the_reference_are_written() {
     fs::create_dir(&folder).unwrap();
     assert!(place.run(&["gendoc", "man", folder.to_str().unwrap()]).is_silent());
     let page = fs::read_to_string(folder.join("zrepl-status.8")).unwrap();
-    assert!(page.contains(".TH ZREPL-STATUS 8"), "{page}");
+    assert!(page.contains(".TH ZREPL\\-STATUS 8"), "{page}");
     let reference = place.run(&["gendoc", "markdown"]);
     assert_eq!(reference.out, include_str!("../../../docs/reference/commands.md"));
 }

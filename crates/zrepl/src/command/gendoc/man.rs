@@ -24,14 +24,15 @@ fn page(words: &[String], command: clap::Command, names: &[String]) -> Result<(S
     let groups = command.get_subcommands().any(|one| !one.is_hide_set());
     // The page's own words; the text after the options gets sections instead of one.
     let command = command.name(name.clone()).bin_name(words.join(" ")).display_name(name.clone()).after_help("");
-    let man = Man::new(command.clone())
-        .title(name.to_uppercase())
-        .section(SECTION)
-        .source(format!("zrepl {}", daemon::VERSION))
-        .manual("System administration");
-    let mut page = Vec::new();
+    let man = Man::new(command.clone());
+    // Without a date, which no build would have twice.
+    let title = format!(
+        ".TH {} {SECTION} \"\" \"zrepl {}\" \"System administration\"\n",
+        escaped(&name.to_uppercase()),
+        escaped(daemon::VERSION)
+    );
+    let mut page = title.into_bytes();
     let written = (|| -> io::Result<()> {
-        man.render_title(&mut page)?;
         man.render_name_section(&mut page)?;
         man.render_synopsis_section(&mut page)?;
         man.render_description_section(&mut page)?;

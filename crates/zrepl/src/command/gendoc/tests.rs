@@ -110,3 +110,42 @@ fn every_page_has_its_sections_and_nothing_that_troff_would_take_for_a_request()
     let (_, status) = pages.iter().find(|(name, _)| name == "zrepl-status.8").unwrap();
     assert!(String::from_utf8_lossy(status).contains(".SH EXAMPLES"));
 }
+
+/// Every `fn` of the sources below a folder.
+fn functions(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            functions(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let names =
+                text.lines().filter_map(|line| line.trim_start().trim_start_matches("async ").strip_prefix("fn "));
+            found.extend(names.filter_map(|name| name.strip_suffix("() {")).map(str::to_owned));
+        }
+    }
+}
+
+#[test]
+fn every_command_and_every_row_of_the_table_has_its_tests() {
+    let mut known = Vec::new();
+    functions(&Path::new(ROOT).join("crates"), &mut known);
+    let table = include_str!("../../../tests/command_line.md");
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| Row"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    for row in &rows {
+        let [what, _, tests] = row.as_slice() else { panic!("{row:?} is no row") };
+        for test in tests.split(", ").filter(|test| !test.is_empty()) {
+            let test = test.trim_matches('`');
+            assert!(known.iter().any(|one| one == test), "{what}: there is no test {test}");
+        }
+    }
+    for (words, _) in commands() {
+        let name = format!("`{}", words.join(" "));
+        let named = |row: &&Vec<&str>| row[0].strip_prefix(&name).is_some_and(|rest| rest.starts_with(['`', ' ']));
+        assert!(rows.iter().any(|row| named(&row)), "{name}` is not in the table");
+    }
+}
