@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Extension, Router};
@@ -133,8 +133,19 @@ async fn version() -> Response {
     }
 }
 
-async fn status(State(shared): State<Shared>) -> Response {
-    text(StatusCode::OK, Body::from_stream(stream(shared.status())))
+/// The report. Who says which one it has is told if that is still the one; zrepl's clients do not.
+async fn status(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    // Before the report: it may be newer than its tag says, never older.
+    let tag = shared.status_tag();
+    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let mut answer = match known {
+        true => text(StatusCode::NOT_MODIFIED, Body::empty()),
+        false => text(StatusCode::OK, Body::from_stream(stream(shared.status()))),
+    };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        answer.headers_mut().insert(header::ETAG, tag);
+    }
+    answer
 }
 
 /// The report in pieces, written no faster than they are taken: the whole text may be larger than

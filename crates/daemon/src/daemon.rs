@@ -137,6 +137,11 @@ impl Shared {
         self.status.status(self.world.zfs.running(), &self.world.tuning)
     }
 
+    /// What tells that report from later ones.
+    pub(crate) fn status_tag(&self) -> String {
+        self.status.tag(&self.world.zfs.running())
+    }
+
     /// What the next invocations would do.
     pub(crate) async fn preview(&self, wish: &Wish) -> Result<Preview, WishError> {
         let _one_at_a_time = self.previewing.lock().await;

@@ -11,7 +11,7 @@ use config::Config;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Request, StatusCode, header};
+use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -101,20 +101,9 @@ impl Client {
     }
 
     /// Asks for something and hands the answer to `take`, piece by piece.
-    pub(crate) async fn ask(
-        &self,
-        path: &str,
-        request: String,
-        mut take: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let mut answer = self.answer(path, request).await?;
-        while let Some(frame) = patiently(answer.frame(), "the rest of its answer").await? {
-            let frame = frame.context("the daemon's answer is incomplete (did it stop?)")?;
-            if let Some(piece) = frame.data_ref() {
-                take(piece)?;
-            }
-        }
-        Ok(())
+    pub(crate) async fn ask(&self, path: &str, request: String, take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let answer = self.send(path, request, None).await?;
+        pieces(accepted(answer).await?, take).await
     }
 
     /// Asks for something that other daemons may not know; none if this one does not.
@@ -123,6 +112,22 @@ impl Client {
             Err(error) if error.downcast_ref().is_some_and(|refused: &Refused| refused.unknown) => Ok(None),
             answer => answer.map(Some),
         }
+    }
+
+    /// Asks for something large that may be the same as last time, of which `tag` is known.
+    pub(crate) async fn ask_anew(&self, path: &str, request: String, tag: Option<&str>) -> Result<Anew> {
+        let answer = self.send(path, request, tag).await?;
+        if answer.status() == StatusCode::NOT_MODIFIED {
+            return Ok(Anew::Same);
+        }
+        let tag = answer.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        let mut text = Vec::new();
+        let collect = |piece: &[u8]| {
+            text.extend_from_slice(piece);
+            Ok(())
+        };
+        pieces(accepted(answer).await?, collect).await?;
+        Ok(Anew::New { text, tag })
     }
 
     /// Asks for something small.
@@ -136,25 +141,49 @@ impl Client {
         String::from_utf8(bytes).context("the daemon's answer is not text")
     }
 
-    async fn answer(&self, path: &str, request: String) -> Result<Incoming> {
+    async fn send(&self, path: &str, request_body: String, tag: Option<&str>) -> Result<Response<Incoming>> {
         let stream = self.place.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // Ends with the connection, which ends with the answer or with the program.
         tokio::spawn(connection);
-        let request = Request::post(path)
-            .header(header::HOST, "unix")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(request)))?;
+        let request = Request::post(path).header(header::HOST, "unix").header(header::CONTENT_TYPE, "application/json");
+        let request = match tag {
+            Some(tag) => request.header(header::IF_NONE_MATCH, tag),
+            None => request,
+        };
+        let request = request.body(Full::new(Bytes::from(request_body)))?;
         let sent = patiently(sender.send_request(request), "an answer").await?;
-        let answer = sent.with_context(|| format!("no answer from the daemon on {}", self.place))?;
-        match answer.status() {
-            StatusCode::OK => Ok(answer.into_body()),
-            status => {
-                let text = error_text(status, answer.into_body()).await;
-                Err(Refused { text, unknown: status == StatusCode::NOT_FOUND }.into())
-            }
+        sent.with_context(|| format!("no answer from the daemon on {}", self.place))
+    }
+}
+
+/// Something that is asked for again and again.
+pub(crate) enum Anew {
+    /// It is what it was.
+    Same,
+    /// It has changed; the daemon may say by what to know it.
+    New { text: Vec<u8>, tag: Option<String> },
+}
+
+/// What was asked for, if the daemon gives it.
+async fn accepted(answer: Response<Incoming>) -> Result<Incoming> {
+    match answer.status() {
+        StatusCode::OK => Ok(answer.into_body()),
+        status => {
+            let text = error_text(status, answer.into_body()).await;
+            Err(Refused { text, unknown: status == StatusCode::NOT_FOUND }.into())
         }
     }
+}
+
+async fn pieces(mut answer: Incoming, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    while let Some(frame) = patiently(answer.frame(), "the rest of its answer").await? {
+        let frame = frame.context("the daemon's answer is incomplete (did it stop?)")?;
+        if let Some(piece) = frame.data_ref() {
+            take(piece)?;
+        }
+    }
+    Ok(())
 }
 
 async fn patiently<T>(answer: impl Future<Output = T>, what: &str) -> Result<T> {
