@@ -89,7 +89,14 @@ async fn listen(shared: &Shared, address: &str) -> Result<(), String> {
         .map(|(at, listener)| (listener, at))
         .map_err(|error| format!("cannot listen on {place}: {error} (write HOST:PORT, such as 127.0.0.1:6060)"))?;
     let end = shared.jobs.child_token();
-    *lock(shared) = Some(end.clone());
+    {
+        let mut listening = lock(shared);
+        if listening.as_ref().is_some_and(|end| !end.is_cancelled()) {
+            // Somebody was quicker.
+            return Ok(());
+        }
+        *listening = Some(end.clone());
+    }
     tell(shared, format!("serving profiles on http://{at}/debug/pprof/, to everybody who can reach it"));
     shared.tasks.spawn("profile listener", &shared.events, serve(listener, at, shared.clone(), end));
     Ok(())

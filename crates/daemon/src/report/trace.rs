@@ -6,6 +6,7 @@ mod outlet;
 mod spans;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use model::event::Event;
 
@@ -29,6 +30,9 @@ struct State {
 trait Outlet: Send {
     /// One event, a JSON object. False once nobody reads any longer.
     fn take(&mut self, line: &str) -> bool;
+
+    /// Nothing comes any longer; returns when everything is written, or after so long.
+    fn close(&mut self, _limit: Duration) {}
 }
 
 impl Trace {
@@ -42,6 +46,12 @@ impl Trace {
         let (outlet, stream) = outlet::stream();
         self.attach(Box::new(outlet));
         stream
+    }
+
+    /// Ends the trace: what is written can be read when this returns, which takes no longer than that.
+    pub fn close(&self, limit: Duration) {
+        let outlets = std::mem::take(&mut self.state().outlets);
+        outlets.into_iter().for_each(|mut outlet| outlet.close(limit));
     }
 
     fn attach(&self, mut outlet: Box<dyn Outlet>) {

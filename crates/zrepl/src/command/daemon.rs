@@ -50,10 +50,12 @@ pub(crate) fn run(config: Option<&Path>) -> Result<()> {
     if let Some(file) = trace_file()? {
         world.trace.into_file(file);
     }
+    let trace = Arc::clone(&world.trace);
     let result = runtime.block_on(serve(loaded.config, world));
     // What was told to stop at once may still be about to.
     runtime.shutdown_timeout(ABORTED);
     logs.iter().for_each(|log| log.flush(LAST_LINES));
+    trace.close(LAST_LINES);
     result
 }
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -14,7 +15,10 @@ use crate::limits::{TRACE_FILE_BYTES, TRACE_QUEUE};
 /// A file with a trace, as a list of objects that is closed when the daemon ends. Viewers take an open
 /// one too.
 pub struct TraceFile {
-    lines: SyncSender<String>,
+    /// None once it is closed.
+    lines: Option<SyncSender<String>>,
+    /// Disconnected once everything is written.
+    written: Receiver<()>,
     lost: u64,
 }
 
@@ -30,20 +34,23 @@ impl TraceFile {
     /// Writes at most so many bytes.
     pub(super) fn start(out: impl Write + Send + 'static, limit: u64) -> TraceFile {
         let (lines, queue) = sync_channel(TRACE_QUEUE);
+        let (writing, written) = sync_channel(0);
         std::thread::spawn(move || {
+            let _writing: SyncSender<()> = writing;
             // There is nowhere to complain to; what is written can be read.
             let _ = write(out, &queue, limit);
         });
-        TraceFile { lines, lost: 0 }
+        TraceFile { lines: Some(lines), written, lost: 0 }
     }
 }
 
 impl Outlet for TraceFile {
     fn take(&mut self, line: &str) -> bool {
-        if self.lost > 0 && self.lines.try_send(lost(self.lost)).is_ok() {
+        let Some(lines) = &self.lines else { return false };
+        if self.lost > 0 && lines.try_send(lost(self.lost)).is_ok() {
             self.lost = 0;
         }
-        match self.lines.try_send(line.to_owned()) {
+        match lines.try_send(line.to_owned()) {
             Ok(()) => true,
             Err(TrySendError::Full(_)) => {
                 self.lost += 1;
@@ -51,6 +58,12 @@ impl Outlet for TraceFile {
             }
             Err(TrySendError::Disconnected(_)) => false,
         }
+    }
+
+    fn close(&mut self, limit: Duration) {
+        self.lines = None;
+        // Either everything is written, or the disk is too slow to be waited for.
+        let _ = self.written.recv_timeout(limit);
     }
 }
 

@@ -68,11 +68,7 @@ fn written(limit: u64, story: impl FnOnce(&Trace)) -> String {
     let trace = Trace::default();
     trace.into_file(TraceFile::start(out.clone(), limit));
     story(&trace);
-    drop(trace);
-    // The thread holds the other one until it has ended.
-    while Arc::strong_count(&out.0) > 1 {
-        std::thread::yield_now();
-    }
+    trace.close(Duration::from_secs(60));
     let bytes = out.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
 }
