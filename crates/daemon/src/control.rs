@@ -3,18 +3,21 @@
 //! The directory is the protection: whoever can reach the socket may wake and reset jobs.
 
 mod follow;
+mod pprof;
 mod socket;
 
 use std::convert::Infallible;
 use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use model::event::What;
@@ -31,6 +34,7 @@ use crate::preview::Wish;
 use crate::report::{Status, Version};
 
 pub use follow::{Outcome, OutcomeRequest, Ticket};
+pub(crate) use pprof::{Profiling, autostart};
 pub use socket::{Socket, SocketError};
 
 /// The name under which the socket appears among the jobs.
@@ -53,7 +57,7 @@ pub(crate) async fn serve(socket: Socket, shared: Shared, end: CancellationToken
     while let Some(accepted) = end.run_until_cancelled(accept(&listener, &mut connections)).await {
         match accepted {
             Ok(stream) => {
-                connections.spawn(tokio::time::timeout(CONTROL_CONNECTION, connection(stream, router.clone())));
+                connections.spawn(connection(stream, router.clone()));
             }
             Err(error) => {
                 let message = format!("cannot accept a connection on {}: {error}", socket.path().display());
@@ -75,13 +79,35 @@ async fn accept<T: 'static>(listener: &UnixListener, connections: &mut JoinSet<T
 
 /// One request and its answer. What goes wrong on the way is the client's to notice.
 async fn connection(stream: UnixStream, router: Router) {
-    let service = TowerToHyperService::new(router);
+    let lasting = Lasting::default();
+    let service = TowerToHyperService::new(router.layer(Extension(lasting.clone())));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(CONTROL_REQUEST)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    let _ = served.await;
+    tokio::select! {
+        _ = served => {}
+        () = lasting.over() => {}
+    }
+}
+
+/// Whether a connection may last for as long as its client reads.
+#[derive(Clone, Default)]
+struct Lasting(Arc<AtomicBool>);
+
+impl Lasting {
+    async fn over(&self) {
+        tokio::time::sleep(CONTROL_CONNECTION).await;
+        if self.0.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn trace(Extension(lasting): Extension<Lasting>, shared: State<Shared>) -> Response {
+    lasting.0.store(true, Ordering::Relaxed);
+    pprof::trace(shared).await
 }
 
 fn router(shared: Shared) -> Router {
@@ -91,6 +117,8 @@ fn router(shared: Shared) -> Router {
         .route("/signal", any(signal))
         .route("/plan", any(plan))
         .route("/reload", any(reload))
+        .route("/debug/pprof", any(pprof::switch))
+        .route(pprof::TRACE, any(trace))
         .route("/wakeup", any(follow::wakeup))
         .route("/outcome", any(follow::outcome))
         .layer(from_fn_with_state(shared.clone(), counted))
@@ -123,8 +151,19 @@ async fn version() -> Response {
     }
 }
 
-async fn status(State(shared): State<Shared>) -> Response {
-    text(StatusCode::OK, Body::from_stream(stream(shared.status())))
+/// The report. Who says which one it has is told if that is still the one; zrepl's clients do not.
+async fn status(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    // Before the report: it may be newer than its tag says, never older.
+    let tag = shared.status_tag();
+    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let mut answer = match known {
+        true => text(StatusCode::NOT_MODIFIED, Body::empty()),
+        false => text(StatusCode::OK, Body::from_stream(stream(shared.status()))),
+    };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        answer.headers_mut().insert(header::ETAG, tag);
+    }
+    answer
 }
 
 /// The report in pieces, written no faster than they are taken: the whole text may be larger than

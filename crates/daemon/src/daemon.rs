@@ -21,7 +21,7 @@ use wire::{Connector, LocalNetwork};
 use zfs::Zfs;
 
 use crate::clock::Clock;
-use crate::control::{self, SocketError};
+use crate::control::{self, Profiling, SocketError};
 use crate::dispatch::{Dispatch, Operation, SignalError};
 use crate::endpoint::ConfiguredJobs;
 use crate::events::{Events, Reader};
@@ -31,6 +31,7 @@ use crate::monitoring;
 use crate::not_yet::not_yet;
 use crate::preview::{NextRound, Preview, Wish, WishError, preview};
 use crate::reload::{ReloadError, Reloaded, Running};
+use crate::report::trace::Trace;
 use crate::report::{Metrics, Status, StatusFold};
 use crate::startup::check_pools;
 use crate::tasks::Tasks;
@@ -67,6 +68,10 @@ pub struct World {
     pub lost_lines: LostLines,
     /// Reads the configuration again when somebody asks for that; none if there is nothing to read.
     pub load: Option<LoadConfig>,
+    /// Tells spans to whoever wants to know.
+    pub trace: Arc<Trace>,
+    /// Where the daemon serves profiles from its start on, `host:port`.
+    pub profiles_at: Option<String>,
     /// Settings from the environment.
     pub tuning: Tuning,
     /// Where the secrets of TLS connections are written, for a person who looks into recorded traffic.
@@ -85,6 +90,8 @@ impl World {
             readers: Vec::new(),
             lost_lines: Arc::new(Vec::new),
             load: None,
+            trace: Arc::default(),
+            profiles_at: None,
             tuning: Tuning::default(),
             key_log: None,
         }
@@ -138,6 +145,8 @@ pub(crate) struct Shared {
     pub started: Timestamp,
     /// What is counted for Prometheus, if somebody shall read it.
     pub metrics: Option<Arc<Metrics>>,
+    /// Who looks into the daemon.
+    pub profiling: Arc<Profiling>,
     /// Room for clients that wait for invocations.
     pub waiters: Arc<Semaphore>,
     /// One configuration after the other.
@@ -155,6 +164,11 @@ impl Shared {
     /// The status report as it is now.
     pub(crate) fn status(&self) -> Status {
         self.status.status(self.world.zfs.running(), &self.world.tuning)
+    }
+
+    /// What tells that report from later ones.
+    pub(crate) fn status_tag(&self) -> String {
+        self.status.tag(&self.world.zfs.running())
     }
 
     /// What the next invocations would do.
@@ -195,7 +209,7 @@ impl Daemon {
         let status = Arc::new(StatusFold::new(&config));
         let monitoring = config.global.monitoring.clone();
         let metrics = monitoring.as_ref().map(|_| Arc::new(Metrics::new(&config.jobs, world.clock.now())));
-        let own = [Arc::clone(&status) as Arc<dyn Reader>];
+        let own = [Arc::clone(&status) as Arc<dyn Reader>, Arc::clone(&world.trace) as _];
         let own = own.into_iter().chain(metrics.iter().map(|metrics| Arc::clone(metrics) as Arc<dyn Reader>));
         let events = Events::new(world.clock.clone(), own.chain(world.readers.iter().cloned()).collect());
         let (jobs, end_services) = (CancellationToken::new(), CancellationToken::new());
@@ -219,6 +233,7 @@ impl Daemon {
             stdinserver_sockets,
             started,
             metrics,
+            profiling: Arc::default(),
             waiters: Arc::new(Semaphore::new(limits::OUTCOME_WAITERS)),
             reloading: Arc::default(),
             previewing: Arc::default(),
@@ -246,6 +261,9 @@ impl Daemon {
                 &shared.events,
                 monitoring::serve(monitoring, shared.clone(), metrics, end_services.clone()),
             );
+        }
+        if let Some(address) = shared.world.profiles_at.clone() {
+            shared.tasks.spawn("profile listener", &shared.events, control::autostart(shared.clone(), address));
         }
         services.spawn("dispatcher", &shared.events, dispatcher.run(end_services.clone()));
         Ok(Daemon { shared, services, end_services })

@@ -175,3 +175,17 @@ pub const HOOK_LEFTOVERS: Duration = Duration::from_millis(200);
 
 /// How long a killed hook is waited for; one that is stuck in the kernel is reaped whenever that ends.
 pub const HOOK_REAP: Duration = Duration::from_secs(1);
+
+/// Events of an activity trace that wait for the file or for a client; further ones are left out and
+/// counted. One is 200 bytes, as a rule.
+pub const TRACE_QUEUE: usize = 10_000;
+
+/// Largest file with an activity trace, in bytes: what viewers still open.
+pub const TRACE_FILE_BYTES: u64 = 512 * 1024 * 1024;
+
+/// Clients that read an activity trace at a time.
+pub const TRACE_CLIENTS: usize = 4;
+
+/// Pause after which a client of the activity trace hears something, so that it knows that the daemon is
+/// there, and the daemon that it is.
+pub const TRACE_PULSE: Duration = Duration::from_secs(10);

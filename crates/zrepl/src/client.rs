@@ -1,8 +1,9 @@
 //! A client of the daemon's control socket.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -10,9 +11,10 @@ use config::Config;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Request, StatusCode, header};
+use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 /// How long the daemon may take to begin its answer, and between two pieces of it. It answers at
 /// once unless the machine is starved.
@@ -40,7 +42,39 @@ pub(crate) struct Unreachable {
 
 /// Talks to one daemon.
 pub(crate) struct Client {
-    socket: PathBuf,
+    place: Place,
+}
+
+/// Where a daemon is reached.
+#[derive(Debug, Clone)]
+enum Place {
+    /// Its control socket.
+    Socket(PathBuf),
+    /// What `zrepl pprof listen` has it serve.
+    Listener(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Socket(path) => path.display().fmt(f),
+            Place::Listener(address) => address.fmt(f),
+        }
+    }
+}
+
+/// A connection to either.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Place {
+    async fn connect(&self) -> Result<Box<dyn Stream>> {
+        let connected: io::Result<Box<dyn Stream>> = match self {
+            Place::Socket(path) => UnixStream::connect(path).await.map(|stream| Box::new(stream) as Box<dyn Stream>),
+            Place::Listener(address) => TcpStream::connect(address).await.map(|stream| Box::new(stream) as _),
+        };
+        connected.map_err(|error| unreachable(self, &error))
+    }
 }
 
 impl Client {
@@ -48,35 +82,28 @@ impl Client {
     pub(crate) fn new(config: &Config) -> Result<Client> {
         let socket = config.global.control_socket.clone();
         let socket = socket.context("the daemon has no control socket (`global.control.sockpath` is empty)")?;
-        Ok(Client { socket })
+        Ok(Client::at(socket))
     }
 
     /// A client of the daemon with this socket.
     pub(crate) fn at(socket: PathBuf) -> Client {
-        Client { socket }
+        Client { place: Place::Socket(socket) }
+    }
+
+    /// A client of the daemon that serves on this address, such as `127.0.0.1:6060`.
+    pub(crate) fn of_listener(address: String) -> Client {
+        Client { place: Place::Listener(address) }
     }
 
     /// Whether somebody listens; the error says why not and what to do.
     pub(crate) async fn reach(&self) -> Result<()> {
-        let reached = UnixStream::connect(&self.socket).await;
-        reached.map(|_| ()).map_err(|error| unreachable(&self.socket, &error))
+        self.place.connect().await.map(|_| ())
     }
 
     /// Asks for something and hands the answer to `take`, piece by piece.
-    pub(crate) async fn ask(
-        &self,
-        path: &str,
-        request: String,
-        mut take: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let mut answer = self.answer(path, request).await?;
-        while let Some(frame) = patiently(answer.frame(), "the rest of its answer").await? {
-            let frame = frame.context("the daemon's answer is incomplete (did it stop?)")?;
-            if let Some(piece) = frame.data_ref() {
-                take(piece)?;
-            }
-        }
-        Ok(())
+    pub(crate) async fn ask(&self, path: &str, request: String, take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let answer = self.send(path, request, None).await?;
+        pieces(accepted(answer).await?, take).await
     }
 
     /// Asks for something that other daemons may not know; none if this one does not.
@@ -85,6 +112,22 @@ impl Client {
             Err(error) if error.downcast_ref().is_some_and(|refused: &Refused| refused.unknown) => Ok(None),
             answer => answer.map(Some),
         }
+    }
+
+    /// Asks for something large that may be the same as last time, of which `tag` is known.
+    pub(crate) async fn ask_anew(&self, path: &str, request: String, tag: Option<&str>) -> Result<Anew> {
+        let answer = self.send(path, request, tag).await?;
+        if answer.status() == StatusCode::NOT_MODIFIED {
+            return Ok(Anew::Same);
+        }
+        let tag = answer.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        let mut text = Vec::new();
+        let collect = |piece: &[u8]| {
+            text.extend_from_slice(piece);
+            Ok(())
+        };
+        pieces(accepted(answer).await?, collect).await?;
+        Ok(Anew::New { text, tag })
     }
 
     /// Asks for something small.
@@ -98,25 +141,49 @@ impl Client {
         String::from_utf8(bytes).context("the daemon's answer is not text")
     }
 
-    async fn answer(&self, path: &str, request: String) -> Result<Incoming> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreachable(&self.socket, &error))?;
+    async fn send(&self, path: &str, request_body: String, tag: Option<&str>) -> Result<Response<Incoming>> {
+        let stream = self.place.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // Ends with the connection, which ends with the answer or with the program.
         tokio::spawn(connection);
-        let request = Request::post(path)
-            .header(header::HOST, "unix")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(request)))?;
+        let request = Request::post(path).header(header::HOST, "unix").header(header::CONTENT_TYPE, "application/json");
+        let request = match tag {
+            Some(tag) => request.header(header::IF_NONE_MATCH, tag),
+            None => request,
+        };
+        let request = request.body(Full::new(Bytes::from(request_body)))?;
         let sent = patiently(sender.send_request(request), "an answer").await?;
-        let answer = sent.with_context(|| format!("no answer from the daemon on {}", self.socket.display()))?;
-        match answer.status() {
-            StatusCode::OK => Ok(answer.into_body()),
-            status => {
-                let text = error_text(status, answer.into_body()).await;
-                Err(Refused { text, unknown: status == StatusCode::NOT_FOUND }.into())
-            }
+        sent.with_context(|| format!("no answer from the daemon on {}", self.place))
+    }
+}
+
+/// Something that is asked for again and again.
+pub(crate) enum Anew {
+    /// It is what it was.
+    Same,
+    /// It has changed; the daemon may say by what to know it.
+    New { text: Vec<u8>, tag: Option<String> },
+}
+
+/// What was asked for, if the daemon gives it.
+async fn accepted(answer: Response<Incoming>) -> Result<Incoming> {
+    match answer.status() {
+        StatusCode::OK => Ok(answer.into_body()),
+        status => {
+            let text = error_text(status, answer.into_body()).await;
+            Err(Refused { text, unknown: status == StatusCode::NOT_FOUND }.into())
         }
     }
+}
+
+async fn pieces(mut answer: Incoming, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    while let Some(frame) = patiently(answer.frame(), "the rest of its answer").await? {
+        let frame = frame.context("the daemon's answer is incomplete (did it stop?)")?;
+        if let Some(piece) = frame.data_ref() {
+            take(piece)?;
+        }
+    }
+    Ok(())
 }
 
 async fn patiently<T>(answer: impl Future<Output = T>, what: &str) -> Result<T> {
@@ -139,8 +206,9 @@ async fn error_text(status: StatusCode, mut body: Incoming) -> String {
     }
 }
 
-fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {
+fn unreachable(place: &Place, error: &io::Error) -> anyhow::Error {
     let hint = match error.kind() {
+        _ if matches!(place, Place::Listener(_)) => "does it listen there? See `zrepl pprof listen`",
         io::ErrorKind::PermissionDenied => "run this as the user that runs the daemon",
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             "is it running, with this configuration? Start it with `zrepl daemon`"
@@ -148,5 +216,26 @@ fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {
         _ => "see `global.control.sockpath`",
     };
     let stopped = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
-    Unreachable { text: format!("cannot reach the daemon on {}: {error} ({hint})", socket.display()), stopped }.into()
+    Unreachable { text: format!("cannot reach the daemon on {}: {error} ({hint})", place), stopped }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_person_from_the_daemon_is_said_with_what_to_do() {
+        let said = |place: Place, kind: io::ErrorKind| unreachable(&place, &kind.into()).to_string();
+        let socket = || Place::Socket("/run/control".into());
+        assert_eq!(
+            said(socket(), io::ErrorKind::PermissionDenied),
+            "cannot reach the daemon on /run/control: permission denied (run this as the user that runs the daemon)"
+        );
+        assert!(said(socket(), io::ErrorKind::ConnectionRefused).ends_with("Start it with `zrepl daemon`)"));
+        let listener = said(Place::Listener("localhost:1".to_owned()), io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            listener,
+            "cannot reach the daemon on localhost:1: connection refused (does it listen there? See `zrepl pprof listen`)"
+        );
+    }
 }

@@ -4,8 +4,10 @@ pub(crate) mod abstractions;
 pub(crate) mod configcheck;
 pub(crate) mod confirm;
 pub(crate) mod daemon;
+pub(crate) mod gendoc;
 pub(crate) mod migrate;
 pub(crate) mod plan;
+pub(crate) mod pprof;
 mod privileges;
 pub(crate) mod reload;
 pub(crate) mod signal;
@@ -16,7 +18,7 @@ pub(crate) mod test;
 pub(crate) mod version;
 
 use std::future::Future;
-use std::io::{IsTerminal, stderr};
+use std::io::{self, IsTerminal, stderr};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
@@ -45,6 +47,15 @@ fn rendered(diagnostics: &[Diagnostic]) -> String {
 fn wants_colors(terminal: bool) -> bool {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     terminal && set("NO_COLOR").is_none() && set("TERM").is_none_or(|terminal| terminal != "dumb")
+}
+
+/// What is said about an output that takes nothing.
+const OUTPUT: &str = "cannot write to standard output";
+
+/// Whether an error is that nobody reads the output any longer.
+pub(crate) fn is_reader_gone(error: &anyhow::Error) -> bool {
+    let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    error.to_string() == OUTPUT && error.root_cause().downcast_ref().is_some_and(broken)
 }
 
 /// Runs what a client does.

@@ -1,19 +1,27 @@
 //! The words of the command line.
 
 pub(crate) mod abstractions;
+pub(crate) mod pprof;
+pub(crate) mod shell;
 pub(crate) mod status;
+pub(crate) mod test;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use model::DatasetName;
 
 use abstractions::{Migrate, ZfsAbstraction};
+use pprof::Pprof;
+use shell::{Completion, Gencompletion, Gendoc};
 use status::Status;
+use test::Test;
+
+use crate::completion;
 
 /// Snapshots ZFS datasets on a schedule, replicates them, and prunes them by policy.
 #[derive(Debug, Parser)]
@@ -30,7 +38,7 @@ Examples:
 )]
 pub(crate) struct CommandLine {
     /// Configuration file [default: the first of /etc/zrepl/zrepl.yml, /usr/local/etc/zrepl/zrepl.yml]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
@@ -79,15 +87,7 @@ Examples:
   zrepl signal reset backup_home      cancel what runs; received data stays and is resumed
   zrepl signal snapshot backup_home   take snapshots now, then replicate and prune; a periodic job
                                       takes the next ones an interval later, a cron job on schedule")]
-    Signal {
-        /// What
-        operation: Operation,
-        /// The job's name
-        job: String,
-        /// After `wakeup`: wait for the invocation, say what it did, and fail if it did not do all
-        #[arg(long)]
-        wait: bool,
-    },
+    Signal(Signal),
     /// Have the daemon read its configuration again, and say which jobs that changes
     ///
     /// Jobs that are as they were go on, with everything that they are at. Those that have changed end and
@@ -107,6 +107,9 @@ Example:
         /// Show only one of the two
         #[arg(long, value_enum)]
         show: Option<Side>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Serve a client that comes by SSH, with the help of the daemon
     ///
@@ -164,16 +167,53 @@ Examples:
     /// Carry over what earlier versions of zrepl left on disk
     #[command(subcommand)]
     Migrate(Migrate),
+    /// Look into the running daemon: where its time goes
+    #[command(subcommand)]
+    Pprof(Pprof),
+    /// Print the script that teaches a shell to complete zrepl's command line, job names included
+    ///
+    /// The script asks this program, so that it need not be made anew with a new version.
+    #[command(after_help = "\
+Examples:
+  source <(zrepl completion bash)
+  zrepl completion fish > ~/.config/fish/completions/zrepl.fish")]
+    Completion(Completion),
+    /// Write that script to a file
+    #[command(subcommand)]
+    Gencompletion(Gencompletion),
+    /// Write man pages and the reference of the commands
+    #[command(subcommand, hide = true)]
+    Gendoc(Gendoc),
+}
+
+/// What to tell which job.
+#[derive(Debug, Args)]
+pub(crate) struct Signal {
+    /// What
+    pub operation: Operation,
+    /// The job's name
+    #[arg(add = completion::signalled_job())]
+    pub job: String,
+    /// After `wakeup`: wait for the invocation, say what it did, and fail if it did not do all
+    #[arg(long)]
+    pub wait: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to plan, and how to show it.
 #[derive(Debug, Args)]
 pub(crate) struct Plan {
     /// The job's name [default: all jobs]
+    #[arg(add = completion::planned_job())]
     pub job: Option<String>,
     /// How to show it
     #[arg(long, value_enum, default_value_t = PlanFormat::Table)]
     pub format: PlanFormat,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
     /// Do not ask ZFS how large the sends would be
     #[arg(long)]
     pub no_estimate: bool,
@@ -198,6 +238,7 @@ pub(crate) enum PlanFormat {
 #[derive(Debug, Args)]
 pub(crate) struct Simulate {
     /// The job's name [default: all jobs that prune]
+    #[arg(add = completion::planned_job())]
     pub job: Option<String>,
     /// How long, such as 12h, 90d, 6w or 1y
     #[arg(long = "for", value_name = "TIME", value_parser = span)]
@@ -226,6 +267,9 @@ pub(crate) struct Simulate {
     /// How to show it
     #[arg(long, value_enum, default_value_t = SimulateFormat::Timeline)]
     pub format: SimulateFormat,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
 }
 
 /// A side of a job that replicates.
@@ -277,79 +321,6 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     }
 }
 
-/// What to try.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Test {
-    /// Which filesystems a job is about
-    #[command(after_help = "\
-Examples:
-  zrepl test filesystems --job backup_home --all --explain
-  zrepl test filesystems --job backup_home --input tank/home")]
-    Filesystems(FilesystemsTest),
-    /// Which filesystems are placeholders, made only to carry what is below them
-    ///
-    /// The columns, separated by tabs: yes or no, the name, and the property as it is set there.
-    #[command(after_help = "\
-Examples:
-  zrepl test placeholder --all
-  zrepl test placeholder --dataset vault/backup/host/tank")]
-    Placeholder(PlaceholderTest),
-    /// What a resume token (property receive_resume_token) says
-    #[command(
-        name = "decoderesumetoken",
-        after_help = "Example:\n  zrepl test decoderesumetoken $(zfs get -Ho value receive_resume_token vault/backup/host/tank)"
-    )]
-    DecodeResumeToken(TokenTest),
-}
-
-/// Which filesystems to look at.
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
-pub(crate) struct PlaceholderTest {
-    /// One filesystem
-    #[arg(long, value_name = "FS", group = "which", value_parser = DatasetName::parse)]
-    pub dataset: Option<DatasetName>,
-    /// All filesystems and volumes of this machine
-    #[arg(long, group = "which")]
-    pub all: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Which token to read.
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("which").required(true))]
-pub(crate) struct TokenTest {
-    /// The token
-    #[arg(group = "which")]
-    pub token: Option<String>,
-    /// The token, as zrepl 0.7 wants it
-    #[arg(long = "token", value_name = "TOKEN", group = "which")]
-    pub token_option: Option<String>,
-    /// Print all that it says, under names that stay
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Which filesystems to try on which job's filter.
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("which").required(true))]
-pub(crate) struct FilesystemsTest {
-    /// The job's name
-    #[arg(long)]
-    pub job: String,
-    /// All filesystems and volumes of this machine
-    #[arg(long, group = "which")]
-    pub all: bool,
-    /// One name, which need not exist
-    #[arg(long, value_name = "FS", group = "which")]
-    pub input: Option<String>,
-    /// Say in the third column which entry of the filter decides
-    #[arg(long)]
-    pub explain: bool,
-}
-
 /// What to check and to print.
 #[derive(Debug, Args)]
 pub(crate) struct Configcheck {
@@ -368,6 +339,9 @@ pub(crate) struct Configcheck {
     /// Fail on warnings too: what is legal and probably not meant
     #[arg(long)]
     pub strict: bool,
+    /// Print all errors and warnings as JSON, also if there are none
+    #[arg(long, conflicts_with_all = ["format", "schema"])]
+    pub json: bool,
     /// Do not look at certificates and keys, as on a machine that does not have them
     #[arg(long)]
     pub skip_cert_check: bool,

@@ -3,6 +3,8 @@
 mod client;
 mod command;
 mod command_line;
+mod completion;
+mod environment;
 mod notify;
 mod status;
 
@@ -12,10 +14,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use command::confirm::Unconfirmed;
-use command_line::{Command, CommandLine, Test};
+use command_line::test::Test;
+use command_line::{Command, CommandLine};
 
 fn main() -> ExitCode {
     allocate_from_one_heap();
+    if let Some(answered) = completion::answer(std::env::args_os()) {
+        return answered;
+    }
     let CommandLine { config, command } = match CommandLine::try_parse() {
         Ok(line) => line,
         Err(error) => return explain(&error),
@@ -28,10 +34,11 @@ fn main() -> ExitCode {
         },
         Command::Daemon => command::daemon::run(config),
         Command::Configcheck(check) if check.schema => command::configcheck::schema(),
+        Command::Configcheck(check) if check.json => command::configcheck::json(config, &check),
         Command::Configcheck(check) => command::configcheck::run(config, &check),
-        Command::Signal { operation, job, wait } => command::signal::run(config, operation, &job, wait),
+        Command::Signal(signal) => command::signal::run(config, &signal),
         Command::Reload => command::reload::run(config),
-        Command::Version { show } => command::version::run(config, show),
+        Command::Version { show, json } => command::version::run(config, show, json),
         Command::Stdinserver { client_identity } => command::stdinserver::run(config, &client_identity),
         Command::Plan(plan) => command::plan::run(config, &plan),
         Command::Simulate(simulate) => command::simulate::run(config, &simulate),
@@ -40,9 +47,15 @@ fn main() -> ExitCode {
         Command::Test(Test::DecodeResumeToken(test)) => command::test::token::run(&test),
         Command::ZfsAbstraction(what) => command::abstractions::run(what),
         Command::Migrate(migrate) => command::migrate::run(config, &migrate),
+        Command::Pprof(pprof) => command::pprof::run(config, &pprof),
+        Command::Completion(completion) => completion::print(&completion),
+        Command::Gencompletion(script) => completion::write(&script),
+        Command::Gendoc(doc) => command::gendoc::run(&doc),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // A reader who has seen enough, such as `head`, is no failure.
+        Err(error) if command::is_reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
             if error.is::<Unconfirmed>() { ExitCode::from(2) } else { ExitCode::FAILURE }

@@ -129,7 +129,7 @@ fn a_list_as_json_is_one_object_after_the_other() {
     assert!(out.contains("}\n\n{\n  \"CreateTXG\": 10,") || out.contains("}\n\n{\n  \"Type\""), "{out}");
     let expected = serde_json::json!([
         {
-            "Type": "replication-cursor-bookmark-v1", "FS": "p/a", "Name": "zrepl_replication_cursor",
+            "Version": 1, "Type": "replication-cursor-bookmark-v1", "FS": "p/a", "Name": "zrepl_replication_cursor",
             "FullPath": "p/a#zrepl_replication_cursor", "JobID": null, "CreateTXG": 10,
             "FilesystemVersion": {
                 "Type": "bookmark", "Name": "zrepl_replication_cursor", "Guid": 1, "CreateTXG": 10,
@@ -138,7 +138,7 @@ fn a_list_as_json_is_one_object_after_the_other() {
             "String": V1,
         },
         {
-            "Type": "step-hold", "FS": "p/a", "Name": "1", "FullPath": "p/a@1", "JobID": "push", "CreateTXG": 10,
+            "Version": 1, "Type": "step-hold", "FS": "p/a", "Name": "1", "FullPath": "p/a@1", "JobID": "push", "CreateTXG": 10,
             "FilesystemVersion": {
                 "Type": "snapshot", "Name": "1", "Guid": 1, "CreateTXG": 10,
                 "Creation": "2024-05-14T12:00:01+00:00", "UserRefs": {"Value": 1, "Valid": true},

@@ -4,6 +4,7 @@ mod ages;
 pub mod log;
 mod metrics;
 mod status;
+pub mod trace;
 mod version;
 
 pub use metrics::{Live, Metrics};

@@ -11,7 +11,9 @@ mod replication;
 mod snapshotting;
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use config::Config;
@@ -40,11 +42,16 @@ pub struct StatusFold {
     jobs: Mutex<BTreeMap<String, JobState>>,
     /// When the daemon started.
     started: Mutex<Option<Timestamp>>,
+    /// How many events there were.
+    changes: AtomicU64,
 }
 
 /// A report as of one moment. Cheap to make; [`Status::write_json`] does the work.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
+    /// Not in zrepl's report. Changes if something is taken away or means something else.
+    #[serde(rename = "Version")]
+    version: u32,
     #[serde(rename = "Jobs")]
     jobs: BTreeMap<String, JobState>,
     #[serde(rename = "Global")]
@@ -77,7 +84,7 @@ impl StatusFold {
         if config.global.monitoring.is_some() {
             jobs.insert(monitoring::JOB.to_owned(), JobState::Internal);
         }
-        StatusFold { jobs: Mutex::new(jobs), started: Mutex::default() }
+        StatusFold { jobs: Mutex::new(jobs), started: Mutex::default(), changes: AtomicU64::new(0) }
     }
 
     /// Another configuration is in use, in which these jobs have begun anew.
@@ -95,7 +102,17 @@ impl StatusFold {
     pub fn status(&self, running: Vec<RunningCommand>, tuning: &Tuning) -> Status {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let started = *self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        Status { jobs, global: Global::new(started, running, tuning) }
+        Status { version: 1, jobs, global: Global::new(started, running, tuning) }
+    }
+
+    /// Tells reports apart, without making one: what it was before a report still is what it is if the
+    /// report would be the same.
+    pub(crate) fn tag(&self, running: &[RunningCommand]) -> String {
+        let started = *self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut children = DefaultHasher::new();
+        running.iter().for_each(|one| (&one.args, one.started_at).hash(&mut children));
+        let started = started.map_or(0, Timestamp::as_nanosecond);
+        format!("\"{started}-{}-{:x}\"", self.changes.load(Ordering::Acquire), children.finish())
     }
 
     /// What the snapshotter of a job waits for; none if it does not wait, or the job has none.
@@ -120,6 +137,8 @@ impl Reader for StatusFold {
         if let Some(job) = jobs.get_mut(name.as_str()) {
             job.apply(event);
         }
+        // After the change: who saw the number before has not seen it.
+        self.changes.fetch_add(1, Ordering::Release);
     }
 }
 

@@ -66,6 +66,33 @@ const BAD: &str = "HTTP/1.1 400 Bad Request";
 const FAILED: &str = "HTTP/1.1 500 Internal Server Error";
 
 #[tokio::test]
+async fn a_report_that_has_not_changed_is_not_sent_again() {
+    let served = Served::new();
+    let ask = async |tag: &str| {
+        let mut stream = UnixStream::connect(&served.path).await.unwrap();
+        let request =
+            format!("POST /status HTTP/1.1\r\nHost: unix\r\nIf-None-Match: {tag}\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().to_owned();
+        (head.lines().next().unwrap().to_owned(), tag, body.len())
+    };
+    let (status, mut tag, length) = ask("\"none\"").await;
+    assert!(status == OK && length > 100, "{status} {length}");
+    // The daemon may still tell how it started.
+    while ask(&tag).await.0 == OK {
+        tag = ask(&tag).await.1;
+    }
+    assert_eq!(ask(&tag).await, ("HTTP/1.1 304 Not Modified".to_owned(), tag.clone(), 0));
+    let outcome = served.daemon.wakeup_and_wait("push").await.unwrap();
+    assert!(outcome.is_some());
+    let (status, newer, _) = ask(&tag).await;
+    assert!(status == OK && newer != tag, "{status} {newer}");
+}
+
+#[tokio::test]
 async fn version_and_status_are_answered_whatever_the_method() {
     let served = Served::new();
     for method in ["GET", "POST", "PUT"] {

@@ -93,7 +93,9 @@ fn tell(chosen: &[Abstraction], results: &[Result<(), zfs::Error>], json: bool) 
     for (one, result) in std::iter::zip(chosen, results) {
         let error = result.as_ref().err().map(zfs::Error::to_string);
         say(match (json, error) {
-            (true, error) => pretty(&json!({"Abstraction": object(one), "DestroyErr": error.unwrap_or_default()}))?,
+            (true, error) => {
+                pretty(&json!({"Version": 1, "Abstraction": object(one), "DestroyErr": error.unwrap_or_default()}))?
+            }
             (false, None) => format!("destroy {one} ... OK\n"),
             (false, Some(error)) => format!("destroy {one} ... failed:\n{error}\n"),
         })?;
@@ -104,7 +106,7 @@ fn tell(chosen: &[Abstraction], results: &[Result<(), zfs::Error>], json: bool) 
     }
 }
 
-/// In the form of zrepl 0.7.
+/// In the form of zrepl 0.7, which has no `Version`.
 fn object(one: &Abstraction) -> Value {
     let version = &one.version;
     let (kind, counts) = match version.kind {
@@ -113,6 +115,7 @@ fn object(one: &Abstraction) -> Value {
     };
     let creation = version.creation.to_timestamp().to_zoned(TimeZone::system());
     json!({
+        "Version": 1,
         "Type": one.kind.as_str(),
         "FS": one.dataset.as_str(),
         "Name": version.name.as_str(),

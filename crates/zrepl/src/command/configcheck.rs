@@ -4,8 +4,9 @@ use std::io::{Write, stdout};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use config::{Config, Loaded, Part, Secrets, Severity};
+use config::{Config, Diagnostic, Loaded, Part, Secrets, Severity};
 use jiff::Timestamp;
+use serde_json::json;
 
 use crate::command_line::{ConfigFormat, ConfigPart, Configcheck};
 
@@ -53,6 +54,48 @@ fn print(config: &Config, format: ConfigFormat, check: &Configcheck) -> String {
         (ConfigFormat::Pretty, Part::Jobs) => format!("{:#?}\n", config.jobs),
         (ConfigFormat::Pretty, Part::Logging) => format!("{:#?}\n", config.global.logging),
     }
+}
+
+/// Prints every error and warning, also if there are none.
+pub(crate) fn json(config: Option<&Path>, check: &Configcheck) -> Result<()> {
+    let (mut errors, mut warnings) = match config::load(config) {
+        Ok(loaded) => {
+            let found = if check.skip_cert_check { Vec::new() } else { loaded.check_files(Timestamp::now()) };
+            let (errors, of_files): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|diagnostic| diagnostic.severity() == Severity::Error);
+            (errors, [loaded.warnings, of_files].concat())
+        }
+        Err(config::Errors { errors, warnings }) => (errors, warnings),
+    };
+    if check.strict {
+        errors.append(&mut warnings);
+    }
+    let list = |all: &[Diagnostic]| all.iter().map(object).collect::<Vec<_>>();
+    let document = json!({
+        "version": 1,
+        "ok": errors.is_empty(),
+        "errors": list(&errors),
+        "warnings": list(&warnings),
+    });
+    let text = serde_json::to_string_pretty(&document)? + "\n";
+    stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
+    match errors.len() {
+        0 => Ok(()),
+        1 => bail!("the configuration cannot be used: 1 error"),
+        count => bail!("the configuration cannot be used: {count} errors"),
+    }
+}
+
+fn object(diagnostic: &Diagnostic) -> serde_json::Value {
+    let place = diagnostic.location();
+    json!({
+        "message": diagnostic.message(),
+        "file": place.as_ref().map(|place| &place.file),
+        "line": place.as_ref().map(|place| place.line),
+        "column": place.as_ref().map(|place| place.column),
+        "field": diagnostic.field(),
+        "hint": diagnostic.hint(),
+    })
 }
 
 /// Prints the schema for editors, whatever the configuration is like.

@@ -10,6 +10,7 @@ use config::types::Config;
 use daemon::clock::Clock;
 use daemon::events::{Events, Reader};
 use daemon::report::log::{Complaints, Outlet, RemoteLog, StdoutLog, Terminal};
+use daemon::report::trace::TraceFile;
 use daemon::signals::{Asked, StopSignals};
 use daemon::tuning::Tuning;
 use daemon::{Daemon, LoadConfig, World};
@@ -23,6 +24,10 @@ use crate::notify::Notify;
 
 /// Where the secrets of TLS connections are written. zrepl's name.
 const KEY_LOG: &str = "ZREPL_KEYLOG_FILE";
+/// Where the activity trace is written. zrepl's name.
+const TRACE: &str = "ZREPL_ACTIVITY_TRACE";
+/// Where profiles are served from the start on. zrepl's name.
+const PROFILES_AT: &str = "ZREPL_DAEMON_AUTOSTART_PPROF_SERVER";
 /// Threads for what is asynchronous. They wait, mostly: the work is done by `zfs` and the kernel.
 const THREADS: usize = 2;
 /// How long the rest of the log may take to be written at the end.
@@ -34,6 +39,7 @@ const ABORTED: Duration = Duration::from_secs(2);
 pub(crate) fn run(config: Option<&Path>) -> Result<()> {
     let loaded = super::load(config)?;
     super::warn(&loaded.warnings);
+    crate::environment::without_effect(std::env::vars_os()).iter().for_each(|line| eprintln!("warning: {line}"));
     // A job whose certificate has a problem must not keep the others from running.
     super::warn(&loaded.check_files(Timestamp::now()));
     check_zfs(&loaded.config)?;
@@ -45,11 +51,16 @@ pub(crate) fn run(config: Option<&Path>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     let runtime = runtime.context("cannot start the program's runtime")?;
     let logs = logs(&loaded.config);
-    let world = World { key_log, load: Some(load_again(config)), ..world(&logs, tuning) };
+    let world = World { key_log, profiles_at: profiles_at(), load: Some(load_again(config)), ..world(&logs, tuning) };
+    if let Some(file) = trace_file()? {
+        world.trace.into_file(file);
+    }
+    let trace = Arc::clone(&world.trace);
     let result = runtime.block_on(serve(loaded.config, world));
     // What was told to stop at once may still be about to.
     runtime.shutdown_timeout(ABORTED);
     logs.iter().for_each(|log| log.flush(LAST_LINES));
+    trace.close(LAST_LINES);
     result
 }
 
@@ -69,6 +80,18 @@ fn key_log() -> Result<Option<Arc<KeyLogFile>>> {
     let path = Path::new(&path);
     let file = KeyLogFile::create(path).with_context(|| format!("cannot write {KEY_LOG}={}", path.display()))?;
     Ok(Some(Arc::new(file)))
+}
+
+/// A file for the activity trace, if somebody asks for it.
+fn trace_file() -> Result<Option<TraceFile>> {
+    let Some(path) = std::env::var_os(TRACE).filter(|path| !path.is_empty()) else { return Ok(None) };
+    let path = Path::new(&path);
+    let file = TraceFile::create(path).with_context(|| format!("cannot write {TRACE}={}", path.display()))?;
+    Ok(Some(file))
+}
+
+fn profiles_at() -> Option<String> {
+    std::env::var(PROFILES_AT).ok().filter(|address| !address.is_empty())
 }
 
 fn logs(config: &Config) -> Vec<Arc<dyn Outlet>> {

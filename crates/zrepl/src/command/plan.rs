@@ -47,6 +47,7 @@ pub(crate) fn run(config: Option<&Path>, plan: &Plan) -> Result<()> {
         }
     })?;
     let text = match plan.format {
+        _ if plan.json => serde_json::to_string_pretty(&preview)? + "\n",
         PlanFormat::Json => serde_json::to_string_pretty(&preview)? + "\n",
         PlanFormat::Table => table::whole(&preview, super::wants_colors(stdout().is_terminal())),
         PlanFormat::Summary => table::summary(&preview, super::wants_colors(stdout().is_terminal())),

@@ -11,26 +11,28 @@ use serde_json::json;
 
 use super::plan::table::human;
 use crate::client::Client;
-use crate::command_line::Operation;
+use crate::command_line::{Operation, Signal};
 
 /// Pause before a daemon that could not wait for an outcome any longer is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Silent on success, unless somebody waits for the outcome.
-pub(crate) fn run(config: Option<&Path>, operation: Operation, job: &str, wait: bool) -> Result<()> {
+/// Silent on success, unless somebody waits for the outcome or wants JSON.
+pub(crate) fn run(config: Option<&Path>, signal: &Signal) -> Result<()> {
+    let Signal { operation, ref job, wait, json } = *signal;
     ensure!(!wait || operation == Operation::Wakeup, "`--wait` goes with `signal wakeup` only");
     let client = Client::new(&super::load(config)?.config)?;
     let operation = match operation {
-        Operation::Wakeup if wait => return super::block_on(wake_and_wait(&client, job)),
+        Operation::Wakeup if wait => return super::block_on(wake_and_wait(&client, job, json)),
         Operation::Wakeup => "wakeup",
         Operation::Reset => "reset",
         Operation::Snapshot => "snapshot",
     };
     let request = json!({"Name": job, "Op": operation}).to_string();
-    super::block_on(async { client.ask_text("/signal", request).await }).map(|_| ())
+    super::block_on(client.ask_text("/signal", request))?;
+    if json { say(&json!({"version": 1, "job": job, "operation": operation}).to_string()) } else { Ok(()) }
 }
 
-async fn wake_and_wait(client: &Client, job: &str) -> Result<()> {
+async fn wake_and_wait(client: &Client, job: &str, json: bool) -> Result<()> {
     let answer = client.ask_if_known("/wakeup", json!({"Name": job}).to_string()).await?;
     let Some(answer) = answer else {
         bail!(
@@ -49,12 +51,43 @@ async fn wake_and_wait(client: &Client, job: &str) -> Result<()> {
             _ => tokio::time::sleep(AGAIN).await,
         }
     };
-    writeln!(stdout(), "{}", words(&summary)).context("cannot write to standard output")?;
+    let said = match json {
+        true => {
+            let object = json!({
+                "version": 1,
+                "job": job,
+                "operation": "wakeup",
+                "invocation": ticket.invocation,
+                "summary": members(&summary),
+            });
+            say(&object.to_string())
+        }
+        false => say(&words(&summary)),
+    };
     match summary {
         Summary { cancelled: true, .. } => bail!("the invocation was cancelled before its end"),
-        Summary { errors: 0, .. } => Ok(()),
+        Summary { errors: 0, .. } => said,
         Summary { errors, .. } => bail!("not all was done: {} (see the daemon's log)", count(errors, "error")),
     }
+}
+
+fn say(line: &str) -> Result<()> {
+    writeln!(stdout(), "{line}").context("cannot write to standard output")
+}
+
+/// In the style of the program's JSON; on the socket it is zrepl's.
+fn members(summary: &Summary) -> serde_json::Value {
+    let Summary { filesystems, steps, bytes, destroyed, errors, seconds, cancelled, replicated } = summary;
+    json!({
+        "filesystems": filesystems,
+        "steps": steps,
+        "bytes": bytes,
+        "destroyed": destroyed,
+        "errors": errors,
+        "seconds": seconds,
+        "cancelled": cancelled,
+        "replicated": replicated,
+    })
 }
 
 fn words(summary: &Summary) -> String {

@@ -54,6 +54,7 @@ pub(crate) fn run(config: Option<&Path>, simulate: &Simulate) -> Result<()> {
         all.push(only(Played { filesystem, ..played }, simulate.side)?);
     }
     let text = match simulate.format {
+        _ if simulate.json => serde_json::to_string_pretty(&json::document(&all))? + "\n",
         SimulateFormat::Json => serde_json::to_string_pretty(&json::document(&all))? + "\n",
         SimulateFormat::Timeline => all.iter().map(picture::draw).collect::<Vec<_>>().join("\n"),
     };

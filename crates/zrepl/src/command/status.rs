@@ -23,6 +23,7 @@ pub(crate) fn run(config: Option<&Path>, status: &Status) -> Result<ExitCode> {
     }
     let terminal = stdout().is_terminal();
     let mode = match status.mode {
+        None if status.json => StatusMode::Raw,
         Some(mode) => mode,
         None if terminal => StatusMode::Interactive,
         None => StatusMode::Dump,

@@ -6,19 +6,23 @@ pub(crate) mod token;
 use std::io::{Write, stdout};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use config::types::{Config, Job};
 use model::{DatasetName, FilesystemFilter};
+use serde_json::{Value, json};
 use zfs::cli::{CliConfig, ZfsCli};
-use zfs::{Scope, Zfs};
+use zfs::{Listing, Scope, Zfs};
 
-use crate::command_line::FilesystemsTest;
+use crate::command_line::test::FilesystemsTest;
 
 /// Prints whether a job's filter selects filesystems: verdict, name, and why, separated by tabs.
 /// Scripts read it: the third column is empty unless somebody asks for it or it is an error.
 pub(crate) fn filesystems(config: Option<&Path>, test: &FilesystemsTest) -> Result<()> {
     let loaded = super::load(config)?;
     let filter = filter(&loaded.config, &test.job)?;
+    if test.json {
+        return object(filter, test);
+    }
     let mut out = stdout().lock();
     let mut say = |line: String| writeln!(out, "{line}").context("cannot write to standard output");
     if let Some(input) = &test.input {
@@ -30,10 +34,7 @@ pub(crate) fn filesystems(config: Option<&Path>, test: &FilesystemsTest) -> Resu
             }
         };
     }
-    let listing = super::block_on(async {
-        let zfs = ZfsCli::new(CliConfig::default());
-        zfs.list(&Scope::Everything).await.context("cannot list the filesystems of this machine")
-    })?;
+    let listing = listing()?;
     for dataset in &listing.datasets {
         say(verdict(filter, &dataset.name, test.explain))?;
     }
@@ -44,6 +45,41 @@ pub(crate) fn filesystems(config: Option<&Path>, test: &FilesystemsTest) -> Resu
         0 => Ok(()),
         count => bail!("{count} filesystems could not be tested"),
     }
+}
+
+fn listing() -> Result<Listing> {
+    super::block_on(async {
+        let zfs = ZfsCli::new(CliConfig::default());
+        zfs.list(&Scope::Everything).await.context("cannot list the filesystems of this machine")
+    })
+}
+
+/// The same as JSON. What could not be tested is listed, and an error too.
+fn object(filter: &FilesystemFilter, test: &FilesystemsTest) -> Result<()> {
+    let (names, failed) = match &test.input {
+        Some(input) => match DatasetName::parse(input) {
+            Ok(name) => (vec![name], Vec::new()),
+            Err(error) => (Vec::new(), vec![format!("{input}: {error}")]),
+        },
+        None => {
+            let Listing { datasets, skipped, .. } = listing()?;
+            let failed = skipped.iter().map(|skipped| format!("{skipped}: its name cannot be used")).collect();
+            (datasets.into_iter().map(|dataset| dataset.name).collect(), failed)
+        }
+    };
+    let tested = |name: &DatasetName| {
+        let decided = filter.decide(name);
+        json!({
+            "filesystem": name.as_str(),
+            "accepted": decided.as_ref().is_some_and(|(_, selected)| *selected),
+            "entry": decided.map(|(entry, _)| entry.to_string()),
+        })
+    };
+    let filesystems: Vec<Value> = names.iter().map(tested).collect();
+    let object = json!({"version": 1, "job": test.job, "filesystems": filesystems, "errors": failed});
+    writeln!(stdout(), "{}", serde_json::to_string_pretty(&object)?).context("cannot write to standard output")?;
+    ensure!(failed.is_empty(), "{} filesystems could not be tested", failed.len());
+    Ok(())
 }
 
 fn filter<'a>(config: &'a Config, name: &str) -> Result<&'a FilesystemFilter> {

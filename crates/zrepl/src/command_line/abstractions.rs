@@ -7,6 +7,8 @@ use model::JobName;
 use model::abstraction::{AbstractionKind, Filesystems, Query, TxgRange};
 use zfs::Snapshot;
 
+use crate::completion;
+
 /// What to do with holds and bookmarks.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ZfsAbstraction {
@@ -57,7 +59,8 @@ pub(crate) enum Create {
         #[arg(short, long, value_name = "SNAPSHOT", value_parser = snapshot)]
         target: Snapshot,
         /// The job's name
-        #[arg(short, long = "jobid", visible_alias = "job", value_name = "JOB", value_parser = JobName::parse)]
+        #[arg(short, long = "jobid", visible_alias = "job", value_name = "JOB", value_parser = JobName::parse,
+            add = completion::any_job())]
         job: JobName,
         /// Print JSON
         #[arg(long)]
@@ -89,10 +92,11 @@ pub(crate) struct Wanted {
     #[arg(long, value_name = "FS", value_parser = Filesystems::parse)]
     fs: Option<Filesystems>,
     /// Whose; old cursors (v1) belong to every job
-    #[arg(long, value_name = "JOB", value_parser = JobName::parse)]
+    #[arg(long, value_name = "JOB", value_parser = JobName::parse, add = completion::any_job())]
     job: Option<JobName>,
     /// Types, separated by commas [default: all]
-    #[arg(long = "type", value_name = "TYPES", value_delimiter = ',', value_parser = str::parse::<AbstractionKind>)]
+    #[arg(long = "type", value_name = "TYPES", value_delimiter = ',', value_parser = str::parse::<AbstractionKind>,
+        add = completion::kind())]
     kinds: Vec<AbstractionKind>,
     /// Transaction groups in which the snapshots were made, such as `[100,200)` or `~,200]`
     #[arg(long, value_name = "RANGE", value_parser = TxgRange::parse)]

@@ -10,18 +10,21 @@ pub(crate) struct Status {
     /// How to show it [default: interactive on a terminal, otherwise dump]
     #[arg(long, value_enum, conflicts_with = "check")]
     pub mode: Option<StatusMode>,
+    /// The same as --mode raw
+    #[arg(long, conflicts_with_all = ["mode", "check"])]
+    pub json: bool,
     /// Only this job
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = crate::completion::any_job())]
     pub job: Option<String>,
     /// How long to wait between two looks, such as 500ms, 1s or 1m30s
     #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = pause)]
     pub delay: Duration,
     /// A daemon's control socket, instead of the configuration's; may be given several times, then jobs
     /// are called NAME:JOB
-    #[arg(long, value_name = "[NAME=]PATH")]
+    #[arg(long, value_name = "[NAME=]PATH", value_hint = clap::ValueHint::FilePath)]
     pub socket: Vec<String>,
     /// A saved report (`--mode raw`), `-` for standard input; may be given several times
-    #[arg(long, value_name = "[NAME=]FILE")]
+    #[arg(long, value_name = "[NAME=]FILE", value_hint = clap::ValueHint::FilePath)]
     pub from: Vec<String>,
     /// When to use colours; auto is on a terminal unless NO_COLOR is set
     #[arg(long, value_enum, default_value_t = Coloring::Auto, value_name = "WHEN")]

@@ -115,6 +115,15 @@ impl Screen {
         }
     }
 
+    /// Nothing has changed but the time.
+    fn note_same(&mut self, daemon: usize, elapsed: std::time::Duration, now: Timestamp) {
+        self.now = now;
+        if let Some(seen) = self.daemons.get_mut(daemon) {
+            seen.note_same(elapsed, now);
+        }
+        self.stale = true;
+    }
+
     /// Takes over the answer of a daemon.
     fn note(
         &mut self,

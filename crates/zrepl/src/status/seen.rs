@@ -51,6 +51,13 @@ impl Seen {
         (self.report, self.at, self.error) = (Some(report), Some(now), None);
     }
 
+    /// The daemon says that nothing has changed.
+    pub(crate) fn note_same(&mut self, elapsed: Duration, now: Timestamp) {
+        if let Some(report) = self.report.take() {
+            self.note(elapsed, now, Ok(report));
+        }
+    }
+
     /// The jobs of the configuration, by name.
     pub(crate) fn jobs(&self) -> impl Iterator<Item = (&str, &Job)> {
         let jobs = self.report.iter().flat_map(|report| &report.jobs);
@@ -92,5 +99,8 @@ mod tests {
         assert_eq!(note(Err("gone".to_owned())), (true, true, false));
         assert_eq!(note(Ok(report("2024-05-14T00:00:00Z"))), (true, false, false));
         assert_eq!(note(Ok(report("2024-05-14T01:00:00Z"))), (true, false, true));
+        seen.note(Duration::ZERO, now, Err("gone".to_owned()));
+        seen.note_same(Duration::ZERO, now);
+        assert!(seen.report.is_some() && seen.error.is_none(), "it is back and says that nothing has changed");
     }
 }

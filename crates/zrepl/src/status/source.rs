@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::report::Report;
-use crate::client::Client;
+use crate::client::{Anew, Client};
 
 /// A daemon, or what it said once.
 pub(crate) struct Source {
@@ -69,13 +69,30 @@ impl Source {
                     Ok(())
                 };
                 client.ask("/status", "{}".to_owned(), collect).await?;
-                serde_json::from_slice(&text).context("the daemon's report is not understood (see `zrepl version`)")
+                understood(&text)
             }
             Place::File(path) => {
                 let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
                 parse(&text).with_context(|| format!("in {}", path.display()))
             }
             Place::Read(report) => Ok((**report).clone()),
+        }
+    }
+
+    /// What it says now, none if that is what it said when `tag` was set, which this sets anew. Of a large
+    /// host a report is megabytes, and most of the time nothing happens.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) async fn newer(&self, tag: &mut Option<String>) -> Result<Option<Report>> {
+        let Place::Daemon(client) = &self.place else { return self.report().await.map(Some) };
+        match client.ask_anew("/status", "{}".to_owned(), tag.as_deref()).await? {
+            Anew::Same => Ok(None),
+            Anew::New { text, tag: newer } => {
+                let report = understood(&text)?;
+                *tag = newer;
+                Ok(Some(report))
+            }
         }
     }
 
@@ -101,6 +118,10 @@ impl Source {
         };
         client.ask_text("/signal", json!({"Name": job, "Op": operation}).to_string()).await.map(|_| ())
     }
+}
+
+fn understood(text: &[u8]) -> Result<Report> {
+    serde_json::from_slice(text).context("the daemon's report is not understood (see `zrepl version`)")
 }
 
 fn named(word: &str) -> (Option<&str>, &str) {

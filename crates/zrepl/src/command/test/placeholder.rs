@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use zfs::cli::{CliConfig, ZfsCli};
 use zfs::{Dataset, Listing, Scope, Zfs};
 
-use crate::command_line::PlaceholderTest;
+use crate::command_line::test::PlaceholderTest;
 
 /// Prints which filesystems are placeholders, with what is set on them.
 pub(crate) fn run(test: &PlaceholderTest) -> Result<()> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
-use crate::command_line::TokenTest;
+use crate::command_line::test::TokenTest;
 
 /// Prints what a resume token says. No pool is asked.
 pub(crate) fn run(test: &TokenTest) -> Result<()> {

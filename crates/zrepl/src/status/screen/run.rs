@@ -22,8 +22,15 @@ const BEAT: Duration = Duration::from_millis(50);
 
 /// What a thread has to tell.
 enum News {
-    Report { daemon: usize, answer: Result<Report, String> },
-    Signal { what: String, answer: Result<(), String> },
+    /// None: as before.
+    Report {
+        daemon: usize,
+        answer: Result<Option<Report>, String>,
+    },
+    Signal {
+        what: String,
+        answer: Result<(), String>,
+    },
 }
 
 /// Shows the screen until the person has seen enough.
@@ -95,7 +102,11 @@ impl Running {
     fn note(&mut self, news: News) {
         match news {
             News::Report { daemon, answer } => {
-                self.screen.note(daemon, self.began.elapsed(), Timestamp::now(), answer);
+                let (elapsed, now) = (self.began.elapsed(), Timestamp::now());
+                match answer.transpose() {
+                    Some(answer) => self.screen.note(daemon, elapsed, now, answer),
+                    None => self.screen.note_same(daemon, elapsed, now),
+                }
             }
             News::Signal { what, answer: Ok(()) } => self.screen.message = Some((Role::Good, what)),
             News::Signal { what, answer: Err(error) } => {
@@ -136,9 +147,10 @@ fn poll(daemon: usize, sources: &Arc<[Source]>, delay: Duration, tell: &SyncSend
     let (sources, tell) = (Arc::clone(sources), tell.clone());
     let (wake, woken) = channel();
     std::thread::spawn(move || {
+        let mut tag = None;
         loop {
             let Some(source) = sources.get(daemon) else { return };
-            let answer = crate::command::block_on(source.report()).map_err(|error| format!("{error:#}"));
+            let answer = crate::command::block_on(source.newer(&mut tag)).map_err(|error| format!("{error:#}"));
             if tell.send(News::Report { daemon, answer }).is_err() {
                 return;
             }

@@ -1,0 +1,228 @@
+//! What the daemon knows about itself: the activity trace, and the listener that zrepl calls after the
+//! profiler of its language. A profile of the processor's time is made from outside, with `perf`.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::any;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use model::event::What;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::text;
+use crate::daemon::Shared;
+use crate::limits::{ACCEPT_PAUSE, CONTROL_CONNECTIONS, CONTROL_REQUEST, TRACE_CLIENTS, TRACE_PULSE};
+use crate::report::trace::TraceStream;
+
+/// Where the trace is, on the socket and on the listener.
+pub(super) const TRACE: &str = "/debug/zrepl/activity-trace";
+
+/// The listener, if there is one, and room for those that read the trace.
+pub(crate) struct Profiling {
+    listening: Mutex<Option<CancellationToken>>,
+    readers: Arc<Semaphore>,
+}
+
+impl Default for Profiling {
+    fn default() -> Self {
+        Self { listening: Mutex::default(), readers: Arc::new(Semaphore::new(TRACE_CLIENTS)) }
+    }
+}
+
+/// Begins or ends to listen: `{"Run": bool, "HttpListenAddress": "host:port"}`. As in zrepl, a second
+/// beginning changes nothing; unlike there, an address that cannot be used is an error.
+pub(super) async fn switch(State(shared): State<Shared>, body: Body) -> Response {
+    let request: Request = match super::bytes(body).await {
+        Err(problem) => return text(StatusCode::BAD_REQUEST, problem),
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Err(error) => return text(StatusCode::BAD_REQUEST, error.to_string()),
+            Ok(request) => request,
+        },
+    };
+    match request {
+        Request { run: false, .. } => {
+            stop(&shared);
+            text(StatusCode::OK, "{}\n")
+        }
+        Request { run: true, address } => match listen(&shared, &address).await {
+            Ok(()) => text(StatusCode::OK, "{}\n"),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error),
+        },
+    }
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct Request {
+    #[serde(rename = "Run")]
+    run: bool,
+    #[serde(rename = "HttpListenAddress", default)]
+    address: String,
+}
+
+/// Listens from the daemon's start on; what goes wrong is in the log.
+pub(crate) async fn autostart(shared: Shared, address: String) {
+    if let Err(message) = listen(&shared, &address).await {
+        shared.events.tell(What::Error { subsystem: "meta", message });
+    }
+}
+
+async fn listen(shared: &Shared, address: &str) -> Result<(), String> {
+    if is_listening(shared) {
+        return Ok(());
+    }
+    // Without a host the daemon is nobody's business but this machine's: there is no authentication.
+    let place = if address.starts_with(':') { format!("127.0.0.1{address}") } else { address.to_owned() };
+    let bound = TcpListener::bind(&place).await;
+    let (listener, at) = bound
+        .and_then(|listener| Ok((listener.local_addr()?, listener)))
+        .map(|(at, listener)| (listener, at))
+        .map_err(|error| format!("cannot listen on {place}: {error} (write HOST:PORT, such as 127.0.0.1:6060)"))?;
+    let end = shared.jobs.child_token();
+    {
+        let mut listening = lock(shared);
+        if listening.as_ref().is_some_and(|end| !end.is_cancelled()) {
+            // Somebody was quicker.
+            return Ok(());
+        }
+        *listening = Some(end.clone());
+    }
+    tell(shared, format!("serving profiles on http://{at}/debug/pprof/, to everybody who can reach it"));
+    shared.tasks.spawn("profile listener", &shared.events, serve(listener, at, shared.clone(), end));
+    Ok(())
+}
+
+fn stop(shared: &Shared) {
+    if let Some(end) = lock(shared).take() {
+        end.cancel();
+        tell(shared, "profiles are not served any longer".to_owned());
+    }
+}
+
+fn is_listening(shared: &Shared) -> bool {
+    lock(shared).as_ref().is_some_and(|end| !end.is_cancelled())
+}
+
+fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, Option<CancellationToken>> {
+    shared.profiling.listening.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn tell(shared: &Shared, message: String) {
+    shared.events.tell(What::Note { subsystem: "meta", message });
+}
+
+async fn serve(listener: TcpListener, at: SocketAddr, shared: Shared, end: CancellationToken) {
+    let router = Router::new()
+        .route("/debug/pprof/", any(index))
+        .route("/debug/pprof/cmdline", any(command_line))
+        .route("/debug/pprof/tasks", any(tasks))
+        .route("/debug/pprof/{profile}", any(no_profile))
+        .route(TRACE, any(trace))
+        .fallback(|| async { text(StatusCode::NOT_FOUND, "404 page not found\n") })
+        .with_state(shared.clone());
+    let mut connections = JoinSet::new();
+    while let Some(accepted) = end.run_until_cancelled(accept(&listener, &mut connections)).await {
+        match accepted {
+            Ok(stream) => {
+                connections.spawn(connection(stream, router.clone()));
+            }
+            Err(error) => {
+                let message = format!("cannot accept a connection on {at}: {error}");
+                shared.events.tell(What::Warning { subsystem: "meta", message });
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn accept(listener: &TcpListener, connections: &mut JoinSet<()>) -> io::Result<TcpStream> {
+    while connections.try_join_next().is_some() {}
+    while connections.len() >= CONTROL_CONNECTIONS {
+        connections.join_next().await;
+    }
+    Ok(listener.accept().await?.0)
+}
+
+async fn connection(stream: TcpStream, router: Router) {
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(CONTROL_REQUEST)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    // What goes wrong on the way is the client's to notice.
+    let _ = served.await;
+}
+
+async fn index() -> Response {
+    text(
+        StatusCode::OK,
+        format!(
+            "/debug/pprof/tasks      what the daemon would wait for if it were to stop, and its child processes\n\
+             /debug/pprof/cmdline    its command line\n\
+             {TRACE}    what it does from now on, for https://ui.perfetto.dev\n\n\
+             Where its processor time goes: perf record -g -p $(pidof zrepl)\n"
+        ),
+    )
+}
+
+async fn command_line() -> Response {
+    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    text(StatusCode::OK, words.join("\0"))
+}
+
+async fn tasks(State(shared): State<Shared>) -> Response {
+    let commands = shared.world.zfs.running();
+    let commands = commands.iter().map(|command| format!("`{}`", command.args.join(" ")));
+    let all = [shared.tasks.alive(), shared.undoing.alive()].concat().into_iter().chain(commands);
+    text(StatusCode::OK, all.map(|one| one + "\n").collect::<String>())
+}
+
+async fn no_profile() -> Response {
+    text(StatusCode::NOT_FOUND, "profiles of this kind belong to programs in Go: see /debug/pprof/ for what there is\n")
+}
+
+/// What happens from now on, for as long as the client reads and the daemon runs.
+pub(super) async fn trace(State(shared): State<Shared>) -> Response {
+    let Ok(room) = Arc::clone(&shared.profiling.readers).try_acquire_owned() else {
+        let message = format!("{TRACE_CLIENTS} others read the activity trace: try again when one has ended");
+        return text(StatusCode::INTERNAL_SERVER_ERROR, message);
+    };
+    let reading = Reading { stream: shared.world.trace.stream(), end: shared.jobs.clone(), _room: room };
+    let head = futures::stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"[\n"))]);
+    let rest = futures::stream::unfold(Some(reading), |reading| async {
+        let mut reading = reading?;
+        Some(match reading.next().await {
+            Some(piece) => (Ok(Bytes::from(piece)), Some(reading)),
+            // A list does not end with a comma.
+            None => (Ok(Bytes::from_static(b"{}]\n")), None),
+        })
+    });
+    text(StatusCode::OK, Body::from_stream(futures::StreamExt::chain(head, rest)))
+}
+
+struct Reading {
+    stream: TraceStream,
+    end: CancellationToken,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Option<String> {
+        tokio::select! {
+            () = self.end.cancelled() => None,
+            piece = self.stream.next() => piece,
+            // Space between the elements of a list.
+            () = tokio::time::sleep(TRACE_PULSE) => Some("\n".to_owned()),
+        }
+    }
+}
