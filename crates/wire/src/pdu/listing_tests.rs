@@ -104,7 +104,7 @@ fn a_listing_that_is_not_whole_is_none() {
         assembly.finish()
     };
     let cut = ListPart { summary: None, ..parts[0].clone() };
-    assert_eq!(taken(&[cut.clone()]).unwrap_err().problem, Problem::Missing("the end of the listing"));
+    assert_eq!(taken(std::slice::from_ref(&cut)).unwrap_err().problem, Problem::Missing("the end of the listing"));
     assert_eq!(taken(&[]).unwrap_err().problem, Problem::Missing("the end of the listing"));
     assert_eq!(taken(&[parts[0].clone(), cut.clone()]).unwrap_err().problem, Problem::AfterTheEnd);
     assert_eq!(taken(&[cut.clone(), cut]).unwrap_err().problem, Problem::Twice(dataset("tank")));
