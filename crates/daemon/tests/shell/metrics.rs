@@ -61,8 +61,8 @@ async fn a_scrape_tells_what_a_replication_did() {
     ] {
         assert!(body.lines().any(|one| one == line), "no {line} in\n{body}");
     }
-    let bytes = format!("\nzrepl_replication_bytes_replicated{{filesystem=\"src\",zrepl_job=\"push\"}} ");
-    let bytes: u64 = body.split(&bytes).nth(1).unwrap().lines().next().unwrap().parse().unwrap();
+    let bytes = "\nzrepl_replication_bytes_replicated{filesystem=\"src\",zrepl_job=\"push\"} ";
+    let bytes: u64 = body.split(bytes).nth(1).unwrap().lines().next().unwrap().parse().unwrap();
     assert!(bytes > 0 && bytes <= summary.bytes);
     every_line_is_legal(&body);
 
@@ -88,7 +88,9 @@ fn every_line_is_legal(text: &str) {
             }
             continue;
         }
-        let name = &sample.captures(line).unwrap_or_else(|| panic!("illegal: {line}"))[1];
+        let found = sample.captures(line);
+        assert!(found.is_some(), "illegal: {line}");
+        let name = &found.unwrap()[1];
         let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
         assert!(name == family || base == Some(&family), "{line} stands under {family}");
     }
