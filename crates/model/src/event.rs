@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::name::{DatasetName, JobName, VersionName};
+use crate::name::{ClientIdentity, DatasetName, JobName, VersionName};
 use crate::plan::prune::{PrunePlan, PruneSide};
 use crate::plan::replication::{Conflict, Discard, FilesystemPlan, ReplicationPlan};
 use crate::plan::resolve::Resolution;
@@ -99,6 +99,17 @@ pub enum What {
         /// What became of it.
         outcome: ProtectionOutcome,
     },
+    /// Something about what a client of a sink sends.
+    Receiving {
+        /// The client.
+        client: ClientIdentity,
+        /// The filesystem, as the client names it.
+        filesystem: DatasetName,
+        /// The snapshot.
+        snapshot: VersionName,
+        /// What.
+        what: Receiving,
+    },
     /// Something unusual that was done on purpose, told before it is done.
     Note {
         /// Subsystem as in zrepl's logs.
@@ -120,6 +131,17 @@ pub enum What {
         /// The message, naming the object.
         message: String,
     },
+}
+
+/// How far the receipt of a snapshot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receiving {
+    /// It has begun.
+    Started,
+    /// It is there, and protected.
+    Finished,
+    /// It was not received, or not all of it; whose job sends it says why.
+    Failed,
 }
 
 /// What became of a protection.

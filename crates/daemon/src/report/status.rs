@@ -3,6 +3,7 @@
 //! Field names, state numbers and what is null are zrepl's, since scripts read them; keys of our own
 //! come on top. Plans are shared, not copied, and become text only while a report is written.
 
+mod clients;
 mod environment;
 mod health;
 mod json;
@@ -130,7 +131,7 @@ impl Reader for StatusFold {
 #[derive(Debug, Clone)]
 enum JobState {
     Internal,
-    Sink(Option<FailedProtections>),
+    Sink(Box<clients::Sink>),
     Source(Box<Source>),
     Push(Box<Active>),
     Pull(Box<Active>),
@@ -237,7 +238,7 @@ impl JobState {
     fn new(job: &Job) -> JobState {
         let health = Health::new(job);
         match job {
-            Job::Sink(_) => JobState::Sink(None),
+            Job::Sink(_) => JobState::Sink(Box::default()),
             Job::Source(job) => JobState::Source(Box::new(Source { snapper: Snapper::new(&job.snapshotting), health })),
             Job::Push(job) => JobState::Push(Box::new(Active::new(Some(Snapper::new(&job.snapshotting)), health))),
             Job::Pull(_) => JobState::Pull(Box::new(Active::new(None, health))),
@@ -250,7 +251,7 @@ impl JobState {
             JobState::Push(active) | JobState::Pull(active) => active.apply(event),
             JobState::Source(source) => source.apply(event),
             JobState::Snap(snap) => snap.apply(event),
-            JobState::Sink(protections) => FailedProtections::count(protections, &event.what),
+            JobState::Sink(sink) => sink.apply(event),
             JobState::Internal => {}
         }
     }
@@ -386,8 +387,6 @@ impl Serialize for JobState {
         struct Passive<'a> {
             #[serde(rename = "Snapper")]
             snapper: Option<&'a Snapper>,
-            #[serde(rename = "Protections", skip_serializing_if = "Option::is_none")]
-            protections: Option<&'a FailedProtections>,
             #[serde(rename = "Health", skip_serializing_if = "Option::is_none")]
             health: Option<&'a Health>,
         }
@@ -395,12 +394,10 @@ impl Serialize for JobState {
             JobState::Push(push) => entry(serializer, "push", push),
             JobState::Snap(snap) => entry(serializer, "snap", snap),
             JobState::Pull(pull) => entry(serializer, "pull", pull),
-            JobState::Sink(protections) => {
-                entry(serializer, "sink", &Passive { snapper: None, protections: protections.as_ref(), health: None })
-            }
+            JobState::Sink(sink) => entry(serializer, "sink", sink),
             JobState::Source(source) => {
                 let Source { snapper, health } = &**source;
-                let body = Passive { snapper: Some(snapper), protections: None, health: Some(health) };
+                let body = Passive { snapper: Some(snapper), health: Some(health) };
                 entry(serializer, "source", &body)
             }
             JobState::Internal => entry(serializer, "internal", &None::<()>),
