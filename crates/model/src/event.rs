@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::name::{DatasetName, JobName, VersionName};
+use crate::name::{ClientIdentity, DatasetName, JobName, VersionName};
 use crate::plan::prune::{PrunePlan, PruneSide};
 use crate::plan::replication::{Conflict, Discard, FilesystemPlan, ReplicationPlan};
 use crate::plan::resolve::Resolution;
@@ -106,6 +106,17 @@ pub enum What {
         /// How many.
         count: usize,
     },
+    /// Something about what a client of a sink sends.
+    Receiving {
+        /// The client.
+        client: ClientIdentity,
+        /// The filesystem, as the client names it.
+        filesystem: DatasetName,
+        /// The snapshot.
+        snapshot: VersionName,
+        /// What.
+        what: Receiving,
+    },
     /// Something unusual that was done on purpose, told before it is done.
     Note {
         /// Subsystem as in zrepl's logs.
@@ -136,6 +147,17 @@ pub struct ProcessorTime {
     pub user: Duration,
     /// In the kernel on its behalf, without what kernel threads do for it (ZFS has many).
     pub system: Duration,
+}
+
+/// How far the receipt of a snapshot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receiving {
+    /// It has begun.
+    Started,
+    /// It is there, and protected.
+    Finished,
+    /// It was not received, or not all of it; whose job sends it says why.
+    Failed,
 }
 
 /// What became of a protection.

@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio_util::sync::CancellationToken;
 use wire::data::DataClient;
 use wire::frame::Limits;
-use wire::handshake::Banner;
+use wire::handshake::{Banner, Label};
 use wire::listen::{Host, Incident, Watcher, serve};
 use wire::tcp::{self, Address, TcpAcceptor, TcpDialer};
 use wire::tls::{TlsAcceptor, TlsDialer, TlsFiles, TlsOptions};
@@ -87,6 +87,10 @@ impl Watcher for Loud {
     fn notice(&self, incident: &Incident, _: u64) {
         println!("{incident}");
     }
+
+    fn comes(&self, _: &ClientIdentity, _: Label) {}
+
+    fn goes(&self, _: &ClientIdentity, _: Label) {}
 }
 
 fn main() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::event::What;
+use model::event::{Receiving, What};
 use model::plan::protection::after_receive;
 use model::protection::Protection;
 use model::view::{Placeholder, View};
@@ -323,9 +323,13 @@ impl Receiver {
         head.check(request)?;
         check(&head)?;
         let base = head.begin.from;
+        let told = Told::start(self, request);
         match self.receive_checked(&target, request, base, head.followed_by(stream)).await {
             Err(refusal) => Err(self.side.or_pool_missing(&target, refusal).await),
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                told.finish();
+                Ok(())
+            }
         }
     }
 
@@ -376,6 +380,39 @@ impl Receiver {
         self.side.make(target, &changes, Made::LastReceived).await?;
         self.side.remove(target, &changes).await;
         Ok(())
+    }
+}
+
+/// Tells the beginning of a receipt, and its end however it comes. None if nobody but this job itself sends.
+struct Told<'a> {
+    events: &'a Events,
+    what: Option<(ClientIdentity, DatasetName, VersionName)>,
+}
+
+impl<'a> Told<'a> {
+    fn start(receiver: &'a Receiver, request: &ReceiveRequest) -> Self {
+        let of = |client: &ClientIdentity| (client.clone(), request.filesystem.clone(), request.to.name.clone());
+        let mut told = Self { events: &receiver.side.events, what: receiver.config.client.as_ref().map(of) };
+        let what = told.what.clone();
+        told.tell(Receiving::Started);
+        told.what = what;
+        told
+    }
+
+    fn finish(mut self) {
+        self.tell(Receiving::Finished);
+    }
+
+    fn tell(&mut self, what: Receiving) {
+        if let Some((client, filesystem, snapshot)) = self.what.take() {
+            self.events.tell(What::Receiving { client, filesystem, snapshot, what });
+        }
+    }
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.tell(Receiving::Failed);
     }
 }
 

@@ -3,6 +3,7 @@
 //! Field names, state numbers and what is null are zrepl's, since scripts read them; keys of our own
 //! come on top. Plans are shared, not copied, and become text only while a report is written.
 
+mod clients;
 mod environment;
 mod health;
 mod json;
@@ -96,6 +97,7 @@ impl StatusFold {
         for job in &config.jobs {
             jobs.entry(job.name().to_string()).or_insert_with(|| JobState::new(job));
         }
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// The report as it is now; `running` are the children.
@@ -146,7 +148,7 @@ impl Reader for StatusFold {
 #[derive(Debug, Clone)]
 enum JobState {
     Internal,
-    Sink(Option<FailedProtections>),
+    Sink(Box<clients::Sink>),
     Source(Box<Source>),
     Push(Box<Active>),
     Pull(Box<Active>),
@@ -267,7 +269,7 @@ impl JobState {
     fn new(job: &Job) -> JobState {
         let health = Health::new(job);
         match job {
-            Job::Sink(_) => JobState::Sink(None),
+            Job::Sink(_) => JobState::Sink(Box::default()),
             Job::Source(job) => {
                 let snapper = Snapper::new(&job.snapshotting);
                 JobState::Source(Box::new(Source { snapper, health, protections: None }))
@@ -283,7 +285,7 @@ impl JobState {
             JobState::Push(active) | JobState::Pull(active) => active.apply(event),
             JobState::Source(source) => source.apply(event),
             JobState::Snap(snap) => snap.apply(event),
-            JobState::Sink(protections) => FailedProtections::count(protections, &event.what),
+            JobState::Sink(sink) => sink.apply(event),
             JobState::Internal => {}
         }
     }
@@ -430,9 +432,7 @@ impl Serialize for JobState {
             JobState::Push(push) => entry(serializer, "push", push),
             JobState::Snap(snap) => entry(serializer, "snap", snap),
             JobState::Pull(pull) => entry(serializer, "pull", pull),
-            JobState::Sink(protections) => {
-                entry(serializer, "sink", &Passive { snapper: None, protections: protections.as_ref(), health: None })
-            }
+            JobState::Sink(sink) => entry(serializer, "sink", sink),
             JobState::Source(source) => {
                 let Source { snapper, health, protections } = &**source;
                 let protections = protections.as_ref();

@@ -443,12 +443,16 @@ fn what_the_receiver_cannot_list_is_not_sent_in_full() {
 #[test]
 fn a_base_that_nothing_protects_is_found() {
     let table = [
-        ("@a @b", "@a @x", Some("@a")),
-        ("@a @b | cursor:a", "@a @x", None),
-        ("@a @b | tentative:a", "@a @x", None),
-        ("@a @b | step:a", "@a @x", None),
-        ("@a @b | cursor:b step:b", "@a @x", Some("@a")),
-        ("@a @b", "@a", Some("@a")),
+        ("@a @b", "@a @x", Some("@a by @a: [MoveCursor, HoldLastReceived]")),
+        ("@a @b", "@y=a @x", Some("@a by @y: [MoveCursor, HoldLastReceived]")),
+        ("@a @b", "@a @x | received:x", Some("@a by @a: [MoveCursor, HoldLastReceived]")),
+        ("@a @b", "@a @x | received:a", Some("@a by @a: [MoveCursor]")),
+        ("@a @b | cursor:a", "@a @x", Some("@a by @a: [HoldLastReceived]")),
+        ("@a @b | cursor:a", "@a @x | received:a", None),
+        ("@a @b | tentative:a", "@a @x | received:a", None),
+        ("@a @b | step:a", "@a @x | received:a", None),
+        ("@a @b | cursor:b step:b", "@a @x | received:a", Some("@a by @a: [MoveCursor]")),
+        ("@a @b", "@a", Some("@a by @a: [MoveCursor, HoldLastReceived]")),
         ("#a @b", "@a @x", None),
         ("@a @b", "@x", None),
         ("@a @b", "@b @a", None),
@@ -457,7 +461,8 @@ fn a_base_that_nothing_protects_is_found() {
         let sides = (view([("p/a", filesystem(sender))]), view([("p/a", filesystem(on_receiver))]));
         let base = |protection| {
             let policy = ProtectionPolicy { initial: KEPT, incremental: protection };
-            endangered_base(&dataset("p/a"), &sides.0, &sides.1, policy).map(|base| base.to_string())
+            let base = endangered_base(&dataset("p/a"), &sides.0, &sides.1, policy)?;
+            Some(format!("{} by {}: {:?}", base.version, base.received_as, base.repairs))
         };
         assert_eq!(base(KEPT).as_deref(), expected, "{sender} / {on_receiver}");
         assert_eq!(base(NOTHING), None, "{sender} / {on_receiver}");

@@ -157,7 +157,26 @@ pub(crate) struct Body {
     pub(crate) snapshotting: Option<Snapshotting>,
     pub(crate) invocation: Option<Invocation>,
     pub(crate) protections: Option<Protections>,
+    /// Of a sink.
+    pub(crate) clients: Option<Vec<Client>>,
     pub(crate) health: Option<Facts>,
+}
+
+/// Who sends to a sink.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct Client {
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) name: String,
+    /// Snapshots under its names.
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) receiving: Vec<String>,
+    pub(crate) received: u64,
+    pub(crate) failed: u64,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) last: String,
+    #[serde(deserialize_with = "time")]
+    pub(crate) last_at: Option<Timestamp>,
 }
 
 /// Holds and bookmarks that could not be made or removed.

@@ -1,10 +1,9 @@
 //! Protects bases that nothing protects, of filesystems with conflicts.
 
 use model::event::What;
-use model::plan::endangered::endangered_base;
-use model::plan::replication::Repair;
+use model::plan::endangered::{self, endangered_base};
 use model::view::View;
-use model::{DatasetName, RetryClass, VersionRef};
+use model::{DatasetName, RetryClass};
 use tokio::time::sleep;
 use wire::CallError;
 
@@ -16,7 +15,7 @@ use crate::act::step::ConfirmRun;
 /// A base that nothing protects, of a filesystem with a conflict.
 pub(super) struct Endangered {
     filesystem: DatasetName,
-    version: VersionRef,
+    base: endangered::Endangered,
     tries: u32,
 }
 
@@ -24,24 +23,24 @@ impl Execution<'_> {
     /// A conflict may last, and other jobs prune meanwhile.
     pub(super) fn note_endangered(&mut self, filesystem: &DatasetName, (sender, receiver): (&View, &View)) {
         let protection = self.invocation.policy.protection;
-        if let Some(version) = endangered_base(filesystem, sender, receiver, protection) {
-            self.endangered.push_back(Endangered { filesystem: filesystem.clone(), version, tries: 0 });
+        if let Some(base) = endangered_base(filesystem, sender, receiver, protection) {
+            self.endangered.push_back(Endangered { filesystem: filesystem.clone(), base, tries: 0 });
         }
     }
 
-    /// Puts the cursor on the newest common version of a filesystem whose receiver has more.
+    /// Protects the newest common version of a filesystem on the sides that do not.
     pub(super) fn rescue(&mut self, endangered: Endangered) {
         self.confirmations_running += 1;
-        let Endangered { filesystem, version, .. } = &endangered;
+        let Endangered { filesystem, base, .. } = &endangered;
         let Sides { sender, receiver } = self.sides.clone();
         let run = ConfirmRun {
             sender,
             receiver,
             protection: self.invocation.policy.protection,
             filesystem: filesystem.clone(),
-            received_as: version.clone(),
-            version: version.clone(),
-            repairs: vec![Repair::MoveCursor],
+            received_as: base.received_as.clone(),
+            version: base.version.clone(),
+            repairs: base.repairs.clone(),
         };
         self.running.push(Box::pin(async move { Happened::Rescued { endangered, result: run.run().await } }));
     }
@@ -54,9 +53,10 @@ impl Execution<'_> {
         let may_try_again = endangered.tries < self.invocation.attempts.get() && !matches!(self.link, Link::Closed(_));
         match result {
             Ok(()) => {
-                let Endangered { filesystem, version, .. } = endangered;
+                let Endangered { filesystem, base, .. } = endangered;
                 let message = format!(
-                    "{filesystem} cannot be replicated, and nothing protected {version}, the newest that both sides have: it got a replication cursor"
+                    "{filesystem} cannot be replicated, and {} was not protected, the newest that both sides have: now it is",
+                    base.version
                 );
                 self.invocation.events.tell(What::Warning { subsystem: "repl", message });
             }
@@ -76,9 +76,10 @@ impl Execution<'_> {
     }
 
     pub(super) fn tell_endangered(&self, endangered: &Endangered, why: &str) {
-        let Endangered { filesystem, version, .. } = endangered;
+        let Endangered { filesystem, base, .. } = endangered;
         let message = format!(
-            "{filesystem} cannot be replicated, and nothing protects {version}, the newest that both sides have: {why}"
+            "{filesystem} cannot be replicated, and {} is not protected, the newest that both sides have: {why}",
+            base.version
         );
         self.invocation.events.tell(What::Warning { subsystem: "repl", message });
     }

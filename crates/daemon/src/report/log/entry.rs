@@ -6,7 +6,7 @@ use config::types::LogLevel;
 use jiff::Timestamp;
 use model::JobName;
 use model::event::{
-    Event, Hook, HookEdge, InvocationSummary, Missed, OutputStream, ProtectionOutcome, Pruning, Replication,
+    Event, Hook, HookEdge, InvocationSummary, Missed, OutputStream, ProtectionOutcome, Pruning, Receiving, Replication,
     SnapshotterState, Snapshotting, What,
 };
 use model::plan::prune::{Decision, FilesystemPrunePlan, PruneSide};
@@ -141,6 +141,15 @@ fn describe(event: &Event, earlier: &Earlier) -> Option<Line> {
         What::Replication(what) => replication(event.job.as_ref(), what, earlier)?,
         What::Pruning { side, what } => pruning(*side, what)?,
         What::Protection { object, outcome } => protection(object, outcome),
+        What::Receiving { client, filesystem, snapshot, what } => {
+            let message = match what {
+                Receiving::Started => "receiving",
+                Receiving::Finished => "received",
+                Receiving::Failed => "not received",
+            };
+            let entry = line(Debug, "endpoint", message).with("client_identity", client.as_str());
+            entry.with("fs", filesystem.as_str()).with("snap", snapshot.as_str())
+        }
         What::Note { subsystem, message } => line(Info, subsystem, message.as_str()),
         What::Warning { subsystem, message } => line(Warn, subsystem, message.as_str()),
         What::Error { subsystem, message } => line(Error, subsystem, message.as_str()),

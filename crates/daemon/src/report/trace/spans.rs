@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use model::event::{Event, Pruning, Replication, Snapshotting, What};
+use model::event::{Event, Pruning, Receiving, Replication, Snapshotting, What};
 use model::plan::prune::PruneSide;
 use serde_json::{Map, Value};
 
@@ -14,6 +14,7 @@ const JOB: &str = "job";
 /// Lanes of filesystems, child processes.
 const STEPS: &str = "repl-fs";
 const COMMANDS: &str = "zfscmd";
+const RECEIPTS: &str = "receive";
 const SNAPSHOTS: &str = "snapshotting";
 const HOOKS: &str = "hooks";
 const CONNECTION: &str = "connection";
@@ -111,6 +112,16 @@ impl Pen<'_> {
                 self.end_named(COMMANDS, command, args([("success", Value::from(*success))]));
             }
             What::Snapshotting(what) => self.draw_snapshots(what),
+            What::Receiving { client, filesystem, snapshot, what } => {
+                let name = format!("{client}: {filesystem}@{snapshot}");
+                match what {
+                    Receiving::Started => self.begin_in_a_lane_of(RECEIPTS, name, Map::new()),
+                    Receiving::Finished | Receiving::Failed => {
+                        let success = Value::from(*what == Receiving::Finished);
+                        self.end_named(RECEIPTS, &name, args([("success", success)]));
+                    }
+                }
+            }
             What::Replication(what) => self.draw_replication(what),
             What::Pruning { side, what } => self.draw_pruning(*side, what),
             _ => {}

@@ -4,7 +4,7 @@ use super::{STEP, message, pruning, replication, snapshotting};
 use crate::command::plan::table::human;
 use crate::status::health::{Health, Lag};
 use crate::status::look::Look;
-use crate::status::report::{Command, Invocation, Job, Kind};
+use crate::status::report::{Client, Command, Invocation, Job, Kind};
 use crate::status::text::{Line, Role, count, span};
 
 /// The lines of a job; `commands` are the children of the whole daemon.
@@ -33,6 +33,7 @@ pub(crate) fn job(name: &str, job: &Job, commands: &[Command], look: &Look<'_>) 
         }
         _ => {}
     }
+    section(&mut lines, clients(body.clients.as_deref().unwrap_or_default(), look));
     if job.kind.replicates() {
         section(&mut lines, replication::section(body.replication.as_ref(), look));
         section(&mut lines, pruning::section("Pruning of the sender", body.pruning_sender.as_ref(), look));
@@ -83,6 +84,26 @@ fn summary(health: &Health, look: &Look<'_>) -> Line {
         fact("snapshots are at most", &format!("{} old", span(age)), Role::Plain);
     }
     line
+}
+
+/// Who sends to a sink, and what.
+fn clients(clients: &[Client], look: &Look<'_>) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if !clients.is_empty() {
+        lines.push(Line::new(0).with(Role::Title, "Clients since the daemon started"));
+    }
+    for client in clients {
+        let mut line = labelled(&client.name).plain(format!("{} received", count(client.received, "snapshot")));
+        if client.failed > 0 {
+            line = line.plain(", ").with(Role::Warn, format!("{} broken off", client.failed));
+        }
+        if let Some(at) = client.last_at {
+            line = line.plain(format!(", the last one {} ({}): {}", look.relative(at), look.time(at), client.last));
+        }
+        lines.push(line);
+        lines.extend(client.receiving.iter().map(|one| Line::prose(2 * STEP).plain("receiving ").plain(one)));
+    }
+    lines
 }
 
 /// What the last invocation did.
