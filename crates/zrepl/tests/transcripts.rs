@@ -211,7 +211,7 @@ fn without_a_daemon_clients_say_which_socket_and_what_to_do() {
 
 #[test]
 fn the_status_is_text_where_there_is_no_terminal() {
-    let place = Place::new("exit 1");
+    let place = Place::new(POOL);
     let daemon = place.daemon();
     let text = place.run(&["status"]);
     assert_eq!((text.code, text.err.as_str()), (Some(0), ""));

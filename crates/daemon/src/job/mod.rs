@@ -11,13 +11,11 @@ mod snapshotter;
 pub(crate) mod source;
 pub(crate) mod transport;
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use config::types::{Job, PlaceholderEncryption, Pruning, RecvOptions, SendOptions, Snapshotting};
-use futures::FutureExt as _;
-use futures::future::FusedFuture as _;
 use model::event::{InvocationSummary, ProtectionOutcome, What};
 use model::plan::replication::ReplicationPolicy;
 use model::{DatasetName, FilesystemFilter, JobName};
@@ -108,18 +106,22 @@ impl Context {
         self.spawn("invocations", async move {
             context.events.tell(What::JobStarted);
             let stop = context.shared.jobs.clone();
-            let mut prepare = std::pin::pin!(context.prepare(prepare).fuse());
+            let mut prepare = Some(Box::pin(context.prepare(prepare)));
             loop {
                 // In a fixed order, so that a simulation repeats itself.
                 let start = tokio::select! {
                     biased;
                     () = stop.cancelled() => break,
-                    () = &mut prepare, if !prepare.is_terminated() => continue,
+                    () = async { match prepare.as_mut() { Some(preparing) => preparing.await, None => pending().await } } => {
+                        prepare = None;
+                        continue;
+                    }
                     start = inbox.recv() => start,
                 };
                 let Some(start) = start else { break };
-                if !prepare.is_terminated() {
-                    start.cancel.run_until_cancelled(&mut prepare).await;
+                if let Some(preparing) = prepare.take() {
+                    // A reset ends that as well: it may be what hangs.
+                    start.cancel.run_until_cancelled(preparing).await;
                 }
                 let number = start.number;
                 let summary = match catch(invoke(start)).await {

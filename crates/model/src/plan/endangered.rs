@@ -6,6 +6,7 @@
 
 use crate::diff::{Comparison, compare};
 use crate::name::DatasetName;
+use crate::plan::protection::after_receive;
 use crate::plan::replication::Repair;
 use crate::protection::{Protection, ProtectionKind, ProtectionPolicy, ProtectionStrategy};
 use crate::version::VersionRef;
@@ -18,18 +19,24 @@ pub struct Endangered {
     pub version: VersionRef,
     /// As the receiver names it.
     pub received_as: VersionRef,
-    /// What is missing.
+    /// What is missing, and what is left that protects something else.
     pub repairs: Vec<Repair>,
 }
 
-/// The newest common snapshot of a filesystem, if the policy wants it protected and nothing of the job
+impl Endangered {
+    /// Whether a side does not protect it; else only something else is protected as well.
+    pub fn is_unprotected(&self) -> bool {
+        self.repairs.iter().any(|repair| matches!(repair, Repair::MoveCursor | Repair::HoldLastReceived))
+    }
+}
+
+/// The newest common version of a filesystem, if the policy wants it protected and nothing of the job
 /// does: a cursor on the sender, and on the receiver the hold, which is better on the base than on
 /// snapshots that the sender does not have any longer. To be asked about a filesystem with a conflict:
 /// whatever else is planned protects the base by itself.
 ///
-/// The cursor is known of every peer, and one that tells no more loses nothing by getting it. None if the
-/// newest common version is a bookmark, which not every ZFS can copy, and if common versions are in
-/// different orders, so that none is the newest.
+/// The cursor is known of every peer, and one that tells no more loses nothing by getting it. None if
+/// common versions are in different orders, so that none is the newest.
 pub fn endangered_base(
     name: &DatasetName,
     sender: &View,
@@ -46,17 +53,21 @@ pub fn endangered_base(
         Comparison::Unrelated | Comparison::OrderDiffers { .. } => return None,
     };
     let received_as = receiver.snapshots().find(|snapshot| snapshot.guid == common.guid)?.to_ref();
-    let is_protected = |protections: &[Protection], held: bool| {
-        let is_held = |found: &Protection| (found.kind == ProtectionKind::LastReceivedHold) == held;
-        protections.iter().any(|found| is_held(found) && found.version.guid == common.guid)
-    };
     let mut repairs = Vec::new();
-    if !is_protected(&sender.protections, false) {
+    let on_sender =
+        |found: &Protection| found.kind != ProtectionKind::LastReceivedHold && found.version.guid == common.guid;
+    // Not every ZFS can copy a bookmark, and one is a base without a cursor, too.
+    if common.is_snapshot() && !sender.protections.iter().any(on_sender) {
         repairs.push(Repair::MoveCursor);
     }
-    if holds_are_known && !is_protected(&receiver.protections, true) {
-        repairs.push(Repair::HoldLastReceived);
+    if holds_are_known {
+        let changes = after_receive(&received_as, policy.incremental, &receiver.protections);
+        if changes.creates() {
+            repairs.push(Repair::HoldLastReceived);
+        }
+        if changes.removes() {
+            repairs.push(Repair::ReleaseOlderReceived);
+        }
     }
-    let version = common.to_ref();
-    (common.is_snapshot() && !repairs.is_empty()).then_some(Endangered { version, received_as, repairs })
+    (!repairs.is_empty()).then(|| Endangered { version: common.to_ref(), received_as, repairs })
 }

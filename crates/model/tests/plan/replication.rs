@@ -445,7 +445,7 @@ fn a_base_that_nothing_protects_is_found() {
     let table = [
         ("@a @b", "@a @x", Some("@a by @a: [MoveCursor, HoldLastReceived]")),
         ("@a @b", "@y=a @x", Some("@a by @y: [MoveCursor, HoldLastReceived]")),
-        ("@a @b", "@a @x | received:x", Some("@a by @a: [MoveCursor, HoldLastReceived]")),
+        ("@a @b", "@a @x | received:x", Some("@a by @a: [MoveCursor, HoldLastReceived, ReleaseOlderReceived]")),
         ("@a @b", "@a @x | received:a", Some("@a by @a: [MoveCursor]")),
         ("@a @b | cursor:a", "@a @x", Some("@a by @a: [HoldLastReceived]")),
         ("@a @b | cursor:a", "@a @x | received:a", None),
@@ -453,7 +453,9 @@ fn a_base_that_nothing_protects_is_found() {
         ("@a @b | step:a", "@a @x | received:a", None),
         ("@a @b | cursor:b step:b", "@a @x | received:a", Some("@a by @a: [MoveCursor]")),
         ("@a @b", "@a", Some("@a by @a: [MoveCursor, HoldLastReceived]")),
-        ("#a @b", "@a @x", None),
+        ("#a @b", "@a @x", Some("#a by @a: [HoldLastReceived]")),
+        ("#a @b", "@a @x | received:a received:x", Some("#a by @a: [ReleaseOlderReceived]")),
+        ("#a @b", "@a @x | received:a", None),
         ("@a @b", "@x", None),
         ("@a @b", "@b @a", None),
     ];

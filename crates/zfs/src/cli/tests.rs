@@ -177,7 +177,8 @@ async fn pools_are_listed_by_name() {
     let lab = Lab::new("echo 'no pools available' >&2");
     assert_eq!(lab.zfs.pools().await.unwrap(), []);
     let lab = Lab::new("echo 'this is a mock' >&2; exit 1");
-    assert!(lab.zfs.pools().await.unwrap_err().to_string().starts_with("cannot list \"all pools\": `zfs "));
+    let error = lab.zfs.pools().await.unwrap_err().to_string();
+    assert!(error.starts_with("cannot list \"all pools\": `zpool "), "{error}");
 }
 
 #[tokio::test]

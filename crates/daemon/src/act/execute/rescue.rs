@@ -52,6 +52,7 @@ impl Execution<'_> {
         endangered.tries += 1;
         let may_try_again = endangered.tries < self.invocation.attempts.get() && !matches!(self.link, Link::Closed(_));
         match result {
+            Ok(()) if !endangered.base.is_unprotected() => {}
             Ok(()) => {
                 let Endangered { filesystem, base, .. } = endangered;
                 let message = format!(
