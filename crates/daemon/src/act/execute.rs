@@ -17,8 +17,9 @@ use model::plan::endangered::endangered_base;
 use model::plan::replication::{
     Conflict, Discard, FilesystemAction, FilesystemPlan, ReplicationPlan, ReplicationPolicy,
 };
+use model::protection::ProtectionStrategy;
 use model::view::View;
-use model::{DatasetName, RetryClass, UnixTime, VersionRef};
+use model::{DatasetName, RetryClass, UnixTime, VersionKind, VersionRef};
 use tokio::time::{Instant, sleep};
 use wire::CallError;
 
@@ -220,13 +221,20 @@ impl<'a> Execution<'a> {
         let Sides { sender, receiver } = self.sides.clone();
         let invocation = self.invocation;
         let protection = invocation.policy.protection;
+        // Told that a bookmark has arrived, or anything where no cursor is wanted, zrepl's sender protects
+        // nothing and still removes whatever else the job had there, the base among it.
+        let tells_protections = work.tells_protections;
+        let is_safe = |common: &VersionRef| {
+            let is_kept = common.kind == VersionKind::Snapshot && protection.incremental != ProtectionStrategy::Nothing;
+            tells_protections || is_kept
+        };
         match work.task() {
             Task::Step { step, discard, resolution } => {
                 let resolver = self.resolver(filesystem.clone());
                 let resolving = resolution.map(|resolution| Resolving {
                     resolution,
                     discards: discard.is_some(),
-                    common: step.from.clone(),
+                    common: step.from.clone().filter(is_safe),
                 });
                 let base = step.from.as_ref().map(|from| {
                     let same = |received: &VersionRef| received.guid == from.guid;
@@ -258,6 +266,7 @@ impl<'a> Execution<'a> {
             }
             Task::Resolve { resolution, discard, common } => {
                 let resolver = self.resolver(filesystem.clone());
+                let common = common.filter(is_safe);
                 let resolving = Resolving { resolution, discards: discard.is_some(), common };
                 self.tell_discarding(&filesystem, discard);
                 self.steps_running += 1;

@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering;
 
 use model::event::{Replication, What};
 use model::plan::resolve::{Resolution, WhenDiverged};
-use model::protection::ProtectionStrategy;
-use model::{DatasetName, RetryClass, VersionKind, VersionRef};
+use model::{DatasetName, RetryClass, VersionRef};
 use wire::{CallError, RenameAsideRequest, RollBackRequest, SendRequest};
 
 use super::invocation::Invocation;
@@ -19,7 +18,7 @@ pub(super) struct Resolving {
     pub(super) resolution: Resolution,
     /// What an interrupted step left on the receiver goes as well.
     pub(super) discards: bool,
-    /// What both sides have in common, as the sender names it.
+    /// What the sender is to protect as having arrived.
     pub(super) common: Option<VersionRef>,
 }
 
@@ -70,23 +69,14 @@ impl Resolver<'_> {
     /// Has the sender protect the common version as after a step that brought it, before the receiver
     /// loses all that is newer: a sender that was itself rolled back protects nothing, and other jobs prune
     /// it. The receiver protects its own.
-    ///
-    /// Only a snapshot needs that, and only if the policy wants a cursor: told of anything else, zrepl's
-    /// sender protects nothing and still removes whatever else the job had, a bookmark that is the base
-    /// among it.
     async fn protect_base(&self, common: Option<&VersionRef>) -> Result<(), CallError> {
-        let protection = self.invocation.policy.protection;
-        let is_worth_it = |common: &&VersionRef| common.kind == VersionKind::Snapshot;
-        let Some(version) = common.filter(is_worth_it) else { return Ok(()) };
-        if protection.incremental == ProtectionStrategy::Nothing {
-            return Ok(());
-        }
+        let Some(version) = common else { return Ok(()) };
         let request = SendRequest {
             filesystem: self.filesystem.clone(),
             from: Some(version.clone()),
             to: version.clone(),
             resume_token: None,
-            protection,
+            protection: self.invocation.policy.protection,
         };
         self.sides.sender.send_completed(&request).await
     }

@@ -17,6 +17,8 @@ pub(super) struct Work {
     dates: HashMap<Guid, UnixTime>,
     /// The version to confirm or to start from, by the name that it has on the receiver.
     pub(super) received_as: Option<VersionRef>,
+    /// Whether the sender tells what it protects, as zrepl's does not.
+    pub(super) tells_protections: bool,
     /// Index of the first step that is not done before this plan.
     first: usize,
     /// Index of the step that is next or runs.
@@ -89,6 +91,7 @@ impl Work {
             dates: dates(filesystem, sender),
             received_as: received_as(filesystem, receiver),
             plan: PlanOf::Row(Arc::clone(plan), row),
+            tells_protections: sender.protections_known,
             first: 0,
             next: 0,
             tries: 0,
@@ -151,6 +154,7 @@ impl Work {
     ) -> (usize, Arc<FilesystemPlan>) {
         self.dates = dates(&plan, sender);
         self.received_as = received_as(&plan, receiver);
+        self.tells_protections = sender.protections_known;
         let done = match &mut plan.action {
             FilesystemAction::Steps { base, steps, .. } => {
                 let from = match steps.first() {

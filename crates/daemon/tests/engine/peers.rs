@@ -23,14 +23,23 @@ struct Odd {
     inner: Arc<dyn Endpoint>,
     completed: Mutex<Vec<VersionRef>>,
     unlisted: AtomicU32,
+    /// Like zrepl's.
+    keeps_protections_to_itself: bool,
 }
 
 impl Odd {
     fn new(inner: Arc<dyn Endpoint>, unlisted: u32) -> Arc<Self> {
-        Arc::new(Self { inner, completed: Mutex::default(), unlisted: AtomicU32::new(unlisted) })
+        let unlisted = AtomicU32::new(unlisted);
+        Arc::new(Self { inner, completed: Mutex::default(), unlisted, keeps_protections_to_itself: false })
+    }
+
+    fn like_zrepl(inner: Arc<dyn Endpoint>) -> Arc<Self> {
+        let (completed, unlisted) = Default::default();
+        Arc::new(Self { inner, completed, unlisted, keeps_protections_to_itself: true })
     }
 
     fn view(&self, mut view: View) -> View {
+        view.protections_known &= !self.keeps_protections_to_itself;
         let left = self.unlisted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         if left.is_ok() {
             view.filesystems.remove(&name("src/a"));
@@ -115,7 +124,7 @@ async fn no_sender_is_told_that_a_bookmark_arrived() {
         let alien = Snapshot { dataset: name(&received("src/a")), name: short("alien") };
         world.target.zfs().snapshot(&[alien]).await.into_iter().for_each(Result::unwrap);
         world.snapshot("3", &["src/a"]).await;
-        let sender = Odd::new(world.daemons.sender.clone(), 0);
+        let sender = Odd::like_zrepl(world.daemons.sender.clone());
         let invocation = Invocation { sender: Arc::new(There(sender.clone())), ..world.invocation() };
         let summary = replicate_and_prune(invocation).await;
         assert_eq!((summary.errors, summary.steps), (0, 1), "{:?}", world.failures());
