@@ -116,9 +116,10 @@ async fn exported_mid_run(stage: &Stage<'_>) -> Result<()> {
         ensure!(failure.contains(&format!("pool {:?}", gone.as_str())), "{failure}");
     }
     rig.same(&c).await?;
-    // What is not imported at the start is left out, which is said once; the rest goes on.
+    // What is not imported at the start is an error; the rest goes on.
     stage.snap(&c, 1000, "3").await?;
-    rig.ok().await?;
+    let failures = rig.run().await.failures();
+    ensure!(failures.len() == 2 && failures.iter().all(|failure| failure.contains("is not imported")), "{failures:?}");
     rig.same(&c).await?;
 
     stage.world.set_pool_state(&gone, PoolState::Online)?;

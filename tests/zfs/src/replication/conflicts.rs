@@ -61,12 +61,14 @@ async fn rolled_back(stage: &Stage<'_>) -> Result<()> {
     stage.snap(&fs, 1500, "4").await?;
     rig.ok().await?;
     rig.same(&fs).await?;
-    // Behind it: what the receiver has is nowhere else, and stays.
+    // Behind it: what the receiver has is nowhere else, and stays. Both sides protect what they have in
+    // common.
     stage.world.rollback(&Snapshot { dataset: fs.clone(), name: version("2")? })?;
     stage.is(&fs, &["@1", "@2"]).await?;
     stage.snap(&fs, 1200, "5").await?;
     rig.run().await.fails(&[fs.as_str(), "the receiver's latest snapshot is not present on sender", "@4"])?;
-    stage.is(&rig.received(&fs)?, &["@2", "@4 last"]).await
+    stage.is(&fs, &["@1", "cursor 2", "@2", "@5"]).await?;
+    stage.is(&rig.received(&fs)?, &["@2 last", "@4"]).await
 }
 
 async fn only_held_left(stage: &Stage<'_>) -> Result<()> {
