@@ -21,14 +21,14 @@ pub(crate) async fn list(zfs: &dyn Zfs, scope: &Scope) -> Result<(Listing, Unlis
         Ok(listing) => return Ok((listing, Unlisted::new())),
         Err(error) => error,
     };
-    let (roots, apart): (Vec<DatasetName>, fn(Vec<DatasetName>) -> Scope) = match scope {
-        Scope::Trees(roots) => (roots.clone(), Scope::Trees),
-        Scope::Only(names) => (names.clone(), Scope::Only),
+    let roots = match scope {
+        Scope::Trees(roots) | Scope::Only(roots) => roots.clone(),
         Scope::Everything => match zfs.pools().await {
-            Ok(pools) => (pools, Scope::Trees),
+            Ok(pools) => pools,
             Err(_) => return Err(error),
         },
     };
+    let apart = if matches!(scope, Scope::Only(_)) { Scope::Only } else { Scope::Trees };
     let look = |roots: Vec<DatasetName>| async move { zfs.list(&apart(roots)).await };
     let (listings, unlisted) = one_by_one(roots, error, look).await?;
     let mut whole = Listing::default();
