@@ -29,6 +29,8 @@ pub(crate) fn run(doc: &Gendoc) -> Result<()> {
 /// Every command that is shown, groups too, with its words: `["zrepl", "test", "filesystems"]`.
 pub(crate) fn commands() -> Vec<(Vec<String>, clap::Command)> {
     let mut root = CommandLine::command();
+    // Whatever terminal it is generated in.
+    root = root.term_width(100);
     root.build();
     let mut all = Vec::new();
     collect(&root, &[], &mut all);

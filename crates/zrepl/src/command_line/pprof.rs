@@ -13,7 +13,7 @@ pub(crate) enum Pprof {
     /// Write what the daemon does from now on, in the format of Chrome's trace viewer
     ///
     /// Jobs, invocations, filesystems, steps and child processes, each with its beginning and end. To be
-    /// opened at https://ui.perfetto.dev, or in a Chromium browser at chrome://tracing. The same comes
+    /// opened at <https://ui.perfetto.dev>, or in a Chromium browser at chrome://tracing. The same comes
     /// from the start of the daemon on in the file that its environment variable ZREPL_ACTIVITY_TRACE names.
     #[command(after_help = "\
 Examples:
