@@ -198,6 +198,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_pool_that_dies_meanwhile_is_not_asked_for_each_root() {
+        let odd = || Error::new("list", "p", ErrorKind::PermissionDenied);
+        let asked = std::cell::RefCell::new(Vec::new());
+        let look = |roots: Vec<DatasetName>| {
+            asked.borrow_mut().push(roots.iter().map(DatasetName::as_str).collect::<Vec<_>>().join(" "));
+            let result = match roots.as_slice() {
+                [root] if root.as_str() == "p/b" => Err(Error::new("list", "p/b", suspended())),
+                [_] => Ok(()),
+                _ => Err(odd()),
+            };
+            async { result }
+        };
+        let roots = ["p/a", "p/b", "p/c", "p/d", "q"].map(name).to_vec();
+        let (seen, unlisted) = one_by_one(roots, odd(), look).await.unwrap();
+        let unlisted: Vec<&str> = unlisted.keys().map(DatasetName::as_str).collect();
+        assert_eq!((seen.len(), unlisted), (2, vec!["p/b", "p/c", "p/d"]));
+        let mut asked = asked.into_inner();
+        asked.sort();
+        assert_eq!(asked, ["p/a", "p/a p/b p/c p/d", "p/b", "q"]);
+    }
+
+    #[tokio::test]
     async fn what_cannot_be_told_apart_is_an_error() {
         for scope in [Scope::Trees(vec![name("p")]), Scope::Trees(vec![name("p"), name("p-x")])] {
             assert!(list(&pools("p", suspended()), &scope).await.is_err(), "{scope:?}");

@@ -36,6 +36,10 @@ pub const CALL: Duration = Duration::from_secs(75 * 60);
 /// `ZREPL_REPLICATION_STALL_TIMEOUT` changes it.
 pub const NO_PROGRESS: Duration = Duration::from_secs(75 * 60);
 
+/// A side that was listed longer ago is listed again before snapshots are destroyed by what it has: a
+/// person may have rolled a sender back meanwhile. As long as the listing of a large pool takes.
+pub const VIEW_AGE: Duration = Duration::from_secs(60);
+
 /// Filesystems whose snapshots one call destroys at most. Each may wait for transaction groups to sync,
 /// and a call as a whole must end within [`CALL`].
 pub const DESTROYS_PER_CALL: usize = 500;

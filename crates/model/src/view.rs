@@ -46,11 +46,15 @@ impl View {
 
     /// Whether this says what a filesystem has, or that it does not exist.
     pub fn tells_of(&self, name: &DatasetName) -> bool {
-        self.filesystems.contains_key(name) || self.why_unlisted(name).is_none()
+        self.why_unlisted(name).is_none()
     }
 
-    /// The tree that a filesystem is in and that could not be listed, and why.
+    /// The tree that a filesystem is in and that could not be listed, and why; none if the filesystem is
+    /// listed all the same.
     pub fn why_unlisted(&self, name: &DatasetName) -> Option<(&DatasetName, &str)> {
+        if self.filesystems.contains_key(name) {
+            return None;
+        }
         let (root, why) = self.unlisted.iter().find(|(root, _)| name.is_within(root))?;
         Some((root, why))
     }
@@ -59,6 +63,11 @@ impl View {
     pub fn without_protections(filesystems: BTreeMap<DatasetName, FilesystemView>) -> Self {
         Self { protections_known: false, ..Self::new(filesystems) }
     }
+}
+
+/// What a person is told about a tree that could not be listed.
+pub fn unlisted(root: &DatasetName, why: &str) -> String {
+    format!("cannot list filesystem {:?} and what is below it: {why}", root.as_str())
 }
 
 /// One filesystem or volume.

@@ -242,7 +242,7 @@ impl Campaign {
         for round in 1..=ROUNDS {
             self.wake_all_and_wait(&jobs).await?;
             self.note_unguarded();
-            let standings = self.fleet.room.watch(|watch| watch.standings(&self.users.broken));
+            let standings = self.fleet.room.standings(&self.users.broken);
             behind = standings.behind;
             if !behind.is_empty() {
                 continue;

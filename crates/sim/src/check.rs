@@ -233,9 +233,13 @@ impl Watch {
             if self.broken.contains(place) && !actors.iter().all(|(_, job)| flow.is_of(job)) && is_unprotected() {
                 continue;
             }
+            // What arrived without anybody being told is no base yet: the one before it is.
+            let is_unknown = || !is_acknowledged(flow, &self.before, filesystem, *guid);
             let who = flow.sending.as_str();
             match commons.get(place) {
                 None => found.push(format!("{filesystem} ({who}) has no common version any longer, it was {guid:?}")),
+                Some((now, older))
+                    if older < txg && is_acknowledged(flow, &self.before, filesystem, *now) && is_unknown() => {}
                 Some((now, older)) if older < txg => {
                     found
                         .push(format!("the newest common version of {filesystem} ({who}) was {guid:?} and is {now:?}"));
@@ -382,6 +386,12 @@ fn protects(flow: &Flow, sender: &Picture, filesystem: &str, guid: Guid) -> bool
         || held(sender, step_hold_tag(&flow.sending)).contains(&guid)
 }
 
+/// Whether the receiving job of a flow holds a version.
+fn is_acknowledged(flow: &Flow, pictures: &Pictures, filesystem: &str, guid: Guid) -> bool {
+    let receiver = pictures[flow.receiver.index()].get(&flow.on_receiver(filesystem));
+    receiver.is_some_and(|receiver| held(receiver, last_received_tag(&flow.receiving)).contains(&guid))
+}
+
 /// Whether the newest common snapshot of a filesystem that needs a person may be pruned meanwhile.
 fn endangered(flow: &Flow, pictures: &Pictures, filesystem: &str) -> bool {
     let (senders, receivers) = (&pictures[flow.sender.index()], &pictures[flow.receiver.index()]);
@@ -428,12 +438,14 @@ fn leftovers(flow: &Flow, sender: &DatasetPicture, receiver: &DatasetPicture, ba
     None
 }
 
-/// A protection that no step needs any longer, whether or not there was anything to send.
+/// A protection that no step needs any longer, whether or not there was anything to send. Holds on what
+/// has nothing in common with the sender are put right when the receiving job starts, or by the next step.
 fn stale(flow: &Flow, pictures: &Pictures, filesystem: &str) -> Option<String> {
     let sender = pictures[flow.sender.index()].get(filesystem)?;
     let steps = held(sender, step_hold_tag(&flow.sending));
     let receiver = pictures[flow.receiver.index()].get(&flow.on_receiver(filesystem));
-    let received = receiver.map(|receiver| held(receiver, last_received_tag(&flow.receiving))).unwrap_or_default();
+    let related = receiver.filter(|receiver| newest_common(sender, receiver).is_some());
+    let received = related.map(|receiver| held(receiver, last_received_tag(&flow.receiving))).unwrap_or_default();
     match (steps.as_slice(), received.as_slice()) {
         ([], [] | [_]) => None,
         _ => Some(format!("stale step holds {steps:?} or last-received holds {received:?}")),

@@ -1,11 +1,12 @@
 //! What all parts of a world share: time, trace, the processes, faults, and the watch over safety.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::JobName;
 
-use crate::check::Watch;
+use crate::check::{Standings, Watch};
 use crate::fault::{Fault, Faults, Op, Site, Victims};
 use crate::flow::Places;
 use crate::process::{Host, Process};
@@ -126,17 +127,28 @@ impl Room {
     /// Looks at the pools, after an operation may have changed something there. What other jobs have under
     /// way, or had when they were killed, may show as well.
     pub fn look(&self, op: &Op) {
+        self.look_after(op, Some(op.number));
+    }
+
+    /// How all filesystems stand now; see [`Watch::standings`]. What the children of a killed daemon
+    /// completed shows only after the last operation.
+    pub fn standings(&self, excused: &Places) -> Standings {
+        self.look_after(&"what was under way", None);
+        self.watch(|watch| watch.standings(excused))
+    }
+
+    fn look_after(&self, cause: &dyn Display, ended: Option<u64>) {
         let mut inner = self.lock();
         let Inner { watch, under_way, .. } = &mut *inner;
         let actors: Vec<(Host, JobName)> = under_way.values().map(|(host, _, job)| (*host, job.clone())).collect();
-        under_way.retain(|number, (_, process, _)| *number != op.number && process.is_alive());
-        let found = watch.look(op, &actors);
+        under_way.retain(|number, (_, process, _)| Some(*number) != ended && process.is_alive());
+        let found = watch.look(cause, &actors);
         drop(inner);
         found.iter().for_each(|violation| self.trace.tell('#', format_args!("UNSAFE {violation}")));
     }
 
     /// Tells the watch that a user did something; see [`Watch::user_did`].
-    pub fn user_did(&self, what: impl std::fmt::Display, broken: &Places) {
+    pub fn user_did(&self, what: impl Display, broken: &Places) {
         self.trace.tell('u', &what);
         let found = self.watch(|watch| watch.user_did(&what, broken));
         found.iter().for_each(|violation| self.trace.tell('#', format_args!("UNSAFE {violation}")));

@@ -324,7 +324,7 @@ impl World {
 
     /// What is behind, with the reason, and which filesystems need a person.
     pub fn standings(&self, excused: &Places) -> Standings {
-        self.room.watch(|watch| watch.standings(excused))
+        self.room.standings(excused)
     }
 
     fn new_life(&self, host: Host, job: &JobName) -> (Process, Arc<Disk>, Events) {

@@ -69,7 +69,7 @@ impl<'a> Attempts<'a> {
     }
 
     async fn replicate(&self, listed: Listed) -> Option<Listed> {
-        let Listed { sides, sender_view, receiver_view } = &listed;
+        let Listed { sides, sender_view, receiver_view, .. } = &listed;
         self.tally.planned(true);
         self.tally.count_unlisted(sender_view, &self.invocation.events, "repl");
         self.tally.looked_at(sender_view.filesystems.len());

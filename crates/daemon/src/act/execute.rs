@@ -14,12 +14,10 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use model::event::{BlockedOn, Replication, What};
 use model::plan::endangered::endangered_base;
-use model::plan::replication::{
-    Conflict, Discard, FilesystemAction, FilesystemPlan, ReplicationPlan, ReplicationPolicy,
-};
-use model::protection::ProtectionStrategy;
+use model::plan::protection::may_be_told;
+use model::plan::replication::{Discard, FilesystemAction, FilesystemPlan, ReplicationPlan, ReplicationPolicy};
 use model::view::View;
-use model::{DatasetName, RetryClass, UnixTime, VersionKind, VersionRef};
+use model::{DatasetName, RetryClass, UnixTime, VersionRef};
 use tokio::time::{Instant, sleep};
 use wire::CallError;
 
@@ -31,7 +29,7 @@ use super::sides::Sides;
 use super::step::{ConfirmRun, StepRun};
 use super::tally::Tally;
 use super::work::{State, Task, Work};
-use replan::{may_be_listed_later, unlisted_by_receiver};
+use replan::passing;
 use rescue::Endangered;
 
 use crate::limits::CONFIRMATIONS;
@@ -135,8 +133,9 @@ impl<'a> Execution<'a> {
     ) -> bool {
         let works = |plan: &FilesystemPlan| match plan.action {
             FilesystemAction::Steps { .. } | FilesystemAction::Confirm { .. } => true,
-            FilesystemAction::Conflict(Conflict::ReceiverUnlisted(_)) => true,
-            FilesystemAction::Conflict(_) => endangered_base(&plan.name, sender, receiver, policy.protection).is_some(),
+            FilesystemAction::Conflict(ref conflict) => {
+                conflict.may_pass() || endangered_base(&plan.name, sender, receiver, policy.protection).is_some()
+            }
             FilesystemAction::Nothing(_) => false,
         };
         plan.filesystems.iter().any(works)
@@ -162,15 +161,15 @@ impl<'a> Execution<'a> {
     fn take_over(&mut self, plan: &Arc<ReplicationPlan>, (sender, receiver): (&View, &View)) {
         let mut indices: HashMap<&DatasetName, usize> = HashMap::new();
         for (row, filesystem) in plan.filesystems.iter().enumerate() {
-            if let FilesystemAction::Conflict(conflict) = &filesystem.action
-                && !may_be_listed_later(conflict)
-            {
-                self.note_endangered(&filesystem.name, (sender, receiver));
-                let (filesystem, conflict) = (filesystem.name.clone(), conflict.clone());
-                self.note_failed(&filesystem);
-                self.tell(Replication::Conflicted { filesystem, conflict });
-            }
-            let Some(work) = Work::of_row(plan, row, sender, receiver) else { continue };
+            let Some(work) = Work::of_row(plan, row, sender, receiver) else {
+                if let FilesystemAction::Conflict(conflict) = &filesystem.action {
+                    self.note_endangered(&filesystem.name, (sender, receiver));
+                    let (filesystem, conflict) = (filesystem.name.clone(), conflict.clone());
+                    self.note_failed(&filesystem);
+                    self.tell(Replication::Conflicted { filesystem, conflict });
+                }
+                continue;
+            };
             let index = self.work.len();
             self.work.push(work);
             indices.insert(&filesystem.name, index);
@@ -184,7 +183,7 @@ impl<'a> Execution<'a> {
                     self.tell_blocked(index, BlockedOn::Parent);
                 }
                 None => match &filesystem.action {
-                    FilesystemAction::Conflict(conflict) => self.failed(index, 0, &unlisted_by_receiver(conflict)),
+                    FilesystemAction::Conflict(conflict) => self.failed(index, 0, &passing(conflict)),
                     _ => self.queue(index),
                 },
             }
@@ -221,20 +220,15 @@ impl<'a> Execution<'a> {
         let Sides { sender, receiver } = self.sides.clone();
         let invocation = self.invocation;
         let protection = invocation.policy.protection;
-        // Told that a bookmark has arrived, or anything where no cursor is wanted, zrepl's sender protects
-        // nothing and still removes whatever else the job had there, the base among it.
         let tells_protections = work.tells_protections;
-        let is_safe = |common: &VersionRef| {
-            let is_kept = common.kind == VersionKind::Snapshot && protection.incremental != ProtectionStrategy::Nothing;
-            tells_protections || is_kept
-        };
+        let may_be_told = |common: &VersionRef| may_be_told(common, protection.incremental, tells_protections);
         match work.task() {
             Task::Step { step, discard, resolution } => {
                 let resolver = self.resolver(filesystem.clone());
                 let resolving = resolution.map(|resolution| Resolving {
                     resolution,
                     discards: discard.is_some(),
-                    common: step.from.clone().filter(is_safe),
+                    common: step.from.clone().filter(may_be_told),
                 });
                 let base = step.from.as_ref().map(|from| {
                     let same = |received: &VersionRef| received.guid == from.guid;
@@ -266,7 +260,7 @@ impl<'a> Execution<'a> {
             }
             Task::Resolve { resolution, discard, common } => {
                 let resolver = self.resolver(filesystem.clone());
-                let common = common.filter(is_safe);
+                let common = common.filter(may_be_told);
                 let resolving = Resolving { resolution, discards: discard.is_some(), common };
                 self.tell_discarding(&filesystem, discard);
                 self.steps_running += 1;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use wire::{Connector, Endpoint};
 
 use super::attempt::Attempts;
-use super::looked::Looked;
+use super::looked::LookedAt;
 use super::pruning::{Prune, PruneFailed, local_views};
 use super::sides::Listed;
 use super::tally::Tally;
@@ -136,14 +136,15 @@ async fn prune_both(invocation: &Invocation, tally: &Tally, listed: Option<Liste
         return;
     }
     let mut looked = match listed {
-        Some(listed) => Looked::from(listed),
-        None => Looked::at_both(invocation).await,
+        Some(listed) => LookedAt::from(listed),
+        None => LookedAt::at_both(invocation).await,
     };
     for prune in [sender, receiver] {
         if prune.rules.is_empty() {
             prune.run_without_rules();
             continue;
         }
+        looked.refresh(invocation).await;
         for tries in 1.. {
             looked.count_unlisted(tally, events);
             let Err(failed) = prune.run(looked.views(prune.side)).await else { break };

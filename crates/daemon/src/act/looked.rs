@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::plan::prune::PruneSide;
 use model::view::View;
+use tokio::time::Instant;
 use wire::{CallError, Connector, Endpoint};
 
 use super::invocation::Invocation;
@@ -11,38 +12,64 @@ use super::pruning::{PruneFailed, Views, receiver_views, sender_views};
 use super::sides::{Asked, Listed, Sides, SidesFailed};
 use super::tally::Tally;
 use crate::events::Events;
+use crate::limits::VIEW_AGE;
 
-/// A side and what is on it.
-type Side = Result<(Arc<dyn Endpoint>, View), SidesFailed>;
+/// A side that was looked at.
+struct Looked {
+    endpoint: Arc<dyn Endpoint>,
+    view: View,
+    /// When its listing began.
+    since: Instant,
+}
 
-/// Both sides, or why one cannot be looked at.
-pub(super) struct Looked {
+/// A side, or why it cannot be looked at.
+type Side = Result<Looked, SidesFailed>;
+
+/// Both sides.
+pub(super) struct LookedAt {
     sender: Side,
     receiver: Side,
 }
 
-impl From<Listed> for Looked {
-    fn from(Listed { sides: Sides { sender, receiver }, sender_view, receiver_view }: Listed) -> Self {
-        Self { sender: Ok((sender, sender_view)), receiver: Ok((receiver, receiver_view)) }
+impl From<Listed> for LookedAt {
+    fn from(Listed { sides: Sides { sender, receiver }, sender_view, receiver_view, since }: Listed) -> Self {
+        Self {
+            sender: Ok(Looked { endpoint: sender, view: sender_view, since }),
+            receiver: Ok(Looked { endpoint: receiver, view: receiver_view, since }),
+        }
     }
 }
 
-impl Looked {
+impl LookedAt {
     /// Lists both.
     pub(super) async fn at_both(invocation: &Invocation) -> Self {
         let (sender, receiver) = tokio::join!(look_at_sender(invocation), look_at_receiver(invocation));
         Self { sender, receiver }
     }
 
-    /// Lists the side that is pruned again, and what could not be listed before.
+    /// Lists again after pruning a side failed: that side, what could not be listed before, and also for a
+    /// receiver the sender, of which a rollback makes a base of what was none.
     pub(super) async fn again(&mut self, invocation: &Invocation, pruned: PruneSide) {
+        let receiver = pruned == PruneSide::Receiver || self.receiver.is_err();
+        self.look(invocation, true, receiver).await;
+    }
+
+    /// Lists again what was listed long ago, because the other side could not be reached or was pruned
+    /// meanwhile.
+    pub(super) async fn refresh(&mut self, invocation: &Invocation) {
+        let is_old = |side: &Side| side.as_ref().is_ok_and(|looked| looked.since.elapsed() > VIEW_AGE);
+        let (sender, receiver) = (is_old(&self.sender), is_old(&self.receiver));
+        self.look(invocation, sender, receiver).await;
+    }
+
+    async fn look(&mut self, invocation: &Invocation, sender: bool, receiver: bool) {
         let sender = async {
-            if pruned == PruneSide::Sender || self.sender.is_err() {
+            if sender {
                 self.sender = look_at_sender(invocation).await;
             }
         };
         let receiver = async {
-            if pruned == PruneSide::Receiver || self.receiver.is_err() {
+            if receiver {
                 self.receiver = look_at_receiver(invocation).await;
             }
         };
@@ -51,8 +78,8 @@ impl Looked {
 
     /// Tells what of them could not be listed.
     pub(super) fn count_unlisted(&self, tally: &Tally, events: &Events) {
-        for (_, view) in self.sender.iter().chain(&self.receiver) {
-            tally.count_unlisted(view, events, "pruning");
+        for looked in self.sender.iter().chain(&self.receiver) {
+            tally.count_unlisted(&looked.view, events, "pruning");
         }
     }
 
@@ -60,17 +87,17 @@ impl Looked {
     pub(super) fn views(&self, pruned: PruneSide) -> Views<'_> {
         match pruned {
             PruneSide::Sender | PruneSide::Local => {
-                let (endpoint, view) = self.sender.as_ref().map_err(failed)?;
-                let there = self.receiver.as_ref().ok().map(|(_, view)| view);
+                let Looked { endpoint, view, .. } = self.sender.as_ref().map_err(failed)?;
+                let there = self.receiver.as_ref().ok().map(|looked| &looked.view);
                 Ok((&**endpoint, sender_views(view, there)))
             }
             PruneSide::Receiver => {
-                let (endpoint, there) = self.receiver.as_ref().map_err(failed)?;
-                let (_, here) = self.sender.as_ref().map_err(|error| PruneFailed {
+                let Looked { endpoint, view: there, .. } = self.receiver.as_ref().map_err(failed)?;
+                let here = self.sender.as_ref().map_err(|error| PruneFailed {
                     class: error.class(),
                     error: "the sender cannot be listed, which tells what is replicated".to_owned(),
                 })?;
-                Ok((&**endpoint, receiver_views(here, there)))
+                Ok((&**endpoint, receiver_views(&here.view, there)))
             }
         }
     }
@@ -90,6 +117,7 @@ async fn look_at_receiver(invocation: &Invocation) -> Side {
 
 async fn look_at(side: &dyn Connector, failed: impl Fn(Asked, CallError) -> SidesFailed) -> Side {
     let endpoint = side.connect().await.map_err(|error| failed(Asked::Connect, error))?;
+    let since = Instant::now();
     let view = endpoint.list().await.map_err(|error| failed(Asked::List, error))?;
-    Ok((endpoint, view))
+    Ok(Looked { endpoint, view, since })
 }

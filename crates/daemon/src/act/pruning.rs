@@ -153,13 +153,18 @@ pub(crate) fn receiver_views(sender: &View, receiver: &View) -> Vec<PruneView> {
         let there = sender.filesystems.get(name);
         PruneView {
             name: name.clone(),
-            skip: skip_placeholder(view).or(there.is_none().then_some(SkipReason::NotOnSender)),
+            skip: skip_placeholder(view).or(there.is_none().then(|| absence(sender, name))),
             versions: Arc::clone(&view.versions),
             cursor: there.map_or(CursorView::Missing, cursor),
             common_base: there.and_then(|there| common_base(there, view)),
         }
     });
     views.collect()
+}
+
+/// Why the sender's view lacks a filesystem of the receiver.
+fn absence(sender: &View, name: &DatasetName) -> SkipReason {
+    if sender.tells_of(name) { SkipReason::NotOnSender } else { SkipReason::SenderUnlisted }
 }
 
 /// The only side of a job that does not replicate.
@@ -220,5 +225,7 @@ mod tests {
         assert_eq!(skips, [Some(SkipReason::BaseUnknown), None]);
         let skips: Vec<_> = sender_views(&sender, None).into_iter().map(|view| view.skip).collect();
         assert_eq!(skips, [Some(SkipReason::BaseUnknown); 2]);
+        let skips: Vec<_> = receiver_views(&receiver, &sender).into_iter().map(|view| view.skip).collect();
+        assert_eq!(skips, [Some(SkipReason::SenderUnlisted), Some(SkipReason::NotOnSender)]);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use model::RetryClass;
 use model::view::View;
+use tokio::time::Instant;
 use wire::{CallError, Connector, Endpoint};
 
 /// Both sides, within reach.
@@ -19,6 +20,8 @@ pub(super) struct Listed {
     pub(super) sides: Sides,
     pub(super) sender_view: View,
     pub(super) receiver_view: View,
+    /// When the listings began.
+    pub(super) since: Instant,
 }
 
 /// What was tried on both sides.
@@ -45,8 +48,9 @@ impl Sides {
 
     /// Lists both.
     pub(super) async fn list(self) -> Result<Listed, SidesFailed> {
+        let since = Instant::now();
         let (sender_view, receiver_view) = both(Asked::List, tokio::join!(self.sender.list(), self.receiver.list()))?;
-        Ok(Listed { sides: self, sender_view, receiver_view })
+        Ok(Listed { sides: self, sender_view, receiver_view, since })
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::DatasetName;
 use model::event::{InvocationSummary, What};
-use model::view::View;
+use model::view::{View, unlisted};
 
 use crate::events::Events;
 
@@ -65,8 +65,7 @@ impl Tally {
     pub(super) fn count_unlisted(&self, view: &View, events: &Events, subsystem: &'static str) {
         for (root, why) in &view.unlisted {
             if self.failed(root) {
-                let message = format!("cannot list filesystem {:?} and what is below it: {why}", root.as_str());
-                events.tell(What::Error { subsystem, message });
+                events.tell(What::Error { subsystem, message: unlisted(root, why) });
             }
         }
     }

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::plan::replication::{
-    Base, Conflict, Discard, FilesystemAction, FilesystemPlan, Repair, ReplicationPlan, Step,
-};
+use model::plan::replication::{Base, Discard, FilesystemAction, FilesystemPlan, Repair, ReplicationPlan, Step};
 use model::plan::resolve::Resolution;
 use model::view::View;
 use model::{DatasetName, Guid, UnixTime, Version, VersionRef};
@@ -82,8 +80,8 @@ impl Work {
         let filesystem = plan.filesystems.get(row)?;
         match filesystem.action {
             FilesystemAction::Steps { .. } | FilesystemAction::Confirm { .. } => {}
-            // To be planned again when the receiver can tell what it has.
-            FilesystemAction::Conflict(Conflict::ReceiverUnlisted(_)) => {}
+            // To be planned again.
+            FilesystemAction::Conflict(ref conflict) if conflict.may_pass() => {}
             FilesystemAction::Nothing(_) | FilesystemAction::Conflict(_) => return None,
         }
         let state = if filesystem.after.is_some() { State::Waiting } else { State::Ready };

@@ -392,19 +392,18 @@ struct Told<'a> {
 impl<'a> Told<'a> {
     fn start(receiver: &'a Receiver, request: &ReceiveRequest) -> Self {
         let of = |client: &ClientIdentity| (client.clone(), request.filesystem.clone(), request.to.name.clone());
-        let mut told = Self { events: &receiver.side.events, what: receiver.config.client.as_ref().map(of) };
-        let what = told.what.clone();
+        let told = Self { events: &receiver.side.events, what: receiver.config.client.as_ref().map(of) };
         told.tell(Receiving::Started);
-        told.what = what;
         told
     }
 
     fn finish(mut self) {
         self.tell(Receiving::Finished);
+        self.what = None;
     }
 
-    fn tell(&mut self, what: Receiving) {
-        if let Some((client, filesystem, snapshot)) = self.what.take() {
+    fn tell(&self, what: Receiving) {
+        if let Some((client, filesystem, snapshot)) = self.what.clone() {
             self.events.tell(What::Receiving { client, filesystem, snapshot, what });
         }
     }

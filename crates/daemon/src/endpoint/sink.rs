@@ -39,7 +39,8 @@ impl Sink {
     }
 
     /// Releases what no receive of any client can need any longer; how many. Warns of what nobody looks
-    /// after. One listing, however many clients there are. Receives may go on meanwhile: only holds older than another one are released.
+    /// after. One listing, however many clients there are. Receives may go on meanwhile: only holds older
+    /// than another one are released.
     ///
     /// # Errors
     /// The listing failed.

@@ -121,8 +121,7 @@ impl Endpoint for Client {
     async fn list(&self) -> Result<View, CallError> {
         let view = self.source.sender.list().await?;
         // What is gone needs nothing, and must not pile up. What cannot be seen is not gone.
-        let is_hidden = |name: &DatasetName| view.unlisted.keys().any(|root| name.is_within(root));
-        let stays = |name: &DatasetName| view.filesystems.contains_key(name) || is_hidden(name);
+        let stays = |name: &DatasetName| view.filesystems.contains_key(name) || !view.tells_of(name);
         self.clients(|clients| clients.needs.retain(|name, _| stays(name)));
         Ok(view)
     }

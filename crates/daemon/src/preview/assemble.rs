@@ -10,7 +10,7 @@ use model::plan::prune::{Decision, KeepRule, PruneSide, PruneView, SnapshotVerdi
 use model::plan::replication::{FilesystemAction, ReplicationPolicy, Step, plan_replication};
 use model::plan::resolve::Resolution;
 use model::plan::snapshot::{SnapshotPlan, plan_snapshots};
-use model::view::View;
+use model::view::{View, unlisted};
 use model::{DatasetName, FilesystemFilter, Guid, JobName, VersionRef};
 
 use super::apply::{self, Sides};
@@ -154,10 +154,7 @@ impl Draft {
 
     /// Nothing is known of these trees, and nothing planned.
     fn unlisted(&mut self, view: &View) {
-        let problem = |(root, why): (&DatasetName, &String)| {
-            format!("cannot list filesystem {:?} and what is below it: {why}", root.as_str())
-        };
-        self.job.problems.extend(view.unlisted.iter().map(problem));
+        self.job.problems.extend(view.unlisted.iter().map(|(root, why)| unlisted(root, why)));
     }
 
     fn filesystem(&mut self, name: &DatasetName) -> &mut FilesystemPreview {

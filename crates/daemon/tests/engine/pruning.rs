@@ -10,7 +10,7 @@ use wire::{DestroyOutcome, DestroyRequest, Endpoint};
 use zfs::fake::{Action, Moment, Verb};
 use zfs::{ErrorKind, Snapshot, Zfs};
 
-use crate::world::{Settings, World, filter, last_n, name, short};
+use crate::world::{Settings, World, filter, last_n, name, received, short};
 
 async fn five_snapshots(settings: Settings) -> World {
     let world = World::new(settings);
@@ -400,4 +400,32 @@ async fn a_job_that_only_snapshots_tries_again_as_well() {
     };
     let summary = prune_local(invocation).await;
     assert_eq!((summary.destroyed, summary.errors), (3, 0));
+}
+
+/// What becomes of the base if a person rolls the sender back to `@3` while the receiver, about to be
+/// pruned, is listed, and that listing does not succeed at once.
+async fn rolled_back_during_the_look(at_first: Action) -> World {
+    let world = five_snapshots(both(5, 1)).await;
+    let (source, target) = (world.source.clone(), world.target.clone());
+    world.daemons.target_zfs.faults().hook(move |point| {
+        let has_arrived = || target.snapshot_guid(&name(&received("src/a")), &short("5")).is_some();
+        let is_there = || source.snapshot_guid(&name("src/a"), &short("5")).is_some();
+        if point.verb != Verb::List || point.moment != Moment::Before || !has_arrived() || !is_there() {
+            return Action::Proceed;
+        }
+        source.rollback(&Snapshot { dataset: name("src/a"), name: short("3") }).unwrap();
+        at_first.clone()
+    });
+    world.run().await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_is_not_pruned_by_what_the_sender_had_before() {
+    for at_first in [Action::Fail(ErrorKind::Busy), Action::Delay(std::time::Duration::from_secs(120))] {
+        let world = rolled_back_during_the_look(at_first.clone()).await;
+        assert_eq!(world.source_versions("src/a").await, ["@1", "@2", "@3"], "{at_first:?}");
+        let left = world.target_versions("src/a").await;
+        assert!(left.contains(&"@3".to_owned()) && !left.contains(&"@2".to_owned()), "{at_first:?}: {left:?}");
+    }
 }

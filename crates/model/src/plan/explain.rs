@@ -197,6 +197,7 @@ impl fmt::Display for SkipReason {
         f.write_str(match self {
             SkipReason::Placeholder => "filesystem is placeholder",
             SkipReason::NotOnSender => "filesystem has no correspondence on sender",
+            SkipReason::SenderUnlisted => "sender cannot list it, so what is replicated is unknown",
             SkipReason::BaseUnknown => {
                 "receiver cannot be listed and there is no replication cursor, so any snapshot may be the common base"
             }

@@ -109,6 +109,13 @@ pub fn after_completion(
     Ok(changes)
 }
 
+/// Whether a sender may be told that the receiver has a version. One that does not tell its protections is
+/// zrepl's: told of a bookmark, or of anything where no cursor is wanted, it protects nothing and still
+/// removes whatever else the job had there, the base among it.
+pub fn may_be_told(version: &VersionRef, strategy: ProtectionStrategy, tells_protections: bool) -> bool {
+    tells_protections || (version.kind == VersionKind::Snapshot && strategy != ProtectionStrategy::Nothing)
+}
+
 /// What a receiver does once it has `to`: hold it, then release what it held before. With
 /// [`ProtectionStrategy::Nothing`] it releases everything.
 pub fn after_receive(to: &VersionRef, strategy: ProtectionStrategy, existing: &[Protection]) -> ProtectionChanges {

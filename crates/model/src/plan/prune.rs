@@ -76,6 +76,8 @@ pub enum SkipReason {
     Placeholder,
     /// `filesystem has no correspondence on sender`
     NotOnSender,
+    /// The sender could not list it, which tells what is replicated.
+    SenderUnlisted,
     /// The receiver could not be listed and there is no cursor: any snapshot may be the common base.
     BaseUnknown,
 }

@@ -217,6 +217,13 @@ pub enum Conflict {
     ReceiverUnlisted(String),
 }
 
+impl Conflict {
+    /// Whether it may be gone the next time the sides are listed, without a person or the next snapshot.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Conflict::ReceiverUnlisted(_))
+    }
+}
+
 /// How many versions a conflict names.
 const NAMED_VERSIONS_MAX: usize = 5;
 
@@ -285,12 +292,7 @@ impl Sides<'_> {
 
     /// Why nothing is known of the receiver's, which is not the same as having nothing.
     fn receiver_unlisted(&self) -> Option<String> {
-        let receiver = self.views.1;
-        if receiver.tells_of(self.name) {
-            None
-        } else {
-            receiver.why_unlisted(self.name).map(|(_, why)| why.to_owned())
-        }
+        self.views.1.why_unlisted(self.name).map(|(_, why)| why.to_owned())
     }
 
     /// Refuses steps of which the first would be refused by the receiver for its name. If it is a later

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::event::Replication;
 use model::plan::replication::{Conflict, FilesystemAction, FilesystemPlan, plan_replication};
 use model::plan::resolve::WhenNothingInCommon;
-use model::view::{FilesystemView, View};
+use model::view::{FilesystemView, View, unlisted};
 use model::{DatasetName, RetryClass};
 use wire::CallError;
 
@@ -59,9 +59,9 @@ impl Execution<'_> {
 
     pub(super) fn planned_again(&mut self, index: usize, plan: FilesystemPlan, sender: &View, receiver: &View) {
         if let FilesystemAction::Conflict(conflict) = &plan.action
-            && may_be_listed_later(conflict)
+            && conflict.may_pass()
         {
-            return self.failed(index, 0, &unlisted_by_receiver(conflict));
+            return self.failed(index, 0, &passing(conflict));
         }
         let Some(work) = self.work.get_mut(index) else { return };
         let (done, plan) = work.replan(plan, sender, receiver);
@@ -95,15 +95,10 @@ impl Execution<'_> {
 /// listed the next time.
 fn why_unlisted(name: &DatasetName, sender: &View) -> Option<CallError> {
     let (root, why) = sender.why_unlisted(name)?;
-    let message = format!("cannot list filesystem {:?} and what is below it: {why}", root.as_str());
-    Some(CallError::Refused { class: RetryClass::Transient, message })
+    Some(CallError::Refused { class: RetryClass::Transient, message: unlisted(root, why) })
 }
 
-/// Whether a conflict is only that the receiver could not tell what it has.
-pub(super) fn may_be_listed_later(conflict: &Conflict) -> bool {
-    matches!(conflict, Conflict::ReceiverUnlisted(_))
-}
-
-pub(super) fn unlisted_by_receiver(conflict: &Conflict) -> CallError {
+/// A conflict that may pass is an error like others that may.
+pub(super) fn passing(conflict: &Conflict) -> CallError {
     CallError::Refused { class: RetryClass::Transient, message: conflict.to_string() }
 }
