@@ -7,7 +7,7 @@ const PAGE: &str = include_str!("../CASES.md");
 
 /// Cases of zrepl's platform tests (one of them with eight subtests instead of itself), the scenarios,
 /// and what is asked of the protocol.
-const ROWS: usize = 46 + 8 + 59 + 14;
+const ROWS: usize = 46 + 8 + 59 + 16;
 
 /// The text of a file below the workspace.
 fn text(file: &str) -> String {
@@ -34,7 +34,7 @@ fn exists(name: &str) -> bool {
 #[test]
 fn every_case_that_the_page_names_exists() {
     let rows: Vec<&str> = PAGE.lines().filter(|line| line.starts_with("| ") && line.contains("::")).collect();
-    assert!(rows.len() > ROWS, "{} rows", rows.len());
+    assert!(rows.len() >= ROWS, "{} rows", rows.len());
     for row in rows {
         let cases = row.rsplit(" | ").next().unwrap();
         let missing: Vec<&str> = cases.split('`').skip(1).step_by(2).filter(|name| !exists(name)).collect();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures::stream::{self, StreamExt};
+use model::protection::{ProtectionKind, parse_hold_tag};
 use model::{DatasetName, Guid, HoldTag, VersionKind, VersionName, VersionRef};
 use wire::{DestroyOutcome, DestroyRequest};
 use zfs::{Dataset, ErrorKind, Scope, Snapshot};
@@ -19,9 +20,15 @@ struct Found {
     held: bool,
 }
 
+/// The snapshots of a filesystem.
+struct Snapshots {
+    by_name: HashMap<VersionName, Found>,
+    newest: Option<VersionName>,
+}
+
 /// What was found of a filesystem.
 enum Look {
-    Snapshots(HashMap<VersionName, Found>),
+    Snapshots(Snapshots),
     /// It is gone, and its snapshots with it.
     Gone,
     /// Nothing is known.
@@ -137,17 +144,18 @@ impl Side {
         }
     }
 
-    /// The tags on those of the wanted snapshots that are held.
+    /// The tags on those of the wanted snapshots that are held, and on all of a filesystem whose newest
+    /// snapshot is wanted.
     async fn tags_on(&self, requests: &[DestroyRequest], looks: &Looks) -> Tags {
-        let is_held = |dataset: &DatasetName, name: &VersionName| match looks.get(dataset) {
-            Some(Look::Snapshots(snapshots)) => snapshots.get(name).is_some_and(|found| found.held),
-            _ => false,
-        };
         let mut held = Vec::new();
-        for DestroyRequest { filesystem, snapshots } in requests {
-            let names = snapshots.iter().map(|version| &version.name).filter(|name| is_held(filesystem, name));
-            held.extend(names.map(|name| Snapshot { dataset: filesystem.clone(), name: name.clone() }));
+        for DestroyRequest { filesystem, snapshots: wanted } in requests {
+            let Some(Look::Snapshots(Snapshots { by_name, newest })) = looks.get(filesystem) else { continue };
+            let is_wanted = |name: &VersionName| wanted.iter().any(|version| version.name == *name);
+            let all = newest.as_ref().is_some_and(is_wanted);
+            let names = by_name.iter().filter(|(name, found)| found.held && (all || is_wanted(name)));
+            held.extend(names.map(|(name, _)| Snapshot { dataset: filesystem.clone(), name: name.clone() }));
         }
+        held.sort();
         let mut tags: HashMap<Snapshot, Vec<HoldTag>> = held.iter().map(|held| (held.clone(), Vec::new())).collect();
         if !held.is_empty() {
             for hold in self.zfs.holds(&held).await.map_err(|error| error.kind.to_string())? {
@@ -178,9 +186,12 @@ fn all_failed(requests: &[DestroyRequest], error: &str) -> Looks {
 }
 
 fn snapshots_of(dataset: &Dataset) -> Look {
-    let snapshots = dataset.versions.iter().filter(|version| version.is_snapshot());
+    let snapshots = || dataset.versions.iter().filter(|version| version.is_snapshot());
     let found = |version: &model::Version| Found { guid: version.guid, held: version.userrefs > 0 };
-    Look::Snapshots(snapshots.map(|version| (version.name.clone(), found(version))).collect())
+    Look::Snapshots(Snapshots {
+        by_name: snapshots().map(|version| (version.name.clone(), found(version))).collect(),
+        newest: snapshots().next_back().map(|version| version.name.clone()),
+    })
 }
 
 /// Whether a snapshot may be destroyed.
@@ -200,25 +211,43 @@ fn verdict(dataset: &DatasetName, wanted: &VersionRef, looks: &Looks, tags: &Tag
         Some(Look::Failed(why)) => return failed(format!("its filesystem cannot be looked at: {why}")),
         None => return failed("nothing is known of its filesystem".to_owned()),
     };
-    let Some(found) = snapshots.get(&wanted.name) else {
+    let Some(found) = snapshots.by_name.get(&wanted.name) else {
         return Verdict::Settled(DestroyOutcome::Destroyed);
     };
     if found.guid != wanted.guid {
         let Found { guid, .. } = found;
         return failed(format!("another snapshot has its name by now (guid {guid}, not {})", wanted.guid));
     }
-    if !found.held {
-        return Verdict::Go;
-    }
-    match tags.as_ref().map(|tags| tags.get(&Snapshot { dataset: dataset.clone(), name: wanted.name.clone() })) {
+    let is_newest = snapshots.newest.as_ref() == Some(&wanted.name);
+    let tags_on_it =
+        tags.as_ref().map(|tags| tags.get(&Snapshot { dataset: dataset.clone(), name: wanted.name.clone() }));
+    match tags_on_it {
         Ok(Some(tags)) if !tags.is_empty() => {
             let tags: Vec<String> = tags.iter().map(|tag| format!("{:?}", tag.as_str())).collect();
-            Verdict::Settled(DestroyOutcome::Kept(format!("it is held by {}", tags.join(", "))))
+            return Verdict::Settled(DestroyOutcome::Kept(format!("it is held by {}", tags.join(", "))));
         }
         // ZFS knows whether it is still held; tags that have no name here are left out of listings.
-        Ok(_) => Verdict::Go,
-        Err(why) => failed(format!("it is held, and by whom cannot be looked up: {why}")),
+        Ok(_) => {}
+        Err(why) if found.held || is_newest => return failed(format!("its holds cannot be looked up: {why}")),
+        Err(_) => {}
     }
+    // What arrived a moment ago may not be held yet. Without it, ZFS takes the filesystem for modified, and
+    // refuses the next stream.
+    match receiving_job(dataset, tags).filter(|_| is_newest) {
+        None => Verdict::Go,
+        Some(job) => Verdict::Settled(DestroyOutcome::Kept(format!(
+            "it is the newest snapshot of what job {job:?} receives, which the next stream continues"
+        ))),
+    }
+}
+
+/// The job that receives into a dataset, as its last-received hold tells.
+fn receiving_job<'a>(dataset: &DatasetName, tags: &'a Tags) -> Option<&'a str> {
+    let of_dataset = tags.iter().flatten().filter(|(snapshot, _)| snapshot.dataset == *dataset);
+    of_dataset.flat_map(|(_, tags)| tags).find_map(|tag| match parse_hold_tag(tag.as_str()) {
+        Some((ProtectionKind::LastReceivedHold, job)) => Some(job),
+        _ => None,
+    })
 }
 
 fn outcome_of(result: Result<(), zfs::Error>) -> DestroyOutcome {

@@ -1,10 +1,14 @@
 //! What is destroyed on both sides, and what never is.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use daemon::act::{LocalInvocation, prune_local, replicate_and_prune};
+use daemon::endpoint::{SendPolicy, Sender, SenderConfig};
 use model::event::{Pruning, What};
 use model::plan::prune::{KeepRule, PruneSide};
 use model::protection::ProtectionStrategy;
-use model::{HoldTag, VersionKind, VersionRef};
+use model::{HoldTag, JobName, VersionKind, VersionRef};
 use tokio_util::sync::CancellationToken;
 use wire::{DestroyOutcome, DestroyRequest, Endpoint};
 use zfs::fake::{Action, Moment, Verb};
@@ -422,10 +426,43 @@ async fn rolled_back_during_the_look(at_first: Action) -> World {
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_is_not_pruned_by_what_the_sender_had_before() {
-    for at_first in [Action::Fail(ErrorKind::Busy), Action::Delay(std::time::Duration::from_secs(120))] {
+    for at_first in [Action::Fail(ErrorKind::Busy), Action::Delay(Duration::from_secs(120))] {
         let world = rolled_back_during_the_look(at_first.clone()).await;
         assert_eq!(world.source_versions("src/a").await, ["@1", "@2", "@3"], "{at_first:?}");
         let left = world.target_versions("src/a").await;
         assert!(left.contains(&"@3".to_owned()) && !left.contains(&"@2".to_owned()), "{at_first:?}: {left:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_received_keeps_its_newest_snapshot_also_while_nobody_holds_it() {
+    let world = five_snapshots(Settings::default()).await;
+    world.run_well().await;
+    world.snapshot("6", &["src/a"]).await;
+    // It arrives, and the daemon dies before it is held.
+    world.daemons.target_zfs.faults().at_verb(Verb::Receive, 5, Moment::After, Action::Fail(ErrorKind::NoSpace));
+    world.run().await;
+    let there = name(&received("src/a"));
+    let snapshot = |number: &str| VersionRef {
+        kind: VersionKind::Snapshot,
+        name: short(number),
+        guid: world.target.snapshot_guid(&there, &short(number)).unwrap(),
+    };
+    let requests = [DestroyRequest { filesystem: there.clone(), snapshots: vec![snapshot("2"), snapshot("6")] }];
+    // Another job of the receiving machine.
+    let job = SenderConfig {
+        job: JobName::parse("snap").unwrap(),
+        filesystems: filter(&["dst<"]),
+        send: SendPolicy::default(),
+        bandwidth: Default::default(),
+    };
+    let other = Sender::new(Arc::new(world.target.zfs()), world.daemons.events.clone(), job);
+    let results = other.destroy_snapshots(&requests).await.unwrap().remove(0).results;
+    assert_eq!(results[0].1, DestroyOutcome::Destroyed);
+    assert!(
+        matches!(&results[1].1, DestroyOutcome::Kept(why) if why.contains(r#"what job "sink" receives"#)),
+        "{results:?}"
+    );
+    world.run_well().await;
+    world.assert_replicated("src/a").await;
 }
