@@ -24,6 +24,7 @@ const CASES: &Table = &[
     ("E7_two_jobs_of_one_filesystem_leave_each_other_s_protections_alone", body!(fan_out)),
     ("E15_client_identities", body!(identities)),
     ("R20_chained_replication_with_receive_side_bookmarks", body!(chained)),
+    ("newest_snapshot_of_what_is_received_is_kept_by_every_job", body!(newest_received)),
 ];
 
 /// Every case, for both backends.
@@ -385,4 +386,43 @@ async fn chained(stage: &Stage<'_>) -> Result<()> {
         ensure!(placeholder == model::view::Placeholder::On, "{name}: {placeholder:?}");
     }
     Ok(daemon.stop("the case is over").await?)
+}
+
+/// Without its newest snapshot, what was received counts as modified, and nothing more can be received.
+async fn newest_received(stage: &Stage<'_>) -> Result<()> {
+    let rig = stage.push()?;
+    let fs = stage.fs_with("sender fs", &["1"]).await?;
+    rig.ok().await?;
+    stage.snap(&fs, 1000, "2").await?;
+    rig.ok().await?;
+    let received = rig.received(&fs)?;
+    // As if the daemon had died between the receive and the hold.
+    let one = stage.find(&received, model::VersionKind::Snapshot, "1").await?;
+    stage.make_last_received(&received, &one.to_ref(), SINK).await?;
+    stage.drop_last_received(&received, "2").await?;
+
+    let jobs = format!(
+        r#"
+  - name: local
+    type: snap
+    filesystems: {{"{received}": true}}
+    snapshotting: {{type: manual}}
+    pruning: {{keep: [{{type: regex, regex: "^nothing$"}}]}}
+"#
+    );
+    let (world, problems) = world(stage);
+    let daemon = start(&world, &jobs)?;
+    let summary = daemon.wakeup_and_wait("local").await?.context("the daemon stopped")?;
+    daemon.stop("the case is over").await?;
+    ensure!(summary.destroyed == 0 && summary.errors == 0, "{summary:?}");
+    let told = problems.0.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
+    ensure!(told.contains("@2 is kept: it is the newest snapshot of what job"), "{told}");
+    stage.snap(&fs, 1000, "3").await?;
+    rig.ok().await?;
+    same(stage, &fs, &received).await?;
+
+    stage.drop_last_received(&received, "3").await?;
+    stage.destroy(&received, "3").await?;
+    stage.snap(&fs, 1000, "4").await?;
+    rig.run().await.fails(&["modified since its most recent snapshot"])
 }

@@ -233,7 +233,7 @@ fn verdict(dataset: &DatasetName, wanted: &VersionRef, looks: &Looks, tags: &Tag
     }
     // What arrived a moment ago may not be held yet. Without it, ZFS takes the filesystem for modified, and
     // refuses the next stream.
-    match receiving_job(dataset, tags).filter(|_| is_newest) {
+    match is_newest.then(|| receiving_job(dataset, tags)).flatten() {
         None => Verdict::Go,
         Some(job) => Verdict::Settled(DestroyOutcome::Kept(format!(
             "it is the newest snapshot of what job {job:?} receives, which the next stream continues"
