@@ -2,7 +2,7 @@
 
 mod queue;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::diff::{Comparison, compare};
 use crate::name::{DatasetName, VersionName};
@@ -236,6 +236,8 @@ pub fn plan_replication(sender: &View, receiver: &View, policy: &ReplicationPoli
     let mut queue = Queue::default();
     // What the plan moves out of the way, with all that is below it.
     let mut moved: HashSet<&DatasetName> = HashSet::new();
+    // First receives that were interrupted and are kept: what arrived below them would discard them.
+    let mut kept: HashMap<DatasetName, Conflict> = HashMap::new();
     for (name, source) in &sender.filesystems {
         let is_moved = !moved.is_empty() && name.ancestors().any(|above| moved.contains(&above));
         let sides = Sides {
@@ -244,9 +246,16 @@ pub fn plan_replication(sender: &View, receiver: &View, policy: &ReplicationPoli
             receiver: receiver.filesystems.get(name).filter(|_| !is_moved),
             views: (sender, receiver),
         };
-        let planned = sides.nameable(sides.sendable(sides.plan(policy)));
+        let mut planned = sides.nameable(sides.sendable(sides.plan(policy)));
         if renames(&planned.0) {
             moved.insert(name);
+        }
+        if let Some(conflict) = sides.kept_above(&planned, &kept) {
+            planned = (FilesystemAction::Conflict(conflict), None);
+        } else if let FilesystemAction::Conflict(conflict @ Conflict::DeadToken { .. }) = &planned.0
+            && sides.receiver.is_some_and(|receiver| receiver.newest_snapshot().is_none())
+        {
+            kept.insert(name.clone(), conflict.clone());
         }
         queue.push(&sides, planned);
     }
@@ -293,6 +302,15 @@ impl Sides<'_> {
     /// Why nothing is known of the receiver's, which is not the same as having nothing.
     fn receiver_unlisted(&self) -> Option<String> {
         self.views.1.why_unlisted(self.name).map(|(_, why)| why.to_owned())
+    }
+
+    /// The conflict of a filesystem above that stands in the way of making a way to this one.
+    fn kept_above(&self, planned: &Planned, kept: &HashMap<DatasetName, Conflict>) -> Option<Conflict> {
+        let arrives = self.receiver.is_none() && matches!(planned.0, FilesystemAction::Steps { .. });
+        if kept.is_empty() || !arrives {
+            return None;
+        }
+        self.name.ancestors().find_map(|above| kept.get(&above)).cloned()
     }
 
     /// Refuses steps of which the first would be refused by the receiver for its name. If it is a later
