@@ -243,14 +243,13 @@ impl<'a> Execution<'a> {
                 }
                 let (events, stall) = (&invocation.events, invocation.patience.stall);
                 let (bytes, total) = (Arc::default(), Arc::clone(&self.tally.bytes));
-                let index_in_plan = step_index;
                 let run = StepRun {
                     sender,
                     receiver,
                     events,
                     protection,
                     filesystem,
-                    index: index_in_plan,
+                    index: step_index,
                     step,
                     bytes,
                     total,
@@ -302,10 +301,11 @@ impl<'a> Execution<'a> {
 
     fn step_ended(&mut self, index: usize, bytes: u64, result: Result<(), CallError>) {
         self.steps_running -= 1;
+        let Some(work) = self.work.get_mut(index) else { return };
+        work.looked_in_vain = false;
         if let Err(error) = result {
             return self.failed(index, bytes, &error);
         }
-        let Some(work) = self.work.get_mut(index) else { return };
         work.next += 1;
         work.tries = 0;
         self.let_children_start(index);

@@ -21,8 +21,12 @@ pub(super) struct Work {
     first: usize,
     /// Index of the step that is next or runs.
     pub(super) next: usize,
-    /// Failures since a step was completed last.
+    /// Failures since a step was completed last, or more of it had arrived.
     pub(super) tries: u32,
+    /// Whether the sides could not even be listed since.
+    pub(super) looked_in_vain: bool,
+    /// How much of the next step the receiver has, in bytes of its stream.
+    arrived: u64,
     pub(super) state: State,
     /// Work that waits for this one's first step.
     pub(super) children: Vec<usize>,
@@ -88,6 +92,8 @@ impl Work {
         Some(Self {
             dates: dates(filesystem, sender),
             received_as: received_as(filesystem, receiver),
+            arrived: arrived(filesystem, receiver),
+            looked_in_vain: false,
             plan: PlanOf::Row(Arc::clone(plan), row),
             tells_protections: sender.protections_known,
             first: 0,
@@ -153,6 +159,7 @@ impl Work {
         self.dates = dates(&plan, sender);
         self.received_as = received_as(&plan, receiver);
         self.tells_protections = sender.protections_known;
+        let before = std::mem::replace(&mut self.arrived, arrived(&plan, receiver));
         let done = match &mut plan.action {
             FilesystemAction::Steps { base, steps, .. } => {
                 let from = match steps.first() {
@@ -167,7 +174,7 @@ impl Work {
             FilesystemAction::Confirm { .. } | FilesystemAction::Nothing(_) => self.steps().len(),
             FilesystemAction::Conflict(_) => self.next,
         };
-        if done > self.next {
+        if done > self.next || self.arrived > before {
             self.tries = 0;
         }
         let plan = Arc::new(plan);
@@ -211,6 +218,13 @@ fn received_as(plan: &FilesystemPlan, receiver: &View) -> Option<VersionRef> {
     };
     let view = receiver.filesystems.get(&plan.name)?;
     view.snapshots().find(|snapshot| snapshot.guid == version.guid).map(Version::to_ref)
+}
+
+/// How much the receiver has of the step that the plan resumes.
+fn arrived(plan: &FilesystemPlan, receiver: &View) -> u64 {
+    let FilesystemAction::Steps { base: Base::Resume, .. } = plan.action else { return 0 };
+    let partial = receiver.filesystems.get(&plan.name).and_then(|view| view.partial.as_ref());
+    partial.and_then(|partial| partial.contents.as_ref().ok()).map_or(0, |contents| contents.bytes_received)
 }
 
 #[cfg(test)]

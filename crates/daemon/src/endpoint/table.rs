@@ -161,6 +161,17 @@ impl Table {
         }
     }
 
+    /// Notes what a look at a dataset found, unless it changed since the look was started.
+    pub(super) fn found(&self, started: &ListingStarted, name: &DatasetName, known: Known) {
+        let inner = self.inner();
+        let is_older = |entry: &Entry| entry.changed <= started.changes;
+        let is_right = inner.emptied == started.emptied && inner.entries.get(name).is_none_or(is_older);
+        drop(inner);
+        if is_right {
+            self.note(name, known);
+        }
+    }
+
     /// Changes what is noted of a dataset that exists.
     pub(super) fn change(&self, name: &DatasetName, change: impl FnOnce(&mut Facts)) {
         if let Known::Exists(mut facts) = self.look(name) {
@@ -209,6 +220,21 @@ mod tests {
         table.replace(&table.listing_started(), [], vec![name("q")]);
         assert_eq!(table.look(&name("p/new")), Known::Missing);
         assert_eq!(table.look(&name("q/x")), Known::Unknown, "nobody looked there");
+    }
+
+    #[test]
+    fn a_look_does_not_undo_what_was_noted_while_it_ran() {
+        let name = |text| DatasetName::parse(text).unwrap();
+        let table = Table::default();
+        table.note(&name("p/old"), Known::Missing);
+        let started = table.listing_started();
+        table.note(&name("p/new"), Known::Exists(facts(true)));
+        for looked in ["p/old", "p/new", "p/other"] {
+            table.found(&started, &name(looked), Known::Exists(facts(false)));
+        }
+        assert_eq!(table.look(&name("p/old")), Known::Exists(facts(false)));
+        assert_eq!(table.look(&name("p/new")), Known::Exists(facts(true)));
+        assert_eq!(table.look(&name("p/other")), Known::Exists(facts(false)));
     }
 
     #[test]

@@ -119,15 +119,20 @@ impl Side {
             return Ok((Vec::new(), Unlisted::new()));
         }
         let scope = Scope::Only(names.to_vec());
+        let started = self.table.listing_started();
         let listed = isolate::list(&*self.zfs, &scope).await.map_err(|error| refused(&error))?;
         let (Listing { datasets, .. }, mut unlisted) = listed;
         let (datasets, mut holds) = self.with_holds(&scope, datasets, &[], &mut unlisted).await?;
-        for name in names {
-            let known = if unlisted.contains_key(name) { Known::Unknown } else { Known::Missing };
-            self.table.note(name, known);
-        }
         let seen = self.protected(datasets, &mut holds);
-        seen.iter().for_each(|seen| self.table.note(&seen.dataset.name, Known::Exists(seen.facts())));
+        let facts: BTreeMap<&DatasetName, Facts> = seen.iter().map(|seen| (&seen.dataset.name, seen.facts())).collect();
+        for name in names {
+            let known = match facts.get(name) {
+                Some(facts) => Known::Exists(facts.clone()),
+                None if unlisted.contains_key(name) => Known::Unknown,
+                None => Known::Missing,
+            };
+            self.table.found(&started, name, known);
+        }
         Ok((seen, unlisted))
     }
 
@@ -138,16 +143,17 @@ impl Side {
             Known::Missing => return Ok(None),
             Known::Unknown => {}
         }
+        let started = self.table.listing_started();
         let dataset = match self.zfs.dataset(name).await {
             Ok(dataset) => dataset,
             Err(error) if error.is_not_found() => {
-                self.table.note(name, Known::Missing);
+                self.table.found(&started, name, Known::Missing);
                 return Ok(None);
             }
             Err(error) => return Err(refused(&error)),
         };
         let facts = self.with_protections(vec![dataset]).await?.first().map(Seen::facts);
-        self.table.note(name, facts.clone().map_or(Known::Missing, Known::Exists));
+        self.table.found(&started, name, facts.clone().map_or(Known::Missing, Known::Exists));
         Ok(facts)
     }
 

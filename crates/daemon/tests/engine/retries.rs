@@ -50,6 +50,23 @@ async fn a_step_that_failed_is_tried_again_as_that_step_whichever_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_step_that_gets_on_is_tried_as_often_as_it_is_cut() {
+    let settings = || Settings { attempts: 2, ..Settings::default() };
+    let run_cut_at = async |bytes: u64| {
+        let world = World::new(settings());
+        world.create(&["src/a"]);
+        world.write("src/a", "large", 400_000);
+        world.snapshot("1", &["src/a"]).await;
+        for nth in 0..5 {
+            world.daemons.target_zfs.faults().break_stream(Verb::Receive, nth, bytes, StreamFault::Dies(killed()));
+        }
+        (world.run().await.errors, world.failures().len())
+    };
+    assert_eq!(run_cut_at(60_000).await, (0, 5));
+    assert_eq!(run_cut_at(0).await, (1, 2), "without progress there is an end");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_receivers_failures_are_tried_again_too() {
     for (verb, count) in [(Verb::Receive, 3), (Verb::Hold, 3), (Verb::CreatePlaceholder, 2), (Verb::CanResume, 1)] {
         for moment in [Moment::Before, Moment::After] {

@@ -47,7 +47,7 @@ impl Query {
 
 /// Sorts all abstractions of some filesystems. For each filesystem and job: all cursors and all
 /// last-received holds but the newest are stale, and step holds that are not newer than the cursor,
-/// without a cursor all but the newest. Tentative cursors and what belongs to no job are live.
+/// without a cursor none. Tentative cursors and what belongs to no job are live.
 pub fn sort_out(all: Vec<Abstraction>) -> Sorted {
     let mut newest: BTreeMap<(DatasetName, JobName, ProtectionKind), CreateTxg> = BTreeMap::new();
     for one in &all {

@@ -191,7 +191,7 @@ fn own_kind(ended: &Ended, snapshot: Option<&Snapshot>) -> ErrorKind {
 }
 
 /// Failures that would be the same for every snapshot of the command.
-fn holds_for_all(kind: &ErrorKind) -> bool {
+pub(super) fn holds_for_all(kind: &ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::PoolMissing { .. }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{DatasetName, VersionName};
 
 use super::argv::{self, Argv};
+use super::bulk::holds_for_all;
 use super::classify::{self, Message};
 use super::run::{Ended, Failure, Runner};
 use crate::error::{Error, ErrorKind};
@@ -133,6 +134,11 @@ impl<'a> Destroyer<'a> {
         for (name, kind) in culprits {
             let object = format!("{}@{name}", self.dataset);
             self.failed.insert(name, Error::new(OPERATION, object, kind).with_child(ended.failure()));
+        }
+        let is_of_the_filesystem = |kind| holds_for_all(&kind) || matches!(kind, ErrorKind::PermissionDenied);
+        if names.len() == before && is_of_the_filesystem(ended.kind(self.dataset.as_str())) {
+            names.iter().for_each(|name| self.fail(name, ended));
+            return Vec::new();
         }
         match names.as_slice() {
             [] => Vec::new(),

@@ -419,6 +419,19 @@ async fn one_complaint_for_each_item_without_its_name_fails_all() {
 }
 
 #[tokio::test]
+async fn what_no_snapshot_of_a_filesystem_allows_is_not_tried_for_each() {
+    for (said, kind) in [("permission denied", ErrorKind::PermissionDenied), ("pool is read-only", ErrorKind::ReadOnly)]
+    {
+        let script = format!(r#"echo "$*" >>"$lab/calls"; echo "cannot destroy snapshots: {said}" >&2; exit 1"#);
+        let lab = Lab::new(&script);
+        let names = ["1", "2", "3"].map(|name| VersionName::parse(name).unwrap());
+        let results = lab.zfs.destroy_snapshots(&DatasetName::parse("p/a").unwrap(), &names).await;
+        assert_eq!(outcomes(&results), [kind.to_string(), kind.to_string(), kind.to_string()]);
+        assert_eq!(lab.read("calls"), "destroy p/a@1,2,3\n");
+    }
+}
+
+#[tokio::test]
 async fn arguments_are_cut_to_what_fits() {
     let lab = Lab::with(r#"shift; echo "$#" >>"$lab/calls""#, |config| config.arguments.total = 1024 + 140);
     let items: Vec<Snapshot> = (0..10).map(|i| snap(&format!("p/a@{i}"))).collect();

@@ -38,7 +38,7 @@ Examples:
     /// Release those that are stale: older than what has been replicated since
     ///
     /// For each filesystem and job: all replication cursors and all last-received holds but the newest, and
-    /// step holds that are not newer than the cursor (without one: all but the newest).
+    /// step holds that are not newer than the cursor (without one: none).
     #[command(after_help = "\
 Examples:
   zrepl zfs-abstraction release-stale --dry-run

@@ -40,7 +40,7 @@ impl Execution<'_> {
         let indices: Vec<usize> = indices.into_iter().filter(is_awaited).collect();
         let (sender, receiver) = match views {
             Ok(views) => views,
-            Err(error) => return indices.into_iter().for_each(|index| self.failed(index, 0, &error)),
+            Err(error) => return indices.into_iter().for_each(|index| self.looked_in_vain(index, &error)),
         };
         let plan = plan_replication(&sender, &receiver, &self.invocation.policy);
         let mut plans: HashMap<DatasetName, FilesystemPlan> =
@@ -55,6 +55,18 @@ impl Execution<'_> {
                 },
             }
         }
+    }
+
+    /// That a connection broke is often noticed only by the listing that follows the step that it cut: one
+    /// failure, not two.
+    fn looked_in_vain(&mut self, index: usize, error: &CallError) {
+        if let Some(work) = self.work.get_mut(index)
+            && matches!(error, CallError::Connection(_))
+            && !std::mem::replace(&mut work.looked_in_vain, true)
+        {
+            work.tries = work.tries.saturating_sub(1);
+        }
+        self.failed(index, 0, error);
     }
 
     pub(super) fn planned_again(&mut self, index: usize, plan: FilesystemPlan, sender: &View, receiver: &View) {
