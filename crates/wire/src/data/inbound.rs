@@ -15,13 +15,28 @@ use crate::frame::{FrameKind, Item, MessageReader, StreamReader};
 
 /// Reads one message.
 pub(super) async fn read_message(conversation: &mut Conversation, kind: FrameKind) -> Result<Vec<u8>, Failure> {
-    let mut reader = MessageReader::new(kind);
+    match read_message_if_any(conversation, kind).await? {
+        Some(message) => Ok(message),
+        None => Err(conversation.failure()),
+    }
+}
+
+/// Reads one message; none if the connection ends before the first byte of it.
+pub(super) async fn read_message_if_any(
+    conversation: &mut Conversation,
+    kind: FrameKind,
+) -> Result<Option<Vec<u8>>, Failure> {
+    let (mut reader, mut begun) = (MessageReader::new(kind), false);
     while let Some(event) = conversation.next().await {
+        begun = true;
         if let Some(message) = reader.accept(event.fragment())? {
-            return Ok(message);
+            return Ok(Some(message));
         }
     }
-    Err(conversation.failure())
+    match begun {
+        true => Err(conversation.failure()),
+        false => Ok(None),
+    }
 }
 
 /// How far a stream got.
