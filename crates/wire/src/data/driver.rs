@@ -24,8 +24,12 @@ use crate::transport::Connection;
 use super::ends::{Reader, WORTH_MOVING, Writer, poll_move_in, poll_move_out, write_before_more};
 use super::shutdowns::{Shutdowns, count};
 
-/// Read at a time, bytes. More saves system calls, 256 KiB is where measurements level out.
-const READ_CHUNK: usize = 256 << 10;
+/// Read at a time, bytes. More saves system calls, but what is passed on in pieces has to stay in the caches of a
+/// processor until it is written.
+const READ_CHUNK: usize = 128 << 10;
+
+/// Payload of the largest frame that is copied, bytes: as much as is encrypted and written at once.
+const COPIED_CHUNK: usize = 128 << 10;
 
 /// Payload of the largest frame that is moved, bytes: a whole pipe, and what a zrepl peer likes.
 const MOST_MOVED: usize = 1 << 20;
@@ -227,6 +231,8 @@ impl Driver {
     ) {
         let moved = async { tokio::join!(self.read(reader, events), self.write(writer, orders)) };
         let unfinished = tokio::select! {
+            // After a pause of this process, what has arrived in the meantime counts before what is missing.
+            biased;
             _ = moved => 0,
             () = self.keep_time() => 1,
         };
@@ -502,9 +508,9 @@ impl Driver {
             let moved = match poll_fn(|cx| poll_move_out(socket, cx, stream, missing)).await? {
                 Some(moved) => moved,
                 None => {
-                    let mut part = Vec::new();
-                    let room = missing.min(WORTH_MOVING) as u64;
-                    if stream.take(room).read_buf(&mut part).await? == 0 {
+                    let room = missing.min(WORTH_MOVING);
+                    let mut part = Vec::with_capacity(room);
+                    if stream.take(room as u64).read_buf(&mut part).await? == 0 {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                     self.write_part(writer, &part).await?;
@@ -603,10 +609,11 @@ async fn fill(frame: &mut BytesMut, stream: &mut ByteStream, moves: bool) -> io:
     {
         return Ok(Filled::Ready(length.min(MOST_MOVED)));
     }
-    frame.reserve(HEADER_LENGTH + STREAM_CHUNK);
+    let chunk = if moves { STREAM_CHUNK } else { COPIED_CHUNK };
+    frame.reserve(HEADER_LENGTH + chunk);
     frame.extend_from_slice(&[0; HEADER_LENGTH]);
     loop {
-        let room = (HEADER_LENGTH + STREAM_CHUNK).saturating_sub(frame.len()) as u64;
+        let room = (HEADER_LENGTH + chunk).saturating_sub(frame.len()) as u64;
         let length = stream.take(room).read_buf(frame).await?;
         let payload = frame.len().saturating_sub(HEADER_LENGTH);
         match (length, payload) {

@@ -161,7 +161,15 @@ impl pump::Bytes for Inbound {
                 }
                 Poll::Ready(Ok(moved))
             }
-            _ => Poll::Ready(Ok(Moved::Read)),
+            _ if bytes.is_empty() => Poll::Ready(Ok(Moved::Read)),
+            // Into the descriptor itself: who reads copies once more.
+            _ => {
+                let written = pump::write(to, bytes.get(..most.min(bytes.len())).unwrap_or_default())?;
+                if let Moved::Bytes(length) = written {
+                    bytes.advance(length);
+                }
+                Poll::Ready(Ok(written))
+            }
         }
     }
 }
