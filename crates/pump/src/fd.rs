@@ -166,6 +166,22 @@ pub fn splice(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: usize) -> io::Result<Move
     Ok(Moved::Read)
 }
 
+/// Writes some of the bytes, of which there are some, into a descriptor that does not block.
+///
+/// # Errors
+/// Those of the descriptor.
+pub fn write(to: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<Moved> {
+    loop {
+        return match rustix::io::write(to, bytes) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(length) => Ok(Moved::Bytes(length)),
+            Err(rustix::io::Errno::AGAIN) => Ok(Moved::Full),
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => Err(error.into()),
+        };
+    }
+}
+
 /// Whether something can be written right now.
 ///
 /// # Errors

@@ -8,7 +8,7 @@
 mod fd;
 mod feeder;
 
-pub use fd::{PipeReader, PipeWriter, enlarge, pipe, splice, writable};
+pub use fd::{PipeReader, PipeWriter, enlarge, pipe, splice, writable, write};
 pub use feeder::{Fed, Feeder};
 
 use std::io;

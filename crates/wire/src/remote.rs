@@ -5,7 +5,7 @@ use model::RetryClass;
 
 use crate::service::CallError;
 
-/// Parts of texts of ZFS and of the system that a person has to do something about.
+/// Parts of texts that a person has to do something about: of ZFS and the system, then of this program.
 const FOR_A_PERSON: &[&str] = &[
     "out of space",
     "no space left",
@@ -17,9 +17,22 @@ const FOR_A_PERSON: &[&str] = &[
     "no such pool",
     "pool I/O is currently suspended",
     "read-only file system",
+    "is not imported (",
+    "is suspended (",
+    "the pool is read-only",
+    "encryption key is not loaded",
+    "the target exists and is not a placeholder",
+    "the target has snapshots",
+    "the target has been modified",
+    "cannot be used to destroy an encrypted filesystem",
+    "the encryption of stream and target do not fit",
+    "the stream needs a feature",
+    "cannot start `",
+    "longer than the system allows",
+    "kernel module is not loaded",
 ];
 
-/// Parts of texts about what passes by itself.
+/// Parts of texts about what passes by itself: of ZFS, the system and zrepl, then of this program.
 const PASSING: &[&str] = &[
     "dataset is busy",
     "pool is busy",
@@ -32,6 +45,23 @@ const PASSING: &[&str] = &[
     "connection reset",
     "stream: source error",
     "stream: read error",
+    ": it is busy",
+    "the stream ended early",
+    "the stream failed: ",
+    ": cancelled",
+    " and was stopped",
+    "; it was stopped",
+    " was killed by signal ",
+    " is still under way",
+    " are still being made",
+    "the stream did not begin within",
+    "the stream ended before its first record",
+    "another snapshot has its name by now",
+    "\" is gone",
+    " since the plan was made",
+    "it has no such snapshot any more",
+    " is none of what the plan destroys",
+    ": something is called ",
 ];
 
 /// The error of a call that a peer answered with this text.

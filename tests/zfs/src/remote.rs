@@ -1,9 +1,12 @@
 //! Two daemons, each with a pool and a handle on ZFS of its own, over a network.
 
+mod calls;
+mod certificates;
 mod identity;
 mod link;
 mod malformed;
 mod network;
+mod sshd;
 mod transports;
 
 use std::process::ExitCode;
@@ -39,8 +42,9 @@ const CASES: &Table = &[
 
 /// Every case, for both backends.
 pub(crate) fn cases() -> Vec<Case> {
-    let mut cases = rig::cases("remote", &[CASES, identity::CASES, transports::CASES]);
+    let mut cases = rig::cases("remote", &[CASES, calls::CASES, identity::CASES, transports::CASES]);
     cases.push(network::case());
+    cases.push(sshd::case());
     cases
 }
 

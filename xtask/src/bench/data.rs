@@ -32,17 +32,20 @@ const CASES: [Case; 3] = [
 ];
 
 pub(super) fn run(arguments: &[String]) -> Result<()> {
-    let gib = match arguments {
-        [] => SIZE,
-        [gib] => gib.parse().context("how many GiB to send")?,
-        _ => bail!("bench data takes how many GiB to send, or nothing"),
+    let (gib, only) = match arguments {
+        [] => (SIZE, None),
+        [gib, only @ ..] if only.len() < 2 => (gib.parse().context("how many GiB to send")?, only.first()),
+        _ => bail!("bench data takes how many GiB to send and one of the transports, or nothing"),
     };
     let zrepl = build()?;
     println!("{gib} GiB; processor time without that of zfs send and zfs recv");
     println!("{:<22} {:>10} {:>14} {:>10} {:>8}", "", "GiB/s", "CPU s per GiB", "zrepl 0.7", "aim");
-    for case in &CASES {
+    for case in CASES.iter().filter(|case| only.is_none_or(|only| only == case.name)) {
         let measured = replicate(&zrepl, case.name, gib * GIB)?;
         measured.print(case.name, Some(case));
+    }
+    if only.is_some() {
+        return Ok(());
     }
     for (name, mover) in MOVERS {
         bare(*mover, gib * GIB)?.print(name, None);

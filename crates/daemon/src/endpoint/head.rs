@@ -8,7 +8,7 @@ use wire::{ByteStream, CallError, ReceiveRequest};
 use zfs::BeginRecord;
 use zfs::stream::{Package, Parsed, feature, parse_begin, parse_package};
 
-use super::transient;
+use super::passing::Passing;
 
 /// Read at a time; most heads are smaller.
 const CHUNK: usize = 4096;
@@ -23,9 +23,7 @@ impl Head {
     /// Reads it, within the limit for a silent stream.
     pub(super) async fn read(stream: &mut ByteStream, stall: Duration) -> Result<Self, CallError> {
         let read = Self::read_from(stream);
-        tokio::time::timeout(stall, read)
-            .await
-            .map_err(|_| transient(format!("the stream did not begin within {stall:?}")))?
+        tokio::time::timeout(stall, read).await.map_err(|_| Passing::NotBegun(stall))?
     }
 
     async fn read_from(stream: &mut (impl AsyncRead + Unpin)) -> Result<Self, CallError> {
@@ -40,9 +38,9 @@ impl Head {
             let missing = wanted.saturating_sub(bytes.len()).clamp(1, CHUNK);
             let mut piece = stream.take(missing as u64);
             match piece.read_to_end(&mut bytes).await {
-                Ok(0) => return Err(transient("the stream ended before its first record")),
+                Ok(0) => return Err(Passing::NoStream.into()),
                 Ok(_) => {}
-                Err(error) => return Err(transient(format!("the stream failed: {error}"))),
+                Err(error) => return Err(Passing::Stream(error.to_string()).into()),
             }
         }
     }

@@ -8,6 +8,7 @@ mod batch;
 mod destroy;
 mod head;
 mod locks;
+mod passing;
 mod protect;
 mod receiver;
 mod replace;
@@ -36,9 +37,4 @@ fn refused(error: &zfs::Error) -> CallError {
 /// An answer that needs a person.
 fn needs_person(message: impl ToString) -> CallError {
     CallError::Refused { class: RetryClass::NeedsPerson, message: message.to_string() }
-}
-
-/// An answer that may be another one soon.
-fn transient(message: impl ToString) -> CallError {
-    CallError::Refused { class: RetryClass::Transient, message: message.to_string() }
 }

@@ -20,12 +20,13 @@ use zfs::{ErrorKind, PlaceholderEncryption, ReceiveArgs, ReceiveTarget, Scope, Z
 use super::abandoned::ConfiguredJobs;
 use super::head::Head;
 use super::locks::Locks;
+use super::passing::Passing;
 use super::protect::Made;
 use super::replace::Claim;
 use super::resolve::{receive_refused, refuse_aside};
 use super::table::{Facts, Known};
 use super::view::{Beside, PartialState, Scanned, Seen, Side};
-use super::{needs_person, refused, transient};
+use super::{needs_person, refused};
 use crate::bandwidth::Bandwidth;
 use crate::events::Events;
 use crate::limits::STALL;
@@ -146,7 +147,7 @@ impl Receiver {
     /// Makes placeholders of the ancestors of `target` that do not exist.
     async fn make_ancestors(&self, filesystem: &DatasetName, target: &DatasetName) -> Result<(), CallError> {
         let tree = filesystem.components().next().unwrap_or_default().to_owned();
-        let busy = || transient(format!("datasets above {:?} are still being made", target.as_str()));
+        let busy = || Passing::BeingMade(target.to_string());
         let _guard = self.trees.lock(&tree).await.ok_or_else(busy)?;
         let client_root = self.client_root().map_err(CallError::permanent)?;
         let below_root = |name: &DatasetName| name.is_below(&self.config.root);
@@ -360,7 +361,7 @@ impl Receiver {
         }
         self.side.unmake(target, made).await;
         self.side.table.forget(target);
-        Err(transient(format!("cannot hold {target}{}: another snapshot has its name by now", request.to)))
+        Err(Passing::AnotherSnapshot(format!("{target}{}", request.to)).into())
     }
 
     /// Notes what the target is now, and holds what it received.

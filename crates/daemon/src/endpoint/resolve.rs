@@ -14,9 +14,10 @@ use model::{DatasetName, Version, VersionKind, VersionName, VersionRef};
 use wire::{CallError, RollBackRequest};
 use zfs::{Dataset, ErrorKind, Scope, Snapshot};
 
+use super::passing::Passing;
 use super::protect::Made;
 use super::view::Side;
-use super::{needs_person, refused, transient};
+use super::{needs_person, refused};
 
 /// The refusal of a name that [`Side::rename_aside`] makes: nothing is received or destroyed there.
 pub(super) fn refuse_aside(filesystem: &DatasetName) -> Result<(), CallError> {
@@ -58,10 +59,8 @@ impl Side {
         // Its base may be among what goes. With live changes alone it stays, and can be resumed.
         let partial = dataset.resume_token.is_some();
         if partial && !request.discard_partial && !newer.is_empty() {
-            return Err(transient(format!(
-                "cannot roll back {:?}: an interrupted receive left something there since the plan was made",
-                target.as_str()
-            )));
+            let how = "an interrupted receive left something there".to_owned();
+            return Err(Passing::Changed { what: "roll back", name: target.to_string(), how }.into());
         }
         self.table.forget(target);
         if partial && request.discard_partial {
@@ -112,7 +111,7 @@ impl Side {
         request: &RollBackRequest,
     ) -> Result<(), CallError> {
         let Some(facts) = self.facts(target).await? else {
-            return Err(transient(format!("{:?} is gone", target.as_str())));
+            return Err(Passing::Gone(target.to_string()).into());
         };
         let changes = after_receive(to, request.protection.incremental, &facts.protections);
         self.make(target, &changes, Made::LastReceived).await?;
@@ -130,8 +129,7 @@ impl Side {
     ) -> Result<DatasetName, CallError> {
         let tree = Scope::Trees(vec![target.clone()]);
         let listing = self.zfs.list(&tree).await.map_err(|error| refused(&error))?;
-        let changed =
-            |what: &str| transient(format!("cannot rename {:?}: {what} since the plan was made", target.as_str()));
+        let changed = |how: &str| Passing::Changed { what: "rename", name: target.to_string(), how: how.to_owned() };
         if !listing.skipped.is_empty() {
             return Err(needs_person(format!(
                 "cannot rename {:?}: it contains what this program cannot name: {}",
@@ -142,13 +140,13 @@ impl Side {
         let own = listing.datasets.iter().find(|dataset| dataset.name == *target);
         let own = own.ok_or_else(|| changed("it has gone"))?;
         if own.versions.iter().rfind(|version| version.is_snapshot()).map(|version| version.guid) != Some(newest.guid) {
-            return Err(changed("its newest snapshot has changed"));
+            return Err(changed("its newest snapshot has changed").into());
         }
         // What was moved out of the way before moves along, unnamed: no plan speaks of it.
         let others = listing.datasets.iter().map(|dataset| &dataset.name);
         let mut others = others.filter(|name| *name != target && !is_aside(name));
         if let Some(new) = others.find(|name| !below.contains(*name)) {
-            return Err(changed(&format!("{:?} has appeared", new.as_str())));
+            return Err(changed(&format!("{:?} has appeared", new.as_str())).into());
         }
         let longest = listing.datasets.iter().map(|dataset| longest_name(dataset) - target.as_str().len()).max();
         let aside = aside_name(target, self.events.clock().now(), longest.unwrap_or(0))
@@ -156,7 +154,7 @@ impl Side {
         listing.datasets.iter().for_each(|dataset| self.table.forget(&dataset.name));
         self.zfs.rename(target, &aside).await.map_err(|error| match error.kind {
             // Of the same second.
-            ErrorKind::Exists => transient(&error),
+            ErrorKind::Exists => Passing::AsideTaken { name: target.to_string(), aside: aside.to_string() }.into(),
             _ => refused(&error),
         })?;
         let (old, new) = (target.as_str(), aside.as_str());
@@ -175,11 +173,8 @@ impl Side {
 fn rolled_back_to<'a>(dataset: &'a Dataset, wanted: &VersionRef) -> Result<&'a Version, CallError> {
     let found = dataset.versions.iter().find(|version| version.is_snapshot() && version.guid == wanted.guid);
     found.ok_or_else(|| {
-        transient(format!(
-            "cannot roll back {:?} to {wanted} (guid {}): it has no such snapshot any more",
-            dataset.name.as_str(),
-            wanted.guid
-        ))
+        let to = format!("{wanted} (guid {})", wanted.guid);
+        Passing::NoTarget { name: dataset.name.to_string(), to }.into()
     })
 }
 
@@ -199,7 +194,8 @@ fn newer_snapshots<'a>(
         ))));
     }
     if let Some(new) = newer.iter().find(|version| !request.destroy.contains(&version.to_ref())) {
-        return Err(transient(cannot(format!("{new} is none of what the plan destroys"))));
+        let (name, to) = (dataset.name.to_string(), to.to_string());
+        return Err(Passing::Newer { name, to, new: new.to_string() }.into());
     }
     let is_newer = |named: &VersionRef| newer.iter().any(|version| version.to_ref() == *named);
     let there = |named: &VersionRef| {

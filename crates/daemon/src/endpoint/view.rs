@@ -15,8 +15,8 @@ use zfs::{Dataset, Error, ErrorKind, Hold, Listing, Scope, Snapshot, Zfs};
 
 use super::batch::Batches;
 use super::locks::{Guard, Locks};
+use super::passing::Passing;
 use super::table::{Facts, Known, Table};
-use super::transient;
 use super::{needs_person, refused};
 use crate::abstractions::{by_dataset, held_snapshots, of_dataset};
 use crate::events::Events;
@@ -159,10 +159,7 @@ impl Side {
 
     /// Only one request at a time may change a filesystem.
     pub(super) async fn lock(&self, name: &DatasetName) -> Result<Guard, CallError> {
-        self.locks
-            .lock(name)
-            .await
-            .ok_or_else(|| transient(format!("another step of filesystem {:?} is still under way", name.as_str())))
+        self.locks.lock(name).await.ok_or_else(|| Passing::UnderWay(name.to_string()).into())
     }
 
     /// The refusal of a request about a dataset, or, if its pool is not there, that: a dataset of such a

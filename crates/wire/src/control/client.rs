@@ -45,6 +45,9 @@ const MAX_NAMED: usize = 1 << 20;
 /// Bytes of one request to destroy snapshots from which on the next one begins.
 const DESTROYED_AT_ONCE: usize = 1 << 20;
 
+/// Snapshots of one filesystem that an older peer is asked to destroy at a time: far from its limits for messages.
+const SNAPSHOTS_AT_ONCE: usize = 10_000;
+
 /// What a peer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -277,8 +280,15 @@ impl Endpoint for Remote {
             return Ok(view);
         }
         let mut listed = self.list_all().await?;
-        listed.retain(|listed| filesystems.contains(&listed.name));
-        self.view_of(listed).await
+        let wanted: BTreeSet<&DatasetName> = filesystems.iter().collect();
+        let there: BTreeSet<DatasetName> = listed.iter().map(|listed| listed.name.clone()).collect();
+        let absent: Vec<&DatasetName> = filesystems.iter().filter(|name| !there.contains(*name)).collect();
+        // What is not in the list may be in a tree that the peer could not look into: its root tells.
+        let is_above = |root: &DatasetName| absent.iter().any(|name| name.is_within(root));
+        listed.retain(|listed| wanted.contains(&listed.name) || is_above(&listed.name));
+        let mut view = self.view_of(listed).await?;
+        view.filesystems.retain(|name, _| wanted.contains(name));
+        Ok(view)
     }
 
     fn expect_step(&self) {
@@ -331,9 +341,14 @@ impl Endpoint for Remote {
         }
         let mut results = Vec::with_capacity(requests.len());
         for request in requests {
-            let response: pdu::DestroySnapshotsRes =
-                self.call(METHOD_DESTROY, pdu::DestroySnapshotsReq::from(request)).await?;
-            results.push(convert::destroy_result(request, &response));
+            let mut result = DestroyResult { filesystem: request.filesystem.clone(), results: Vec::new() };
+            for snapshots in request.snapshots.chunks(SNAPSHOTS_AT_ONCE) {
+                let request = DestroyRequest { filesystem: request.filesystem.clone(), snapshots: snapshots.to_vec() };
+                let response: pdu::DestroySnapshotsRes =
+                    self.call(METHOD_DESTROY, pdu::DestroySnapshotsReq::from(&request)).await?;
+                result.results.extend(convert::destroy_result(&request, &response).results);
+            }
+            results.push(result);
         }
         Ok(results)
     }

@@ -163,7 +163,13 @@ async fn a_view_crosses_the_network_with_one_listing() {
     expected.filesystems.retain(|name, _| *name == dataset("tank/a"));
     expected.unlisted.clear();
     assert_eq!(remote.list_some(&[dataset("tank/a"), dataset("gone")]).await, Ok(expected));
-    assert_eq!(endpoint.listings.load(Ordering::Relaxed), 2, "every attempt sees the present");
+    // What is below a root that the peer could not look into is not missing.
+    let unlisted = remote.list_some(&[dataset("tank/x/below"), dataset("tank/y")]).await.unwrap();
+    assert!(unlisted.filesystems.is_empty(), "{unlisted:?}");
+    let (root, why) = unlisted.why_unlisted(&dataset("tank/x/below")).unwrap();
+    assert_eq!((root.as_str(), why), ("tank/x", "filesystem \"tank/x\" cannot be listed: pool I/O is suspended"));
+    assert_eq!(unlisted.why_unlisted(&dataset("tank/y")), None);
+    assert_eq!(endpoint.listings.load(Ordering::Relaxed), 3, "every attempt sees the present");
 }
 
 #[tokio::test(start_paused = true)]
@@ -424,4 +430,19 @@ async fn a_client_that_said_goodbye_need_not_hear_the_answer() {
             assert!(error.to_string().ends_with("connection error: broken pipe"), "{error}");
         }
     }
+}
+
+/// More in one request than a message may hold is asked for in several.
+#[tokio::test(start_paused = true)]
+async fn an_older_peer_destroys_as_many_snapshots_as_there_are() {
+    let (remote, _) = remote(Fake { view: view(), ..Fake::default() }, Role::Receiver).await;
+    let long = "s".repeat(150);
+    let name = |number: u64| format!("{long}{number}");
+    let snapshots = (0..35_000).map(|number| version(VersionKind::Snapshot, &name(number), number).to_ref()).collect();
+    let request = DestroyRequest { filesystem: dataset("tank/a"), snapshots };
+    let results = remote.destroy_snapshots(std::slice::from_ref(&request)).await.unwrap();
+    assert_eq!(results.len(), 1);
+    let told: Vec<&VersionName> = results[0].results.iter().map(|(name, _)| name).collect();
+    let asked: Vec<&VersionName> = request.snapshots.iter().map(|snapshot| &snapshot.name).collect();
+    assert!(told == asked, "{} of {}", told.len(), asked.len());
 }

@@ -268,3 +268,131 @@ async fn a_connection_that_was_opened_in_vain_ends_in_order() {
     sleep(Duration::from_secs(30)).await;
     assert_eq!(*endpoint.ended.lock().unwrap(), [Ok(()), Ok(())]);
 }
+
+/// A way to a peer that vanishes in silence when it is asked for something on a connection that has served a
+/// request, or that was opened ahead.
+struct Forgetful {
+    here: Here,
+    /// How many of its first connections do.
+    vanishing: usize,
+}
+
+#[async_trait]
+impl Dialer for Forgetful {
+    async fn dial(&self) -> Result<Connection, CallError> {
+        let (io, nth) = (self.here.dial().await?, self.here.dialled.load(Ordering::Relaxed));
+        if nth > self.vanishing {
+            return Ok(io);
+        }
+        let (here, there) = duplex(1 << 16);
+        tokio::spawn(async move {
+            let ((mut from, mut to), (mut answers, mut requests)) = (tokio::io::split(there), tokio::io::split(io));
+            let mut back = tokio::spawn(async move { tokio::io::copy(&mut answers, &mut to).await });
+            let (mut piece, mut rested) = (vec![0; 1 << 16], false);
+            loop {
+                let read = tokio::time::timeout(REST, from.read(&mut piece)).await;
+                match read {
+                    Err(_) => rested = true,
+                    // Not a heartbeat.
+                    Ok(Ok(length)) if length > 0 && !(rested && length > 8) => {
+                        if tokio::io::AsyncWriteExt::write_all(&mut requests, &piece[..length]).await.is_err() {
+                            break;
+                        }
+                    }
+                    Ok(_) => break,
+                }
+            }
+            back.abort();
+            let _ = (&mut back).await;
+        });
+        Ok(Box::new(here))
+    }
+}
+
+/// Without bytes for so long, a connection is one that waits.
+const REST: Duration = Duration::from_secs(1);
+
+fn forgetful(banner: Banner, vanishing: usize) -> (DataClient, Arc<Fake>, Arc<AtomicUsize>) {
+    let (endpoint, dialled) = (Arc::<Fake>::default(), Arc::<AtomicUsize>::default());
+    let here = Here { way: Way::Memory, endpoint: Arc::clone(&endpoint), banner, dialled: Arc::clone(&dialled) };
+    let dialer = Arc::new(Forgetful { here, vanishing });
+    (DataClient::new(dialer, Banner::of_this_program().into(), Limits::default()), endpoint, dialled)
+}
+
+/// Asks for everything once, after the connection has waited.
+async fn ask_after_rest(client: &DataClient, endpoint: &Fake, what: &str) -> Result<(), CallError> {
+    sleep(2 * REST).await;
+    match what {
+        "ping" => client.ping("there?").await,
+        "send" => {
+            let mut arrived = vec![];
+            client.send(&step()).await?.stream.read_to_end(&mut arrived).await.unwrap();
+            assert!(arrived == contents()[0]);
+            // Until the connection is given back.
+            tokio::task::yield_now().await;
+            Ok(())
+        }
+        _ => {
+            // Some of it is there already when the connection turns out to be dead.
+            client.receive(&announced(), piped(content(1, 3_000_000))).await?;
+            assert!(endpoint.received.lock().unwrap().last() == Some(&content(1, 3_000_000)), "other bytes");
+            Ok(())
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_connection_that_is_dead_when_it_is_needed_is_replaced_in_silence() {
+    for what in ["ping", "send", "receive"] {
+        let (client, endpoint, dialled) = forgetful(Banner::of_this_program(), 1);
+        assert_eq!(client.ping("there?").await, Ok(()));
+        assert_eq!(ask_after_rest(&client, &endpoint, what).await, Ok(()), "{what}");
+        assert_eq!(dialled.load(Ordering::Relaxed), 2, "{what}");
+        assert_eq!(client.ping("still there?").await, Ok(()));
+        assert_eq!(dialled.load(Ordering::Relaxed), 2, "{what}: the new one is kept");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_opened_ahead_that_is_dead_when_it_is_needed_is_replaced_in_silence() {
+    for what in ["ping", "send", "receive"] {
+        let (client, endpoint, dialled) = forgetful(Banner::with_extensions(vec![]), 2);
+        client.expect_step();
+        assert_eq!(client.ping("there?").await, Ok(()));
+        assert_eq!(ask_after_rest(&client, &endpoint, what).await, Ok(()), "{what}");
+        assert_eq!(dialled.load(Ordering::Relaxed), 3, "{what}");
+    }
+}
+
+/// Once: a peer that answers nothing on a fresh connection either is told of.
+#[tokio::test(start_paused = true)]
+async fn a_fresh_connection_is_tried_once() {
+    struct Deaf(Forgetful);
+    #[async_trait]
+    impl Dialer for Deaf {
+        async fn dial(&self) -> Result<Connection, CallError> {
+            let Here { dialled, banner, .. } = &self.0.here;
+            if dialled.load(Ordering::Relaxed) == 0 {
+                return self.0.dial().await;
+            }
+            dialled.fetch_add(1, Ordering::Relaxed);
+            let ((here, mut there), greeting) = (duplex(1 << 16), Greeting::from(banner.clone()));
+            tokio::spawn(async move { welcome(&mut there, &greeting).await.map(drop) });
+            Ok(Box::new(here))
+        }
+    }
+    for what in ["ping", "send", "receive"] {
+        let (endpoint, dialled) = (Arc::<Fake>::default(), Arc::<AtomicUsize>::default());
+        let banner = Banner::of_this_program();
+        let here = Here { way: Way::Memory, endpoint: Arc::clone(&endpoint), banner, dialled: Arc::clone(&dialled) };
+        let client = DataClient::new(
+            Arc::new(Deaf(Forgetful { here, vanishing: 1 })),
+            Banner::of_this_program().into(),
+            Limits::default(),
+        );
+        assert_eq!(client.ping("there?").await, Ok(()));
+        let failed = ask_after_rest(&client, &endpoint, what).await;
+        assert!(matches!(failed, Err(CallError::Connection(_))), "{what}: {failed:?}");
+        assert_eq!(dialled.load(Ordering::Relaxed), 2, "{what}");
+    }
+}

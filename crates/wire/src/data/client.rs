@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use pump::ByteStream;
 use tokio::time::Instant;
 
-use super::driver::{Conversation, Failure};
-use super::inbound::{Inbound, read_message};
+use super::driver::{Conversation, Failure, Sent};
+use super::inbound::{Inbound, read_message, read_message_if_any};
 use super::kept::{Kept, Waiting};
 use super::{FAILED, FAILED_WORD, OK, PING, RECEIVE, SEND, WORD_END, request};
 use crate::extension::Extension;
@@ -34,6 +34,24 @@ struct Asked {
     conversation: Conversation,
     /// Whether the connection may be used again.
     keep: bool,
+    /// Whether it waited for this request. Then it may have been dead already, without anybody's fault.
+    waited: bool,
+}
+
+/// Why a request was not answered.
+enum Unanswered {
+    /// Not a word of an answer has come: the peer has done nothing that it would not do once more.
+    Silently(CallError),
+    /// The peer answered with an error, or the connection broke in the middle of the answer.
+    With(CallError),
+}
+
+impl From<Unanswered> for CallError {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Silently(error) | Unanswered::With(error) => error,
+        }
+    }
 }
 
 impl DataClient {
@@ -49,8 +67,7 @@ impl DataClient {
 
     /// Whether the peer answers, with the text it is sent.
     pub async fn ping(&self, text: &str) -> Result<(), CallError> {
-        let mut asked = self.ask(PING, &PingReq { message: text.to_owned() }).await?;
-        let answer: PingRes = self.answer(&mut asked.conversation, PING, "PingRes").await?;
+        let (asked, answer): (_, PingRes) = self.call(PING, &PingReq { message: text.to_owned() }, "PingRes").await?;
         self.keep(asked);
         match answer.echo == text {
             true => Ok(()),
@@ -60,8 +77,7 @@ impl DataClient {
 
     /// Asks the peer for a step.
     pub async fn send(&self, step: &SendRequest) -> Result<SendReply, CallError> {
-        let mut asked = self.ask(SEND, &SendReq::from(step)).await?;
-        let answer: SendRes = self.answer(&mut asked.conversation, SEND, "SendRes").await?;
+        let (asked, answer): (_, SendRes) = self.call(SEND, &SendReq::from(step), "SendRes").await?;
         let expected = Arc::<OnceLock<u64>>::default();
         if answer.expected_size > 0 {
             let _ = expected.set(answer.expected_size);
@@ -73,22 +89,44 @@ impl DataClient {
     /// Has the peer receive a step. Its own error counts more than what this side saw of the connection
     /// or of the stream's source.
     pub async fn receive(&self, step: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError> {
-        let mut asked = self.ask(RECEIVE, &ReceiveReq::from(step)).await?;
-        let mut sent = asked.conversation.send_stream(stream).await.map_err(|error| lost(RECEIVE, &error))?;
-        let answer: Result<ReceiveRes, CallError> = self.answer(&mut asked.conversation, RECEIVE, "ReceiveRes").await;
-        match (answer, sent.try_recv()) {
-            (Ok(_), Ok(Ok(()))) => {
+        let frames = frames(RECEIVE, &ReceiveReq::from(step))?;
+        let asked = self.ask(RECEIVE, &frames).await?;
+        let waited = asked.waited;
+        match self.received(asked, stream).await {
+            // The connection was dead before the stream was needed.
+            Err((Unanswered::Silently(_), Some(stream))) if waited => {
+                let asked = self.dial(RECEIVE, &frames).await?;
+                self.received(asked, stream).await.map_err(|(unanswered, _)| unanswered.into())
+            }
+            result => result.map_err(|(unanswered, _)| unanswered.into()),
+        }
+    }
+
+    /// Sends the stream and waits for the answer. With the error comes the stream, if nothing of it was sent.
+    async fn received(&self, mut asked: Asked, stream: ByteStream) -> Result<(), (Unanswered, Option<ByteStream>)> {
+        let mut sent = asked.conversation.send_stream(stream).await;
+        let answer: Result<ReceiveRes, _> = answer(&mut asked.conversation, RECEIVE, "ReceiveRes").await;
+        // The driver of a connection that broke is about to say what it has left.
+        let sent = match &answer {
+            Err(Unanswered::Silently(_)) if asked.waited => sent.await.ok(),
+            _ => sent.try_recv().ok(),
+        };
+        let with = |error| Err((Unanswered::With(error), None));
+        match (answer, sent) {
+            (Ok(_), Some(Sent::Whole)) => {
                 self.keep(asked);
                 Ok(())
             }
-            (Err(CallError::Connection(_)), Ok(Err(source))) => {
-                Err(remote::refusal(&format!("the stream failed: {source}")))
+            (Ok(_), Some(Sent::Failed(source))) => {
+                with(CallError::permanent(format!("the peer took a stream for whole that failed: {source}")))
             }
-            (Err(error), _) => Err(error),
-            (Ok(_), Ok(Err(source))) => {
-                Err(CallError::permanent(format!("the peer took a stream for whole that failed: {source}")))
-            }
-            (Ok(_), Err(_)) => Err(CallError::permanent("the peer took a stream for whole before its end")),
+            (Ok(_), _) => with(CallError::permanent("the peer took a stream for whole before its end")),
+            (Err(unanswered), Some(Sent::Failed(source))) => with(match unanswered.into() {
+                CallError::Connection(_) => remote::refusal(&format!("the stream failed: {source}")),
+                error => error,
+            }),
+            (Err(unanswered), Some(Sent::Unsent(stream))) => Err((unanswered, Some(stream))),
+            (Err(unanswered), _) => Err((unanswered, None)),
         }
     }
 
@@ -98,11 +136,30 @@ impl DataClient {
         self.expected.store(true, Ordering::Relaxed);
     }
 
-    async fn ask(&self, path: &str, message: &impl prost::Message) -> Result<Asked, CallError> {
-        let frames = request(path, message).map_err(|error| CallError::permanent(format!("{path}: {error}")))?;
-        let asked = match self.ask_waiting(&frames).await {
+    /// Makes a request and reads its answer; on a fresh connection if one that waited turns out to be dead.
+    async fn call<M: prost::Message + Default>(
+        &self,
+        path: &str,
+        message: &impl prost::Message,
+        name: &'static str,
+    ) -> Result<(Asked, M), CallError> {
+        let frames = frames(path, message)?;
+        let mut asked = self.ask(path, &frames).await?;
+        match answer(&mut asked.conversation, path, name).await {
+            Ok(answer) => Ok((asked, answer)),
+            Err(Unanswered::Silently(_)) if asked.waited => {
+                let mut asked = self.dial(path, &frames).await?;
+                let answer = answer(&mut asked.conversation, path, name).await?;
+                Ok((asked, answer))
+            }
+            Err(unanswered) => Err(unanswered.into()),
+        }
+    }
+
+    async fn ask(&self, path: &str, frames: &[u8]) -> Result<Asked, CallError> {
+        let asked = match self.ask_waiting(frames).await {
             Some(asked) => asked,
-            None => self.dial(path, &frames).await?,
+            None => self.dial(path, frames).await?,
         };
         if self.expected.swap(false, Ordering::Relaxed) && !asked.keep && self.kept.is_empty() {
             self.dial_ahead();
@@ -114,21 +171,22 @@ impl DataClient {
     async fn ask_waiting(&self, frames: &[u8]) -> Option<Asked> {
         let Waiting { conversation, kept } = self.kept.take()?;
         conversation.send(frames.to_vec()).await.ok()?;
-        Some(Asked { conversation, keep: kept.is_some() })
+        Some(Asked { conversation, keep: kept.is_some(), waited: true })
     }
 
     async fn dial(&self, path: &str, frames: &[u8]) -> Result<Asked, CallError> {
         let mut io = self.dialer.dial().await?;
         let refused = |error| CallError::Connection(format!("{path}: {error}"));
         let agreed = greet(&mut io, &self.greeting, Label::Data, frames).await.map_err(refused)?;
-        Ok(Asked { conversation: Conversation::begin(io, self.limits), keep: agreed.includes(Extension::Keep) })
+        let keep = agreed.includes(Extension::Keep);
+        Ok(Asked { conversation: Conversation::begin(io, self.limits), keep, waited: false })
     }
 
     /// An error will show again when the step dials by itself.
     fn dial_ahead(&self) {
         let client = self.clone();
         tokio::spawn(async move {
-            if let Ok(Asked { conversation, keep }) = client.dial("connecting ahead", &[]).await {
+            if let Ok(Asked { conversation, keep, .. }) = client.dial("connecting ahead", &[]).await {
                 client.kept.keep(Waiting { conversation, kept: keep.then(Instant::now) });
             }
         });
@@ -158,29 +216,36 @@ impl DataClient {
         });
         stream
     }
+}
 
-    async fn answer<M: prost::Message + Default>(
-        &self,
-        conversation: &mut Conversation,
-        path: &str,
-        name: &'static str,
-    ) -> Result<M, CallError> {
-        let lost = |error: Failure| lost(path, &error);
-        let header = read_message(conversation, FrameKind::ResponseHeader).await.map_err(lost)?;
-        let header = String::from_utf8_lossy(&header);
-        if let Some(text) = header.strip_prefix(FAILED) {
-            return Err(remote::refusal(text));
-        }
-        if let Some((word, text)) = header.strip_prefix(FAILED_WORD).and_then(|rest| rest.split_once(WORD_END)) {
-            return Err(remote::described(word, text));
-        }
-        if !header.starts_with(OK) {
-            let shown: String = header.chars().take(100).collect();
-            return Err(CallError::permanent(format!("{path}: protocol error: invalid header: {shown:?}")));
-        }
-        let body = read_message(conversation, FrameKind::Response).await.map_err(lost)?;
-        convert::decode(name, &body).map_err(|error| CallError::permanent(format!("{path}: {error}")))
+fn frames(path: &str, message: &impl prost::Message) -> Result<Vec<u8>, CallError> {
+    request(path, message).map_err(|error| CallError::permanent(format!("{path}: {error}")))
+}
+
+async fn answer<M: prost::Message + Default>(
+    conversation: &mut Conversation,
+    path: &str,
+    name: &'static str,
+) -> Result<M, Unanswered> {
+    let with = Unanswered::With;
+    let header = match read_message_if_any(conversation, FrameKind::ResponseHeader).await {
+        Ok(Some(header)) => header,
+        Ok(None) => return Err(Unanswered::Silently(lost(path, &conversation.failure()))),
+        Err(error) => return Err(with(lost(path, &error))),
+    };
+    let header = String::from_utf8_lossy(&header);
+    if let Some(text) = header.strip_prefix(FAILED) {
+        return Err(with(remote::refusal(text)));
     }
+    if let Some((word, text)) = header.strip_prefix(FAILED_WORD).and_then(|rest| rest.split_once(WORD_END)) {
+        return Err(with(remote::described(word, text)));
+    }
+    if !header.starts_with(OK) {
+        let shown: String = header.chars().take(100).collect();
+        return Err(with(CallError::permanent(format!("{path}: protocol error: invalid header: {shown:?}"))));
+    }
+    let body = read_message(conversation, FrameKind::Response).await.map_err(|error| with(lost(path, &error)))?;
+    convert::decode(name, &body).map_err(|error| with(CallError::permanent(format!("{path}: {error}"))))
 }
 
 fn lost(path: &str, error: &Failure) -> CallError {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use pump::{ByteStream, Moved, PipeReader, PipeWriter};
+use pump::{ByteStream, HeadThen, Moved, PipeReader, PipeWriter};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -24,8 +24,12 @@ use crate::transport::Connection;
 use super::ends::{Reader, WORTH_MOVING, Writer, poll_move_in, poll_move_out, write_before_more};
 use super::shutdowns::{Shutdowns, count};
 
-/// Read at a time, bytes. More saves system calls, 256 KiB is where measurements level out.
-const READ_CHUNK: usize = 256 << 10;
+/// Read at a time, bytes. More saves system calls, but what is passed on in pieces has to stay in the caches of a
+/// processor until it is written.
+const READ_CHUNK: usize = 128 << 10;
+
+/// Payload of the largest frame that is copied, bytes: as much as is encrypted and written at once.
+const COPIED_CHUNK: usize = 128 << 10;
 
 /// Payload of the largest frame that is moved, bytes: a whole pipe, and what a zrepl peer likes.
 const MOST_MOVED: usize = 1 << 20;
@@ -76,7 +80,27 @@ impl Event {
 /// What this side wants to send.
 enum Order {
     Frames(Vec<u8>, oneshot::Sender<()>),
-    Stream(ByteStream, oneshot::Sender<Result<(), String>>),
+    Stream(ByteStream, oneshot::Sender<Sent>),
+}
+
+/// What became of a stream that was to be sent.
+pub(super) enum Sent {
+    /// All of it was written.
+    Whole,
+    /// Its source failed, which the peer was told.
+    Failed(String),
+    /// None of it was written, because the connection ended first: here it is again.
+    Unsent(ByteStream),
+}
+
+impl Order {
+    /// Nothing of it was written, nor will be.
+    fn give_back(self) {
+        if let Order::Stream(stream, done) = self {
+            // Whoever does not wait does not want it.
+            let _ = done.send(Sent::Unsent(stream));
+        }
+    }
 }
 
 /// One side's hold on a connection. Dropping it ends the connection in order, in the background and
@@ -145,15 +169,14 @@ impl Conversation {
         written.await.map_err(|_| self.failure())
     }
 
-    /// Sends a stream to its end. The result comes when its last frame was written, with the error of
-    /// the source if it failed; or never, when the connection ended before.
-    pub(super) async fn send_stream(
-        &self,
-        stream: ByteStream,
-    ) -> Result<oneshot::Receiver<Result<(), String>>, Failure> {
+    /// Sends a stream to its end. The result comes when its last frame was written, or its first one cannot be;
+    /// or never, when the connection ended in the middle.
+    pub(super) async fn send_stream(&self, stream: ByteStream) -> oneshot::Receiver<Sent> {
         let (done, result) = oneshot::channel();
-        self.orders.send(Order::Stream(stream, done)).await.map_err(|_| self.failure())?;
-        Ok(result)
+        if let Err(mpsc::error::SendError(order)) = self.orders.send(Order::Stream(stream, done)).await {
+            order.give_back();
+        }
+        result
     }
 
     /// Ends the connection and waits until that is done. What was ordered before must have been sent.
@@ -208,6 +231,8 @@ impl Driver {
     ) {
         let moved = async { tokio::join!(self.read(reader, events), self.write(writer, orders)) };
         let unfinished = tokio::select! {
+            // After a pause of this process, what has arrived in the meantime counts before what is missing.
+            biased;
             _ = moved => 0,
             () = self.keep_time() => 1,
         };
@@ -357,7 +382,12 @@ impl Driver {
 
     /// Writes what is ordered, then the end.
     async fn write(&self, mut writer: Writer<'_>, mut orders: mpsc::Receiver<Order>) {
-        if let Err(error) = self.write_orders(&mut writer, &mut orders).await {
+        let written = self.write_orders(&mut writer, &mut orders).await;
+        orders.close();
+        while let Ok(order) = orders.try_recv() {
+            order.give_back();
+        }
+        if let Err(error) = written {
             // Perhaps the peer has said why before it went away: reading goes on.
             self.fail(Failure::Write(error.to_string()));
             // Nothing is being written any more that could be stuck, and a slow sink may take its time with
@@ -392,25 +422,29 @@ impl Driver {
                     // Whoever does not wait does not want to know.
                     let _ = done.send(());
                 }
-                Some(Order::Stream(stream, done)) => match self.write_stream(writer, stream).await? {
-                    None => return Ok(()),
-                    Some(result) => drop(done.send(result)),
-                },
+                Some(Order::Stream(stream, done)) => {
+                    let mut outgoing = Outgoing { stream, frame: BytesMut::new(), begun: false };
+                    match self.write_stream(writer, &mut outgoing).await {
+                        Ok(Some(result)) => drop(done.send(result)),
+                        unfinished => {
+                            if let Some(stream) = outgoing.unsent() {
+                                Order::Stream(stream, done).give_back();
+                            }
+                            return unfinished.map(drop);
+                        }
+                    }
+                }
             }
         }
     }
 
     /// None if the connection is to be ended before the stream is.
-    async fn write_stream(
-        &self,
-        writer: &mut Writer<'_>,
-        mut stream: ByteStream,
-    ) -> io::Result<Option<Result<(), String>>> {
-        let mut frame = BytesMut::new();
+    async fn write_stream(&self, writer: &mut Writer<'_>, outgoing: &mut Outgoing) -> io::Result<Option<Sent>> {
         loop {
+            let Outgoing { stream, frame, begun } = outgoing;
             let filled = {
                 let moves = writer.socket().is_some();
-                let mut filling = pin!(fill(&mut frame, &mut stream, moves));
+                let mut filling = pin!(fill(frame, stream, moves));
                 loop {
                     tokio::select! {
                         filled = &mut filling => break filled,
@@ -422,17 +456,23 @@ impl Driver {
                 }
             };
             match filled {
-                Ok(Filled::Frame) => self.write_frames(writer, &frame).await?,
-                Ok(Filled::Ready(length)) => self.move_frame(writer, &mut stream, length).await?,
+                Ok(Filled::Frame) => self.write_frames(writer, frame).await?,
+                Ok(Filled::Ready(length)) => {
+                    // What was moved cannot be had again.
+                    *begun = true;
+                    self.move_frame(writer, stream, length).await?;
+                }
                 Ok(Filled::End) => {
                     self.write_frames(writer, &header(FrameKind::End, 0)).await?;
-                    return Ok(Some(Ok(())));
+                    return Ok(Some(Sent::Whole));
                 }
                 Err(error) => {
+                    *begun = true;
                     self.write_frames(writer, &stream_error(&error.to_string())).await?;
-                    return Ok(Some(Err(error.to_string())));
+                    return Ok(Some(Sent::Failed(error.to_string())));
                 }
             }
+            *begun = true;
         }
     }
 
@@ -468,9 +508,9 @@ impl Driver {
             let moved = match poll_fn(|cx| poll_move_out(socket, cx, stream, missing)).await? {
                 Some(moved) => moved,
                 None => {
-                    let mut part = Vec::new();
-                    let room = missing.min(WORTH_MOVING) as u64;
-                    if stream.take(room).read_buf(&mut part).await? == 0 {
+                    let room = missing.min(WORTH_MOVING);
+                    let mut part = Vec::with_capacity(room);
+                    if stream.take(room as u64).read_buf(&mut part).await? == 0 {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                     self.write_part(writer, &part).await?;
@@ -489,6 +529,29 @@ impl Driver {
         match due {
             Some(due) => sleep_until(Instant::from_std(due)).await,
             None => std::future::pending().await,
+        }
+    }
+}
+
+/// A stream that is being written.
+struct Outgoing {
+    stream: ByteStream,
+    /// The frame that was read of it last.
+    frame: BytesMut,
+    /// Whether a frame of it has been written, or the stream has failed.
+    begun: bool,
+}
+
+impl Outgoing {
+    /// The stream as it was, if nothing of it has been written as far as is known here.
+    fn unsent(self) -> Option<ByteStream> {
+        let Self { stream, frame, begun } = self;
+        if begun {
+            return None;
+        }
+        match frame.get(HEADER_LENGTH..) {
+            None | Some([]) => Some(stream),
+            Some(head) => Some(Box::pin(HeadThen::new(head.to_vec(), stream))),
         }
     }
 }
@@ -546,10 +609,11 @@ async fn fill(frame: &mut BytesMut, stream: &mut ByteStream, moves: bool) -> io:
     {
         return Ok(Filled::Ready(length.min(MOST_MOVED)));
     }
-    frame.reserve(HEADER_LENGTH + STREAM_CHUNK);
+    let chunk = if moves { STREAM_CHUNK } else { COPIED_CHUNK };
+    frame.reserve(HEADER_LENGTH + chunk);
     frame.extend_from_slice(&[0; HEADER_LENGTH]);
     loop {
-        let room = (HEADER_LENGTH + STREAM_CHUNK).saturating_sub(frame.len()) as u64;
+        let room = (HEADER_LENGTH + chunk).saturating_sub(frame.len()) as u64;
         let length = stream.take(room).read_buf(frame).await?;
         let payload = frame.len().saturating_sub(HEADER_LENGTH);
         match (length, payload) {

@@ -15,13 +15,28 @@ use crate::frame::{FrameKind, Item, MessageReader, StreamReader};
 
 /// Reads one message.
 pub(super) async fn read_message(conversation: &mut Conversation, kind: FrameKind) -> Result<Vec<u8>, Failure> {
-    let mut reader = MessageReader::new(kind);
+    match read_message_if_any(conversation, kind).await? {
+        Some(message) => Ok(message),
+        None => Err(conversation.failure()),
+    }
+}
+
+/// Reads one message; none if the connection ends before the first byte of it.
+pub(super) async fn read_message_if_any(
+    conversation: &mut Conversation,
+    kind: FrameKind,
+) -> Result<Option<Vec<u8>>, Failure> {
+    let (mut reader, mut begun) = (MessageReader::new(kind), false);
     while let Some(event) = conversation.next().await {
+        begun = true;
         if let Some(message) = reader.accept(event.fragment())? {
-            return Ok(message);
+            return Ok(Some(message));
         }
     }
-    Err(conversation.failure())
+    match begun {
+        true => Err(conversation.failure()),
+        false => Ok(None),
+    }
 }
 
 /// How far a stream got.
@@ -146,7 +161,15 @@ impl pump::Bytes for Inbound {
                 }
                 Poll::Ready(Ok(moved))
             }
-            _ => Poll::Ready(Ok(Moved::Read)),
+            _ if bytes.is_empty() => Poll::Ready(Ok(Moved::Read)),
+            // Into the descriptor itself: who reads copies once more.
+            _ => {
+                let written = pump::write(to, bytes.get(..most.min(bytes.len())).unwrap_or_default())?;
+                if let Moved::Bytes(length) = written {
+                    bytes.advance(length);
+                }
+                Poll::Ready(Ok(written))
+            }
         }
     }
 }

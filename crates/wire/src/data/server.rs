@@ -6,7 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::driver::{Conversation, Failure};
+use super::driver::{Conversation, Failure, Sent};
 use super::inbound::{Inbound, read_message};
 use super::{PING, RECEIVE, SEND, described_refusal, refusal, response};
 use crate::extension::Extension;
@@ -129,12 +129,11 @@ impl Server {
         };
         let head = convert::send_response(reply.used_resume_token, reply.expected.get().copied());
         conversation = say(conversation, response(&head)).await?;
-        let sent = conversation.send_stream(reply.stream).await.map_err(lost("sending a stream"))?;
-        match sent.await {
-            Ok(Ok(())) => Ok(Answered::Whole(conversation)),
+        match conversation.send_stream(reply.stream).await.await {
+            Ok(Sent::Whole) => Ok(Answered::Whole(conversation)),
             // The client was told of the error of the source.
-            Ok(Err(_)) => Ok(Answered::Last(conversation)),
-            Err(_) => Err(lost("sending a stream")(conversation.failure())),
+            Ok(Sent::Failed(_)) => Ok(Answered::Last(conversation)),
+            Ok(Sent::Unsent(_)) | Err(_) => Err(lost("sending a stream")(conversation.failure())),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio_rustls::TlsStream;
 use crate::transport::{Connection, Transport};
 
 /// What is read from the socket at a time, bytes. By itself the TLS library reads 4 KiB.
-const READ_BUFFER: usize = 256 << 10;
+const READ_BUFFER: usize = 128 << 10;
 
 /// What is encrypted before it is written to the socket, bytes.
 pub(super) const WRITE_BUFFER: usize = 256 << 10;

@@ -160,6 +160,20 @@ async fn the_documented_pairs_are_accepted_and_each_way_closes_by_itself() {
     converse(&mut client, &mut server).await;
 }
 
+/// Whatever the library knows can be agreed on, what costs least first.
+#[test]
+fn short_keys_come_first() {
+    let names =
+        |provider: &CryptoProvider| provider.cipher_suites.iter().map(|suite| suite.suite()).collect::<Vec<_>>();
+    let ours = names(&provider());
+    let (first, rest) = ours.split_at(AES_128.len());
+    assert!(first.iter().all(|suite| AES_128.contains(suite)), "{ours:?}");
+    assert!(rest.contains(&CipherSuite::TLS13_AES_256_GCM_SHA384), "{ours:?}");
+    let mut both = [ours.clone(), names(&aws_lc_rs::default_provider())];
+    both.iter_mut().for_each(|names| names.sort_by_key(|suite| u16::from(*suite)));
+    assert_eq!(both[0], both[1]);
+}
+
 #[tokio::test]
 async fn certificates_of_an_authority_are_accepted_with_those_between() {
     let root = authority(documented("root"));

@@ -5,7 +5,7 @@ use daemon::preview::Wish;
 use model::DatasetName;
 use rcgen::{CertificateParams, date_time_ymd};
 
-use super::transports::{Folder, documented, pair, write_pair};
+use super::certificates::{Folder, documented, pair, write_pair};
 use super::{Machine, on_real_time};
 use crate::body;
 use crate::replication::rig::{Stage, Table};

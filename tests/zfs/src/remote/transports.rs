@@ -2,24 +2,24 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{ExitCode, id};
+use std::path::Path;
+use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use model::DatasetName;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use wire::stdinserver::{proxy, standard_streams};
 
+use super::certificates::{Folder, pair};
 use super::{Machine, on_real_time};
 use crate::body;
 use crate::conformance::SMALL;
-use crate::replication::rig::{On, Stage, Table};
+use crate::replication::rig::{Stage, Table};
 
 pub(super) const CASES: &Table =
     &[("push_over_tls", body!(push_over_tls)), ("pull_over_ssh_and_stdinserver", body!(pull_over_ssh))];
 
 /// The argument after which this program is what `zrepl stdinserver` is.
-const STAND_IN: &str = "stdinserver";
+pub(super) const STAND_IN: &str = "stdinserver";
 
 /// What a script in place of `ssh` runs: with the path of a socket instead of a configuration.
 pub(super) fn stand_in() -> Option<ExitCode> {
@@ -36,59 +36,6 @@ pub(super) fn stand_in() -> Option<ExitCode> {
             ExitCode::FAILURE
         }
     })
-}
-
-/// Files of a case, gone with it.
-pub(super) struct Folder(PathBuf);
-
-impl Folder {
-    pub(super) fn new(stage: &Stage<'_>, name: &str) -> Result<Self> {
-        let folder = match stage.on {
-            On::Real(bench) => bench.folder().join(name),
-            On::Fake(_) => std::env::temp_dir().join(format!("zrepl-suite-{name}-{}", id())),
-        };
-        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        Ok(Self(folder))
-    }
-
-    fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
-        let path = self.0.join(name);
-        fs::write(&path, text).with_context(|| path.display().to_string())?;
-        Ok(path)
-    }
-
-    /// `ca`, `cert` and `key` of one side.
-    pub(super) fn side(&self, own: &str, other: &str) -> String {
-        let folder = self.0.display();
-        format!("ca: \"{folder}/{other}.crt\", cert: \"{folder}/{own}.crt\", key: \"{folder}/{own}.key\"")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A self-signed certificate as zrepl's documentation has people make it.
-pub(super) fn documented(name: &str) -> Result<CertificateParams> {
-    let mut wanted = CertificateParams::new([name.to_owned()])?;
-    wanted.distinguished_name.push(DnType::CommonName, name);
-    wanted.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    Ok(wanted)
-}
-
-/// Such a certificate and its key, in files of its name.
-pub(super) fn pair(folder: &Folder, name: &str) -> Result<()> {
-    write_pair(folder, name, &documented(name)?)
-}
-
-/// A self-signed certificate and its key, in files.
-pub(super) fn write_pair(folder: &Folder, file: &str, wanted: &CertificateParams) -> Result<()> {
-    let key = KeyPair::generate()?;
-    folder.write(&format!("{file}.crt"), &wanted.self_signed(&key)?.pem())?;
-    folder.write(&format!("{file}.key"), &key.serialize_pem())?;
-    Ok(())
 }
 
 async fn push_over_tls(stage: &Stage<'_>) -> Result<()> {
@@ -147,7 +94,7 @@ async fn push_over_tls(stage: &Stage<'_>) -> Result<()> {
 async fn pull_over_ssh(stage: &Stage<'_>) -> Result<()> {
     on_real_time(stage);
     let folder = Folder::new(stage, "ssh")?;
-    let sockets = folder.0.join("run");
+    let sockets = folder.path().join("run");
     let (program, socket) = (std::env::current_exe()?, sockets.join("client"));
     let ssh = format!("#!/bin/sh\nexec '{}' {STAND_IN} '{}'\n", program.display(), socket.display());
     let ssh = folder.write("ssh", &ssh)?;
