@@ -3,6 +3,7 @@
 //!
 //! [`client`] offers a peer as an [`Endpoint`](crate::Endpoint); [`server`] offers an endpoint to a peer.
 
+mod answer;
 pub mod authority;
 pub mod client;
 pub mod server;

@@ -1,6 +1,7 @@
 //! The passive side: whoever arrives is identified, greeted and served, each in a task of its own, so
 //! that a slow or silent client delays nobody.
 
+mod crowd;
 mod muffler;
 pub(crate) mod refusing;
 
@@ -21,8 +22,9 @@ use tokio_util::sync::CancellationToken;
 use crate::frame::Limits;
 use crate::handshake::{Agreement, Label};
 use crate::service::{CallError, Service};
-use crate::transport::{Acceptor, Arrival, Connection, Greeting, HandshakeError, Stranger, welcome};
+use crate::transport::{Acceptor, Arrival, Connection, Greeting, HandshakeError, Identify, Stranger, welcome};
 use crate::{control, data};
+use crowd::{Known, Place, Unknown};
 use muffler::Muffler;
 use refusing::Refusing;
 
@@ -31,8 +33,13 @@ use refusing::Refusing;
 const CONNECTIONS: usize = 512;
 
 /// Of those, connections that have not shown yet who they are and what they want. They end by
-/// themselves, within the limits of the transport and of the greeting.
+/// themselves, within the limits of the transport and of the greeting, and when somebody comes of whose
+/// source there are fewer: so nobody locks others out.
 const UNKNOWN: usize = 128;
+
+/// Of all, connections of one client: more than one with many concurrent steps needs, and few enough that
+/// a client alone does not lock others out.
+const OF_ONE_CLIENT: usize = 256;
 
 /// Pause after a failed accept, which as a rule lacks file descriptors; it doubles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -126,8 +133,8 @@ impl fmt::Display for Incident {
             Incident::AcceptFailed(error) => write!(f, "cannot accept connections: {error}; trying again"),
             Incident::Crowded { from } => write!(
                 f,
-                "connection from {from} closed: there are too many (at most {CONNECTIONS}, and {UNKNOWN} that have not \
-                 shown yet what they want)"
+                "connection from {from} closed: there are too many (at most {CONNECTIONS}, {OF_ONE_CLIENT} of one \
+                 client, and {UNKNOWN} that have not shown yet what they want)"
             ),
             Incident::Refused { from, why } => write!(f, "connection from {from} refused: {why}"),
             Incident::Unintelligible { from, client, error } => {
@@ -171,7 +178,8 @@ pub async fn serve(acceptor: &mut dyn Acceptor, host: Host, stop: &CancellationT
         host,
         muffler: Mutex::default(),
         all: Arc::new(Semaphore::new(CONNECTIONS)),
-        unknown: Arc::new(Semaphore::new(UNKNOWN)),
+        unknown: Unknown::new(UNKNOWN),
+        known: Known::new(OF_ONE_CLIENT),
     });
     let mut guests = JoinSet::new();
     stop.run_until_cancelled(reception.accept_all(acceptor, &mut guests)).await;
@@ -202,13 +210,14 @@ struct Reception {
     host: Host,
     muffler: Mutex<Muffler>,
     all: Arc<Semaphore>,
-    unknown: Arc<Semaphore>,
+    unknown: Arc<Unknown>,
+    known: Known,
 }
 
 /// Room for one connection.
 struct Room {
     _all: OwnedSemaphorePermit,
-    unknown: OwnedSemaphorePermit,
+    unknown: Place,
 }
 
 impl Reception {
@@ -221,7 +230,7 @@ impl Reception {
             match arrived {
                 Ok(arrival) => {
                     pause = ACCEPT_PAUSE;
-                    match self.room() {
+                    match self.room(&arrival.from) {
                         Some(room) => drop(guests.spawn(Arc::clone(self).attend(arrival, room))),
                         None => self.tell(&Incident::Crowded { from: arrival.from }),
                     }
@@ -237,9 +246,9 @@ impl Reception {
         }
     }
 
-    fn room(&self) -> Option<Room> {
+    fn room(&self, from: &str) -> Option<Room> {
         let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        let unknown = Arc::clone(&self.unknown).try_acquire_owned().ok()?;
+        let unknown = self.unknown.admit(from)?;
         Some(Room { _all: all, unknown })
     }
 
@@ -267,16 +276,12 @@ impl Reception {
 
     async fn serve(&self, arrival: Arrival, room: Room) -> Result<(), Incident> {
         let Arrival { from, identify } = arrival;
-        let (mut io, client) = match identify.await {
-            Ok(identified) => identified,
-            Err(why) => return Err(Incident::Refused { from, why }),
-        };
-        let (agreed, label) = match welcome(&mut io, &self.host.greeting).await {
-            Ok(introduced) => introduced,
-            Err(error) => return Err(Incident::Unintelligible { from, client, error }),
-        };
         let Room { _all, unknown } = room;
+        let introduced = unknown.leave.run_until_cancelled(self.introduce(&from, identify)).await;
+        let Some(introduced) = introduced else { return Err(Incident::Crowded { from }) };
+        let (io, client, agreed, label) = introduced?;
         drop(unknown);
+        let Some(_seat) = self.known.admit(&client) else { return Err(Incident::Crowded { from }) };
         let endpoint = self.host.service.endpoint_for(&client).unwrap_or_else(|error| {
             self.tell(&Incident::Unserved { from: from.clone(), client: client.clone(), error: error.clone() });
             Arc::new(Refusing(error))
@@ -285,6 +290,23 @@ impl Reception {
         let served = self.converse(io, label, agreed, endpoint).await;
         drop(presence);
         served.map_err(|why| Incident::Lost { from, client, label, why })
+    }
+
+    /// Who it is and what it wants.
+    async fn introduce(
+        &self,
+        from: &str,
+        identify: Identify,
+    ) -> Result<(Connection, ClientIdentity, Agreement, Label), Incident> {
+        let from = from.to_owned();
+        let (mut io, client) = match identify.await {
+            Ok(identified) => identified,
+            Err(why) => return Err(Incident::Refused { from, why }),
+        };
+        match welcome(&mut io, &self.host.greeting).await {
+            Ok((agreed, label)) => Ok((io, client, agreed, label)),
+            Err(error) => Err(Incident::Unintelligible { from, client, error }),
+        }
     }
 
     async fn converse(

@@ -31,7 +31,9 @@ impl Peer {
         role: Role,
         decode_token: TokenDecoder,
     ) -> Self {
-        let data = DataClient::new(data, greeting.clone(), Limits::default());
+        // Who replicates sees himself whether bytes move, and waits longer than the peer's own limits.
+        let limits = Limits { stuck: None, ..Limits::default() };
+        let data = DataClient::new(data, greeting.clone(), limits);
         Self { control, data, greeting, role, decode_token }
     }
 }

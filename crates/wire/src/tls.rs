@@ -27,7 +27,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{CipherSuite, ClientConfig, Error as RustlsError, KeyLog, NoKeyLog, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::{TlsAcceptor as Handshaker, TlsConnector};
 
 pub use credentials::{CredentialError, Tell, TlsFiles};
@@ -130,19 +130,15 @@ impl Client {
                 self.server_cn
             ))
         })?;
-        let side = self.credentials.current().await.map_err(|error| needs_person(error.to_string()))?;
+        let within = Instant::now() + HANDSHAKE;
+        let late = |_| CallError::Connection(format!("the TLS handshake with {peer} took longer than {HANDSHAKE:?}"));
+        // The files may be where nobody answers.
+        let side = timeout_at(within, self.credentials.current()).await.map_err(late)?;
+        let side = side.map_err(|error| needs_person(error.to_string()))?;
         let connector = TlsConnector::from(Arc::clone(&side.config));
         let larger = |connection: &mut rustls::ClientConnection| connection.set_buffer_limit(Some(WRITE_BUFFER));
-        let shaken = timeout(HANDSHAKE, connector.connect_with(name, buffered(stream), larger)).await;
-        let stream = match shaken {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(refused_server(peer, &error, side.verifier.refusal())),
-            Err(_) => {
-                return Err(CallError::Connection(format!(
-                    "the TLS handshake with {peer} took longer than {HANDSHAKE:?}"
-                )));
-            }
-        };
+        let shaken = timeout_at(within, connector.connect_with(name, buffered(stream), larger)).await.map_err(late)?;
+        let stream = shaken.map_err(|error| refused_server(peer, &error, side.verifier.refusal()))?;
         #[cfg(test)]
         self.handshakes.lock().await.extend(stream.get_ref().1.handshake_kind());
         // That of a resumed session was checked when it began, which may have been hours ago.
@@ -247,8 +243,12 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let side = self.credentials.current().await.map_err(|error| Stranger(error.to_string()))?;
-        match timeout(self.handshake_timeout, self.shake(&side, stream)).await {
+        // The files may be where nobody answers.
+        let secured = async {
+            let side = self.credentials.current().await.map_err(|error| Stranger(error.to_string()))?;
+            self.shake(&side, stream).await
+        };
+        match timeout(self.handshake_timeout, secured).await {
             Ok(result) => result,
             Err(_) => {
                 let limit = self.handshake_timeout;

@@ -59,7 +59,9 @@ async fn serve_others(context: &Context, serve: &Serve, service: Arc<dyn Service
     let greeting = transport::host_greeting(&context.shared.world.tuning);
     let (job, metrics) = (context.name.clone(), context.shared.metrics.clone());
     let watcher = Arc::new(Told { events: context.events.clone(), job, metrics });
-    let host = Host { service, greeting, limits: Limits::default(), watcher };
+    // A client that takes nothing of a stream is given up as a `zfs send` is that brings nothing.
+    let limits = Limits { stuck: Some(context.shared.world.tuning.endpoint_stall), ..Limits::default() };
+    let host = Host { service, greeting, limits, watcher };
     listen::serve(&mut *bound.acceptor, host, &context.shared.jobs).await;
 }
 

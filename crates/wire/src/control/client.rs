@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use http::uri::PathAndQuery;
-use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest as Sender};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use model::protection::{Protection, ProtectionKind};
@@ -20,6 +19,7 @@ use tonic::client::Grpc;
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
+use super::answer::{Answer, readable};
 use super::{CLIENT_PING, ERROR_WORD, MAX_REQUEST, MAX_RESPONSE, PING_ANSWER, method};
 use crate::data::DataClient;
 use crate::extension::Extension;
@@ -368,7 +368,7 @@ impl Endpoint for Remote {
 struct Channel(Sender<Body>);
 
 impl tower_service::Service<http::Request<Body>> for Channel {
-    type Response = http::Response<Incoming>;
+    type Response = http::Response<Answer>;
     type Error = hyper::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -377,6 +377,7 @@ impl tower_service::Service<http::Request<Body>> for Channel {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
+        let answer = self.0.send_request(request);
+        Box::pin(async move { answer.await.map(readable) })
     }
 }

@@ -56,6 +56,8 @@ pub(super) enum Failure {
     Silent(std::time::Duration),
     #[error("the peer has accepted nothing and sent no heartbeat for {0:?}")]
     Stuck(std::time::Duration),
+    #[error("the peer lives, but has accepted nothing for {0:?} (is its pool suspended, or what receives stuck?)")]
+    Standing(std::time::Duration),
 }
 
 /// What the peer sent.
@@ -261,11 +263,15 @@ impl Driver {
             match action {
                 Some(Action::GiveUpReading) => return self.fail(Failure::Silent(self.limits.idle)),
                 Some(Action::GiveUpWriting) => return self.fail(Failure::Stuck(self.limits.idle)),
+                Some(Action::GiveUpStuck) => {
+                    return self.fail(Failure::Standing(self.limits.stuck.unwrap_or_default()));
+                }
                 Some(Action::Close) => return,
                 Some(Action::SendHeartbeat) | None => {}
             }
             // A time that appears while this sleeps lies after the end of the sleep.
-            let latest = now + self.limits.idle.min(self.limits.closing);
+            let shortest = self.limits.idle.min(self.limits.closing);
+            let latest = now + self.limits.stuck.map_or(shortest, |stuck| stuck.min(shortest));
             let until = patience.map_or(latest, |patience| Instant::from_std(patience).min(latest));
             let open = self.link().is_open();
             tokio::select! {

@@ -16,12 +16,20 @@ pub struct Limits {
     pub idle: Duration,
     /// From the reset until the connection is closed, whatever the peer does.
     pub closing: Duration,
+    /// How long no byte of a frame may go through though the peer says that it lives. None where somebody
+    /// else watches that bytes move.
+    pub stuck: Option<Duration>,
 }
 
+/// Half an hour: a peer that takes nothing for so long is stuck itself, such as in a pool that is suspended.
+/// Until then what sends keeps a process and its filesystem, for which all other requests wait.
+const STUCK: Duration = Duration::from_secs(30 * 60);
+
 impl Default for Limits {
-    /// Those of zrepl.
+    /// Those of zrepl, which waits for ever for a peer that is stuck.
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(5), idle: Duration::from_secs(10), closing: Duration::from_secs(10) }
+        let [heartbeat, idle, closing] = [5, 10, 10].map(Duration::from_secs);
+        Self { heartbeat, idle, closing, stuck: Some(STUCK) }
     }
 }
 
@@ -34,6 +42,8 @@ pub enum Action {
     GiveUpReading,
     /// The peer is taken for dead: it accepts nothing and says nothing.
     GiveUpWriting,
+    /// The peer lives, but accepts nothing.
+    GiveUpStuck,
     /// Close the connection without waiting any longer.
     Close,
 }
@@ -58,12 +68,14 @@ pub struct Link {
     reading: Option<Instant>,
     /// Since when a frame is being written, or when it last made progress, or the peer said that it lives.
     writing: Option<Instant>,
+    /// Since when none of its bytes went through.
+    stuck: Option<Instant>,
 }
 
 impl Link {
     /// A connection whose label went through at `now`.
     pub fn new(limits: Limits, now: Instant) -> Self {
-        Self { limits, phase: Phase::Open, last_sent: now, reading: None, writing: None }
+        Self { limits, phase: Phase::Open, last_sent: now, reading: None, writing: None, stuck: None }
     }
 
     /// This side waits for bytes.
@@ -86,24 +98,28 @@ impl Link {
     /// A heartbeat came.
     pub fn heartbeat_received(&mut self, now: Instant) {
         self.received(now);
-        self.wrote(now);
+        if let Some(since) = &mut self.writing {
+            *since = now;
+        }
     }
 
     /// A frame begins to be written.
     pub fn write_began(&mut self, now: Instant) {
         self.writing = Some(now);
+        self.stuck = Some(now);
     }
 
     /// Some bytes of it went through.
     pub fn wrote(&mut self, now: Instant) {
-        if let Some(since) = &mut self.writing {
-            *since = now;
+        if self.writing.is_some() {
+            self.write_began(now);
         }
     }
 
     /// The frame has been written.
     pub fn write_ended(&mut self, now: Instant) {
         self.writing = None;
+        self.stuck = None;
         self.last_sent = now;
     }
 
@@ -114,6 +130,7 @@ impl Link {
             self.phase = Phase::Closing { until: now + self.limits.closing };
             self.reading = None;
             self.writing = None;
+            self.stuck = None;
         }
     }
 
@@ -128,15 +145,21 @@ impl Link {
     }
 
     /// When the peer, or the end of a closing connection, is waited for no longer. A time that appears
-    /// later is at least [`Limits::idle`] or [`Limits::closing`] after the event that brought it.
+    /// later is at least [`Limits::idle`], [`Limits::closing`] or [`Limits::stuck`] after the event that
+    /// brought it.
     pub fn patience(&self) -> Option<Instant> {
         match self.phase {
             Phase::Dead => None,
             Phase::Closing { until } => Some(until),
             Phase::Open => {
-                [self.reading, self.writing].into_iter().flatten().map(|since| since + self.limits.idle).min()
+                let silent = [self.reading, self.writing].into_iter().flatten().map(|since| since + self.limits.idle);
+                silent.chain(self.stuck_until()).min()
             }
         }
+    }
+
+    fn stuck_until(&self) -> Option<Instant> {
+        self.stuck.zip(self.limits.stuck).and_then(|(since, limit)| since.checked_add(limit))
     }
 
     /// When this side has to say that it lives. Never while a frame is being written, which says it too.
@@ -153,6 +176,7 @@ impl Link {
             Phase::Closing { until } if now >= until => Action::Close,
             Phase::Closing { .. } => return None,
             Phase::Open if over(self.writing) => Action::GiveUpWriting,
+            Phase::Open if self.stuck_until().is_some_and(|until| now >= until) => Action::GiveUpStuck,
             Phase::Open if over(self.reading) => Action::GiveUpReading,
             Phase::Open if self.heartbeat_due().is_some_and(|due| now >= due) => return Some(Action::SendHeartbeat),
             Phase::Open => return None,

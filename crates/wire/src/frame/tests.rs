@@ -288,6 +288,33 @@ fn a_blocked_write_survives_on_heartbeats_and_progress() {
 }
 
 #[test]
+fn a_peer_that_lives_and_takes_nothing_is_given_up_after_half_an_hour() {
+    let silent = |link: &mut Link, from: Instant, minutes: u32| {
+        (0..minutes * 12).find_map(|beat| {
+            let now = from + (beat + 1) * 5 * SECOND;
+            link.heartbeat_received(now);
+            link.act(now).map(|action| (action, now - from))
+        })
+    };
+    let (mut link, start) = link();
+    link.write_began(start);
+    assert_eq!(silent(&mut link, start, 29), None);
+    let later = start + 29 * 60 * SECOND;
+    link.wrote(later);
+    assert_eq!(silent(&mut link, later, 29), None, "a single byte is enough");
+    link.write_ended(later + 29 * 60 * SECOND);
+    let third = later + 60 * 60 * SECOND;
+    link.write_began(third);
+    assert_eq!(link.clone().patience(), Some(third + 10 * SECOND));
+    assert_eq!(silent(&mut link, third, 31), Some((Action::GiveUpStuck, 30 * 60 * SECOND)));
+
+    let now = Instant::now();
+    let mut watched = Link::new(Limits { stuck: None, ..Limits::default() }, now);
+    watched.write_began(now);
+    assert_eq!(silent(&mut watched, now, 600), None, "somebody else looks after that");
+}
+
+#[test]
 fn a_closing_connection_ends_in_time() {
     let (mut link, start) = link();
     link.read_began(start);

@@ -201,17 +201,45 @@ async fn a_listener_goes_on_after_it_could_not_accept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_when_it_is_crowded_is_turned_away_until_the_silent_ones_are_gone() {
+async fn whoever_takes_all_the_room_makes_some_for_others_and_gets_no_more() {
     let inn = Inn::open();
+    let start = Instant::now();
     let mut silent = Vec::new();
     for _ in 0..UNKNOWN {
         silent.push(inn.let_in("silent").await);
     }
-    assert!(inn.client("me").ping("hello").await.is_err());
-    let notes = inn.notes.wait_for(1).await;
-    assert!(notes[0].starts_with("connection from me closed: there are too many (at most 512, and 128"), "{notes:?}");
-    tokio::time::sleep(HANDSHAKE).await;
     inn.client("me").ping("hello").await.unwrap();
+    assert!(inn.client("silent").ping("hello").await.is_ok(), "one has left for me, who is known now");
+    let last = inn.let_in("silent").await;
+    assert!(inn.client("silent").ping("hello").await.is_err());
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    let notes = inn.notes.wait_for(1).await;
+    let told = "connection from silent closed: there are too many (at most 512, 256 of one client, and 128 that";
+    assert!(notes.len() == 1 && notes[0].starts_with(told), "{notes:?}");
+    let mut said = Vec::new();
+    silent[0].read_to_end(&mut said).await.unwrap();
+    assert_eq!(said, greeting().banner.encode().unwrap(), "the oldest one was closed");
+    tokio::time::sleep(HANDSHAKE).await;
+    inn.client("silent").ping("hello").await.unwrap();
+    drop(last);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_client_cannot_have_all_connections() {
+    let inn = Inn::open();
+    let mut idle = Vec::new();
+    for _ in 0..OF_ONE_CLIENT {
+        let mut io = inn.let_in("greedy").await;
+        crate::transport::greet(&mut io, &greeting(), Label::Data, b"").await.unwrap();
+        idle.push(io);
+    }
+    assert!(inn.client("greedy").ping("hello").await.is_err());
+    inn.client("me").ping("hello").await.unwrap();
+    let notes = inn.notes.wait_for(1).await;
+    assert!(notes[0].starts_with("connection from greedy closed: there are too many"), "{notes:?}");
+    drop(idle.pop());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    inn.client("greedy").ping("hello").await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

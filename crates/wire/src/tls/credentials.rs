@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 use super::verify::Trust;
 
@@ -83,6 +84,11 @@ pub(super) struct Credentials<T> {
     build: Build<T>,
     tell: Tell,
     state: Mutex<State<T>>,
+    /// Held by who looks: files that answer no more, such as on a server that is gone, cost one thread.
+    turn: Arc<Semaphore>,
+    /// Whether the system refuses to read.
+    #[cfg(test)]
+    pub(super) refuses: std::sync::atomic::AtomicBool,
 }
 
 struct State<T> {
@@ -96,16 +102,33 @@ impl<T: Send + Sync + 'static> Credentials<T> {
     /// Reads nothing yet: a file that is missing now may come.
     pub(super) fn new(files: TlsFiles, provider: Arc<CryptoProvider>, build: Build<T>, tell: Tell) -> Arc<Self> {
         let state = State { seen: None, usable: None, problem: None };
-        Arc::new(Self { files, provider, build, tell, state: Mutex::new(state) })
+        Arc::new(Self {
+            files,
+            provider,
+            build,
+            tell,
+            state: Mutex::new(state),
+            turn: Arc::new(Semaphore::new(1)),
+            #[cfg(test)]
+            refuses: Default::default(),
+        })
     }
 
     /// As the files are now. If they have changed to something unusable, as they were; that is told once.
+    /// Takes as long as the files do: limit it.
     ///
     /// # Errors
     /// They have never been usable.
     pub(super) async fn current(self: &Arc<Self>) -> Result<Arc<T>, CredentialError> {
         let own = Arc::clone(self);
-        let looked = tokio::task::spawn_blocking(move || own.look()).await;
+        // Never closed.
+        let turn = Arc::clone(&self.turn).acquire_owned().await.ok();
+        let looked = tokio::task::spawn_blocking(move || {
+            let looked = own.look();
+            drop(turn);
+            looked
+        });
+        let looked = looked.await;
         looked.unwrap_or_else(|error| {
             let (setting, path) = ("cert", self.files.cert.clone());
             Err(CredentialError::Read { setting, path, reason: error.to_string() })
@@ -124,7 +147,11 @@ impl<T: Send + Sync + 'static> Credentials<T> {
                     state.problem = None;
                 }
                 Err(problem) => {
-                    if state.usable.is_some() {
+                    // What could not be read may be all right, and readable a moment later.
+                    if matches!(problem, CredentialError::Read { .. }) {
+                        state.seen = None;
+                    }
+                    if state.usable.is_some() && state.problem.as_ref() != Some(&problem) {
                         (self.tell)(format!("{problem} (what was there before goes on being used)"));
                     }
                     state.problem = Some(problem);
@@ -140,6 +167,11 @@ impl<T: Send + Sync + 'static> Credentials<T> {
 
     fn load(&self) -> Result<T, CredentialError> {
         let files = &self.files;
+        #[cfg(test)]
+        if self.refuses.load(std::sync::atomic::Ordering::Relaxed) {
+            let (setting, path) = ("cert", files.cert.clone());
+            return Err(CredentialError::Read { setting, path, reason: "Too many open files".to_owned() });
+        }
         let own: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read("cert", &files.cert)?).collect();
         let own = own.map_err(|error| content("cert", &files.cert, error.to_string()))?;
         if own.is_empty() {

@@ -400,6 +400,67 @@ async fn renewed_files_are_used_and_broken_ones_are_told_once() {
 }
 
 #[tokio::test]
+async fn files_that_could_not_be_read_for_a_moment_are_read_again() {
+    use std::sync::atomic::Ordering::Relaxed;
+    let (lab, laptop, first, second) = (Lab::new(), pair("laptop"), pair("server"), pair("server"));
+    let both = [first.certificate.as_str(), &second.certificate].concat();
+    let client = client_of(&lab.side("client", &laptop, &both));
+    let server = server_of(&lab.side("server", &first, &laptop.certificate));
+    server.credentials.refuses.store(true, Relaxed);
+    let (_, refused) = meet(&client, &server).await;
+    assert!(refused.err().unwrap().to_string().contains("server.crt, the `cert`: Too many open files"));
+    server.credentials.refuses.store(false, Relaxed);
+    let shown = async || server.credentials.current().await.expect("nobody had to touch the files");
+    let before = shown().await;
+    assert!(meet(&client, &server).await.1.is_ok());
+
+    // Renewed when there was no file descriptor to be had.
+    lab.write("server.crt", &second.certificate);
+    lab.write("server.key", &second.key);
+    server.credentials.refuses.store(true, Relaxed);
+    assert!(Arc::ptr_eq(&before, &shown().await) && Arc::ptr_eq(&before, &shown().await));
+    assert_eq!(lab.told().len(), 1);
+    server.credentials.refuses.store(false, Relaxed);
+    assert!(!Arc::ptr_eq(&before, &shown().await), "the new one");
+    assert!(meet(&client, &server).await.1.is_ok());
+}
+
+#[test]
+fn files_that_nobody_answers_for_cost_one_thread_and_the_usual_time() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    // One for either side, and one.
+    runtime.enable_all().start_paused(true).max_blocking_threads(3);
+    runtime.build().unwrap().block_on(nobody_answers());
+}
+
+async fn nobody_answers() {
+    let (lab, laptop, there) = (Lab::new(), pair("laptop"), pair("server"));
+    let server = Arc::new(server_of(&lab.side("server", &there, &laptop.certificate)));
+    let client = Arc::new(client_of(&lab.side("client", &laptop, &there.certificate)));
+    // To open it waits until somebody writes.
+    for cert in ["server.crt", "client.crt"] {
+        fs::remove_file(lab.path(cert)).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, lab.path(cert), rustix::fs::Mode::RWXU).unwrap();
+    }
+    let mut waiting = tokio::task::JoinSet::new();
+    let (near, _far) = duplex(1000);
+    waiting.spawn(async move { client.secure(near, "server:8888").await.err().unwrap().to_string() });
+    for _ in 0..100 {
+        let server = Arc::clone(&server);
+        waiting.spawn(async move { server.secure(duplex(1000).0).await.err().unwrap().to_string() });
+    }
+    tokio::task::yield_now().await;
+    tokio::task::spawn_blocking(|| ()).await.expect("a thread is left");
+    tokio::time::advance(HANDSHAKE + Duration::from_secs(1)).await;
+    let told = waiting.join_all().await;
+    assert!(told.iter().all(|why| why.contains("took longer than")), "{told:?}");
+    // The readers may end.
+    for cert in ["server.crt", "client.crt"] {
+        drop(fs::OpenOptions::new().write(true).open(lab.path(cert)).unwrap());
+    }
+}
+
+#[tokio::test]
 async fn files_that_never_worked_are_told_to_whoever_connects() {
     let (lab, laptop, there) = (Lab::new(), pair("laptop"), pair("server"));
     let client_options = lab.side("client", &laptop, &there.certificate);

@@ -140,3 +140,19 @@ async fn no_frame_has_a_single_byte_however_the_stream_comes() {
     }
     assert_eq!(received, 524_288 + 11);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_lives_but_takes_nothing_gives_the_source_back() {
+    let (mut io, mut task) = raw_client(sender(|| vec![Line::Bytes(bytes(8_000_000))])).await;
+    io.write_all(&request(SEND, &SendReq::from(&step())).unwrap()).await.unwrap();
+    let start = Instant::now();
+    let served = loop {
+        tokio::select! {
+            served = &mut task => break served.unwrap(),
+            () = sleep(5 * SECOND) => io.write_all(&hex("0100000000000000")).await.unwrap(),
+        }
+    };
+    let why = served.unwrap_err().to_string();
+    assert!(why.starts_with("sending a stream: the peer lives, but has accepted nothing for 1800s"), "{why}");
+    assert!((1800..1810).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+}
