@@ -163,8 +163,8 @@ impl Shared {
                 What::Error { subsystem: "job", message }
             }
         });
-        if let (Err(_), Some(metrics)) = (&result, &self.metrics) {
-            metrics.reloaded(Err(()), self.world.clock.now());
+        if result.is_err() {
+            self.metrics.reloaded(Err(()), self.world.clock.now());
         }
         result
     }
@@ -182,9 +182,7 @@ impl Shared {
             self.end(name).await;
         }
         self.status.follow(&config, &found.restarted);
-        if let Some(metrics) = &self.metrics {
-            metrics.reloaded(Ok(&config.jobs), self.world.clock.now());
-        }
+        self.metrics.reloaded(Ok(&config.jobs), self.world.clock.now());
         *self.configured.lock().unwrap_or_else(PoisonError::into_inner) = config.jobs.clone().into();
         let shared = Shared { configured_jobs: Arc::new(ConfiguredJobs::new(&config.jobs)), ..self.clone() };
         let begin = |job: &&Job| found.started.contains(job.name()) || found.restarted.contains(job.name());

@@ -90,7 +90,7 @@ async fn bind(context: &Context, serve: &Serve) -> Bound {
 struct Told {
     events: Events,
     job: JobName,
-    metrics: Option<Arc<Metrics>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Watcher for Told {
@@ -110,10 +110,10 @@ impl Watcher for Told {
     }
 
     fn comes(&self, client: &ClientIdentity, label: Label) {
-        self.metrics.iter().for_each(|metrics| metrics.client_comes(&self.job, client, label));
+        self.metrics.client_comes(&self.job, client, label);
     }
 
     fn goes(&self, client: &ClientIdentity, label: Label) {
-        self.metrics.iter().for_each(|metrics| metrics.client_goes(&self.job, client, label));
+        self.metrics.client_goes(&self.job, client, label);
     }
 }
