@@ -15,15 +15,15 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use axum::Router;
+use axum::{Extension, Router};
 use model::event::What;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Shared;
 use crate::dispatch::Operation;
-use crate::http;
+use crate::http::{self, Lasting};
 use crate::limits::{CONTROL_REQUEST_BYTES, HTTP_REQUEST};
 use crate::preview::Wish;
 use crate::report::{Status, Version};
@@ -161,10 +161,21 @@ impl PlanRequest {
 }
 
 /// Reads the configuration again; says what has changed. Not of zrepl.
-async fn reload(State(shared): State<Shared>) -> Response {
-    match shared.reload_from_file().await {
-        Ok(reloaded) => text(StatusCode::OK, format!("{reloaded}\n")),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+///
+/// Not done here but in a task of its own: a client that leaves drops what answers it, and a reload that is
+/// dropped between the end of jobs and their beginning would leave them ended.
+async fn reload(Extension(lasting): Extension<Lasting>, State(shared): State<Shared>) -> Response {
+    lasting.grant();
+    let (done, outcome) = oneshot::channel();
+    let task = shared.clone();
+    shared.tasks.spawn("reload", &shared.events, async move {
+        // Nobody may wait any longer.
+        let _ = done.send(task.reload_from_file().await);
+    });
+    match outcome.await {
+        Ok(Ok(reloaded)) => text(StatusCode::OK, format!("{reloaded}\n")),
+        Ok(Err(error)) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the reload has ended early: see the daemon's log"),
     }
 }
 

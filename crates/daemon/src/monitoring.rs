@@ -2,7 +2,6 @@
 //!
 //! Whoever can connect can read it.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,8 +16,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Shared;
-use crate::job::transport::address;
 use crate::http;
+use crate::job::transport::{address, hint};
 use crate::limits::{BACK_OFF_FIRST, BACK_OFF_MAX};
 use crate::report::Live;
 
@@ -66,17 +65,6 @@ async fn bind(monitoring: &Monitoring, shared: &Shared) -> TcpListener {
         }
         tokio::time::sleep(pause).await;
         pause = BACK_OFF_MAX.min(pause * 2);
-    }
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => " (another program has the port: `ss -ltnp` shows which)",
-        io::ErrorKind::AddrNotAvailable => {
-            " (no interface has this address: with `listen_freebind: true` it may come later)"
-        }
-        io::ErrorKind::PermissionDenied => " (ports below 1024 need a privilege)",
-        _ => "",
     }
 }
 
