@@ -39,7 +39,7 @@ mod words;
 pub use describe::{reference, schema};
 pub use diagnostic::{Diagnostic, Errors, Location, Severity, Style};
 pub use effective::{Effective, Part, Secrets};
-pub use load::{find, load, parse};
+pub use load::{control_socket, find, load, parse};
 pub use types::Config;
 
 use jiff::Timestamp;

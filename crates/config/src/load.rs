@@ -68,6 +68,14 @@ pub fn load(path: Option<&Path>) -> Result<Loaded, Errors> {
     reading.whole(&Arc::new(Source::new(path.display().to_string(), text)), Some(&path))
 }
 
+/// Where the daemon of a configuration is reached, if the file says so much of it, whatever else is wrong with it.
+pub fn control_socket(path: Option<&Path>) -> Option<PathBuf> {
+    let path = find(path).ok()?;
+    let reading = Reading::default();
+    let text = reading.read(&path).ok()?;
+    reading.document(&Arc::new(Source::new(path.display().to_string(), text))).global.control_socket
+}
+
 /// Reads a configuration from memory; `source_name` stands for the file's name in messages. There
 /// is no file that `include` could be relative to, so it is an error.
 ///

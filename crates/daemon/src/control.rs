@@ -8,8 +8,6 @@ mod socket;
 
 use std::convert::Infallible;
 use std::io::{self, BufWriter, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -18,18 +16,15 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Extension, Router};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use model::event::What;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Shared;
 use crate::dispatch::Operation;
-use crate::limits::{ACCEPT_PAUSE, CONTROL_CONNECTION, CONTROL_CONNECTIONS, CONTROL_REQUEST, CONTROL_REQUEST_BYTES};
+use crate::http::{self, Lasting};
+use crate::limits::{CONTROL_REQUEST_BYTES, HTTP_REQUEST};
 use crate::preview::Wish;
 use crate::report::{Status, Version};
 
@@ -52,62 +47,8 @@ pub(crate) async fn serve(socket: Socket, shared: Shared, end: CancellationToken
             return;
         }
     };
-    let router = router(shared.clone());
-    let mut connections = JoinSet::new();
-    while let Some(accepted) = end.run_until_cancelled(accept(&listener, &mut connections)).await {
-        match accepted {
-            Ok(stream) => {
-                connections.spawn(connection(stream, router.clone()));
-            }
-            Err(error) => {
-                let message = format!("cannot accept a connection on {}: {error}", socket.path().display());
-                shared.events.tell(What::Warning { subsystem: "job", message });
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// The next client, once there is room for it.
-async fn accept<T: 'static>(listener: &UnixListener, connections: &mut JoinSet<T>) -> io::Result<UnixStream> {
-    while connections.try_join_next().is_some() {}
-    while connections.len() >= CONTROL_CONNECTIONS {
-        connections.join_next().await;
-    }
-    Ok(listener.accept().await?.0)
-}
-
-/// One request and its answer. What goes wrong on the way is the client's to notice.
-async fn connection(stream: UnixStream, router: Router) {
-    let lasting = Lasting::default();
-    let service = TowerToHyperService::new(router.layer(Extension(lasting.clone())));
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(CONTROL_REQUEST)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        _ = served => {}
-        () = lasting.over() => {}
-    }
-}
-
-/// Whether a connection may last for as long as its client reads.
-#[derive(Clone, Default)]
-struct Lasting(Arc<AtomicBool>);
-
-impl Lasting {
-    async fn over(&self) {
-        tokio::time::sleep(CONTROL_CONNECTION).await;
-        if self.0.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-async fn trace(Extension(lasting): Extension<Lasting>, shared: State<Shared>) -> Response {
-    lasting.0.store(true, Ordering::Relaxed);
-    pprof::trace(shared).await
+    let place = socket.path().display().to_string();
+    http::serve(listener, &place, router(shared.clone()), &shared.events, &end).await;
 }
 
 fn router(shared: Shared) -> Router {
@@ -118,7 +59,7 @@ fn router(shared: Shared) -> Router {
         .route("/plan", any(plan))
         .route("/reload", any(reload))
         .route("/debug/pprof", any(pprof::switch))
-        .route(pprof::TRACE, any(trace))
+        .route(pprof::TRACE, any(pprof::trace))
         .route("/wakeup", any(follow::wakeup))
         .route("/outcome", any(follow::outcome))
         .layer(from_fn_with_state(shared.clone(), counted))
@@ -129,13 +70,13 @@ fn router(shared: Shared) -> Router {
 /// Counts a request for the metrics; as in zrepl, not for the status, which screens ask for all the time.
 async fn counted(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let endpoint = request.uri().path().to_owned();
-    let Some(metrics) = shared.metrics.as_ref().filter(|_| endpoint != "/status") else {
+    if endpoint == "/status" {
         return next.run(request).await;
-    };
-    metrics.control_begins(&endpoint);
+    }
+    shared.metrics.control_begins(&endpoint);
     let begun = Instant::now();
     let response = next.run(request).await;
-    metrics.control_finished(&endpoint, begun.elapsed());
+    shared.metrics.control_finished(&endpoint, begun.elapsed());
     response
 }
 
@@ -220,18 +161,29 @@ impl PlanRequest {
 }
 
 /// Reads the configuration again; says what has changed. Not of zrepl.
-async fn reload(State(shared): State<Shared>) -> Response {
-    match shared.reload_from_file().await {
-        Ok(reloaded) => text(StatusCode::OK, format!("{reloaded}\n")),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+///
+/// Not done here but in a task of its own: a client that leaves drops what answers it, and a reload that is
+/// dropped between the end of jobs and their beginning would leave them ended.
+async fn reload(Extension(lasting): Extension<Lasting>, State(shared): State<Shared>) -> Response {
+    lasting.grant();
+    let (done, outcome) = oneshot::channel();
+    let task = shared.clone();
+    shared.tasks.spawn("reload", &shared.events, async move {
+        // Nobody may wait any longer.
+        let _ = done.send(task.reload_from_file().await);
+    });
+    match outcome.await {
+        Ok(Ok(reloaded)) => text(StatusCode::OK, format!("{reloaded}\n")),
+        Ok(Err(error)) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the reload has ended early: see the daemon's log"),
     }
 }
 
 /// A request's body.
 async fn bytes(body: Body) -> Result<Bytes, String> {
-    match tokio::time::timeout(CONTROL_REQUEST, axum::body::to_bytes(body, CONTROL_REQUEST_BYTES)).await {
+    match tokio::time::timeout(HTTP_REQUEST, axum::body::to_bytes(body, CONTROL_REQUEST_BYTES)).await {
         Ok(read) => read.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("the request was not complete after {CONTROL_REQUEST:?}")),
+        Err(_) => Err(format!("the request was not complete after {HTTP_REQUEST:?}")),
     }
 }
 

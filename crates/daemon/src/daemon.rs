@@ -143,8 +143,8 @@ pub(crate) struct Shared {
     pub stdinserver_sockets: Arc<Path>,
     /// When the daemon started, which tells its invocations from those of others.
     pub started: Timestamp,
-    /// What is counted for Prometheus, if somebody shall read it.
-    pub metrics: Option<Arc<Metrics>>,
+    /// What is counted for Prometheus. Always: the listener for profiles has it, too, and may come later.
+    pub metrics: Arc<Metrics>,
     /// Who looks into the daemon.
     pub profiling: Arc<Profiling>,
     /// Room for clients that wait for invocations.
@@ -208,10 +208,10 @@ impl Daemon {
         let socket = config.global.control_socket.as_deref().map(control::Socket::bind).transpose()?;
         let status = Arc::new(StatusFold::new(&config));
         let monitoring = config.global.monitoring.clone();
-        let metrics = monitoring.as_ref().map(|_| Arc::new(Metrics::new(&config.jobs, world.clock.now())));
-        let own = [Arc::clone(&status) as Arc<dyn Reader>, Arc::clone(&world.trace) as _];
-        let own = own.into_iter().chain(metrics.iter().map(|metrics| Arc::clone(metrics) as Arc<dyn Reader>));
-        let events = Events::new(world.clock.clone(), own.chain(world.readers.iter().cloned()).collect());
+        let metrics = Arc::new(Metrics::new(&config.jobs, world.clock.now()));
+        let own = [Arc::clone(&status) as Arc<dyn Reader>, Arc::clone(&world.trace) as _, Arc::clone(&metrics) as _];
+        let readers = own.into_iter().chain(world.readers.iter().cloned());
+        let events = Events::new(world.clock.clone(), readers.collect());
         let (jobs, end_services) = (CancellationToken::new(), CancellationToken::new());
         let started = world.clock.now();
         let (dispatch, mut dispatcher) = Dispatch::new(events.clone(), jobs.clone());
@@ -254,12 +254,12 @@ impl Daemon {
                 control::serve(socket, shared.clone(), end_services.clone()),
             );
         }
-        if let Some((monitoring, metrics)) = monitoring.zip(shared.metrics.clone()) {
+        if let Some(monitoring) = monitoring {
             dispatcher.add(monitoring::JOB, crate::dispatch::Slot::passive());
             services.spawn(
                 "metrics listener",
                 &shared.events,
-                monitoring::serve(monitoring, shared.clone(), metrics, end_services.clone()),
+                monitoring::serve(monitoring, shared.clone(), end_services.clone()),
             );
         }
         if let Some(address) = shared.world.profiles_at.clone() {

@@ -14,6 +14,7 @@ mod dispatch;
 pub mod endpoint;
 pub mod events;
 pub mod hooks;
+mod http;
 mod isolate;
 mod job;
 pub mod limits;

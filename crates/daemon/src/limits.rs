@@ -110,11 +110,11 @@ pub const OUTCOME_WAIT: Duration = Duration::from_secs(20);
 
 /// Clients that wait for the end of an invocation at a time, so that others find room; further ones
 /// are answered at once and ask again.
-pub const OUTCOME_WAITERS: usize = CONTROL_CONNECTIONS / 2;
+pub const OUTCOME_WAITERS: usize = HTTP_CONNECTIONS / 2;
 
-/// Clients of the control socket served at once; further ones wait in the listener's queue. Each may
-/// cost a report's worth of work.
-pub const CONTROL_CONNECTIONS: usize = 32;
+/// Clients of the control socket served at once, and as many of each other HTTP listener; further ones
+/// wait in the listener's queue. Each may cost a report's worth of work.
+pub const HTTP_CONNECTIONS: usize = 32;
 
 /// How long a preview waits for a side to be listed: less than the client of the control socket waits
 /// for its answer, also if sizes are asked for afterwards.
@@ -129,12 +129,12 @@ pub const PREVIEW_ESTIMATES: usize = 200;
 /// Largest request on the control socket, in bytes. A signal is a job name and a verb.
 pub const CONTROL_REQUEST_BYTES: usize = 64 * 1024;
 
-/// How long a client of the control socket may take to send its request.
-pub const CONTROL_REQUEST: Duration = Duration::from_secs(5);
+/// How long an HTTP client may take to send its request.
+pub const HTTP_REQUEST: Duration = Duration::from_secs(5);
 
-/// How long a connection to the control socket may last: a report of a large host is tens of
-/// megabytes, and a client that does not read it must not hold it for ever.
-pub const CONTROL_CONNECTION: Duration = Duration::from_secs(60);
+/// How long a connection of an HTTP client may last: a report of a large host is tens of megabytes, and
+/// a client that does not read it must not hold it for ever. Prometheus gives a scrape ten seconds.
+pub const HTTP_CONNECTION: Duration = Duration::from_secs(60);
 
 /// Pause after a failed accept. The reason is a lack of file descriptors as a rule, and passes.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -155,12 +155,6 @@ pub const METRIC_FILESYSTEMS: usize = 100_000;
 
 /// The same for metrics of durations, whose series are a dozen lines each.
 pub const METRIC_TIMED_FILESYSTEMS: usize = 2_000;
-
-/// Clients that may fetch metrics at a time; further ones wait in the listener's queue.
-pub const METRICS_CONNECTIONS: usize = 16;
-
-/// How long a connection for metrics may last. Prometheus gives a scrape ten seconds.
-pub const METRICS_CONNECTION: Duration = Duration::from_secs(60);
 
 /// Time between two looks whether a killed child has been reaped, which takes a millisecond or so.
 pub const REAP_PAUSE: Duration = Duration::from_millis(5);

@@ -1,8 +1,7 @@
 //! Metrics over plain HTTP: `GET /metrics`, for Prometheus.
 //!
-//! Whoever can connect can read it, and slowly: connections are few and end soon.
+//! Whoever can connect can read it.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,19 +11,15 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use config::types::Monitoring;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use model::event::What;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Shared;
-use crate::job::transport::address;
-use crate::limits::{
-    ACCEPT_PAUSE, BACK_OFF_FIRST, BACK_OFF_MAX, CONTROL_REQUEST, METRICS_CONNECTION, METRICS_CONNECTIONS,
-};
-use crate::report::{Live, Metrics};
+use crate::http;
+use crate::job::transport::{address, hint};
+use crate::limits::{BACK_OFF_FIRST, BACK_OFF_MAX};
+use crate::report::Live;
 
 /// The name under which the listener appears among the jobs.
 pub(crate) const JOB: &str = "_prometheus";
@@ -34,23 +29,15 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Serves scrapes until `end`. An address that cannot be listened on is told and tried again: it may come
 /// later than the daemon.
-pub(crate) async fn serve(monitoring: Monitoring, shared: Shared, metrics: Arc<Metrics>, end: CancellationToken) {
+pub(crate) async fn serve(monitoring: Monitoring, shared: Shared, end: CancellationToken) {
     let Some(listener) = end.run_until_cancelled(bind(&monitoring, &shared)).await else { return };
-    let scraped = Scraped { shared: shared.clone(), metrics, running: Arc::default() };
-    let router = Router::new().route("/metrics", get(scrape)).with_state(scraped);
-    let mut connections = JoinSet::new();
-    while let Some(accepted) = end.run_until_cancelled(accept(&listener, &mut connections)).await {
-        match accepted {
-            Ok(stream) => {
-                connections.spawn(tokio::time::timeout(METRICS_CONNECTION, connection(stream, router.clone())));
-            }
-            Err(error) => {
-                let message = format!("cannot accept a connection for metrics: {error}");
-                shared.events.tell(What::Warning { subsystem: "job", message });
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+    let place = address(&monitoring.listen.address).to_string();
+    http::serve(listener, &place, router(shared.clone()), &shared.events, &end).await;
+}
+
+/// What is served, on whatever listener.
+pub(crate) fn router<S: Clone + Send + Sync + 'static>(shared: Shared) -> Router<S> {
+    Router::new().route("/metrics", get(scrape)).with_state(Scraped { shared, running: Arc::default() })
 }
 
 async fn bind(monitoring: &Monitoring, shared: &Shared) -> TcpListener {
@@ -81,45 +68,14 @@ async fn bind(monitoring: &Monitoring, shared: &Shared) -> TcpListener {
     }
 }
 
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => " (another program has the port: `ss -ltnp` shows which)",
-        io::ErrorKind::AddrNotAvailable => {
-            " (no interface has this address: with `listen_freebind: true` it may come later)"
-        }
-        io::ErrorKind::PermissionDenied => " (ports below 1024 need a privilege)",
-        _ => "",
-    }
-}
-
-async fn accept<T: 'static>(listener: &TcpListener, connections: &mut JoinSet<T>) -> io::Result<TcpStream> {
-    while connections.try_join_next().is_some() {}
-    while connections.len() >= METRICS_CONNECTIONS {
-        connections.join_next().await;
-    }
-    Ok(listener.accept().await?.0)
-}
-
-/// One client. What goes wrong on the way is the client's to notice.
-async fn connection(stream: TcpStream, router: Router) {
-    let service = TowerToHyperService::new(router);
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(CONTROL_REQUEST)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    let _ = served.await;
-}
-
 #[derive(Clone)]
 struct Scraped {
     shared: Shared,
-    metrics: Arc<Metrics>,
     running: Arc<AtomicUsize>,
 }
 
 async fn scrape(State(scraped): State<Scraped>) -> Response {
-    let Scraped { shared, metrics, running } = scraped;
+    let Scraped { shared, running } = scraped;
     let scrapes = running.fetch_add(1, Ordering::Relaxed) + 1;
     let live = Live {
         tasks: shared.tasks_alive(),
@@ -129,7 +85,7 @@ async fn scrape(State(scraped): State<Scraped>) -> Response {
         shutdowns: wire::data::shutdowns(),
     };
     // The text of a large host takes a while to write, in which other tasks should go on.
-    let text = tokio::task::spawn_blocking(move || metrics.text(live)).await;
+    let text = tokio::task::spawn_blocking(move || shared.metrics.text(live)).await;
     running.fetch_sub(1, Ordering::Relaxed);
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),

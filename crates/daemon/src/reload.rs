@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::daemon::Shared;
+use crate::dispatch::Operation;
 use crate::endpoint::ConfiguredJobs;
 use crate::job;
 use crate::limits;
@@ -90,12 +91,12 @@ pub enum ReloadError {
 
 /// What the configuration says of a job, as text that is equal if that is.
 fn text_of(job: &Job, config: &Config) -> String {
-    let alone = Config { jobs: vec![job.clone()], ..config.clone() };
+    let alone = Config { jobs: vec![job.clone()], global: config.global.clone() };
     alone.effective(Part::Jobs, Secrets::Shown).to_yaml()
 }
 
 fn global_of(config: &Config) -> String {
-    let alone = Config { jobs: Vec::new(), ..config.clone() };
+    let alone = Config { jobs: Vec::new(), global: config.global.clone() };
     alone.effective(Part::All, Secrets::Shown).to_yaml()
 }
 
@@ -163,8 +164,8 @@ impl Shared {
                 What::Error { subsystem: "job", message }
             }
         });
-        if let (Err(_), Some(metrics)) = (&result, &self.metrics) {
-            metrics.reloaded(Err(()), self.world.clock.now());
+        if result.is_err() {
+            self.metrics.reloaded(Err(()), self.world.clock.now());
         }
         result
     }
@@ -178,13 +179,11 @@ impl Shared {
             return Err(ReloadError::Stopping);
         }
         let found = self.running.compare(&config);
-        for name in found.stopped.iter().chain(&found.restarted) {
-            self.end(name).await;
-        }
+        let busy: Vec<&JobName> = found.restarted.iter().filter(|name| self.status.runs(name.as_str())).collect();
+        // Side by side: each may take as long as its `zfs` does.
+        futures::future::join_all(found.stopped.iter().chain(&found.restarted).map(|name| self.end(name))).await;
         self.status.follow(&config, &found.restarted);
-        if let Some(metrics) = &self.metrics {
-            metrics.reloaded(Ok(&config.jobs), self.world.clock.now());
-        }
+        self.metrics.reloaded(Ok(&config.jobs), self.world.clock.now());
         *self.configured.lock().unwrap_or_else(PoisonError::into_inner) = config.jobs.clone().into();
         let shared = Shared { configured_jobs: Arc::new(ConfiguredJobs::new(&config.jobs)), ..self.clone() };
         let begin = |job: &&Job| found.started.contains(job.name()) || found.restarted.contains(job.name());
@@ -192,6 +191,10 @@ impl Shared {
             let own = self.running.own(job, &config, &shared);
             let slot = job::start(job.clone(), &own);
             self.dispatch.install(job.name(), slot).await;
+            if busy.contains(&job.name()) {
+                // What it was at goes on. A job that cannot be woken has been replaced by one of another kind.
+                let _ = self.dispatch.signal(job.name().as_str(), Operation::Wakeup).await;
+            }
         }
         Ok(found)
     }

@@ -10,6 +10,7 @@ use crate::name::{ClientIdentity, DatasetName, JobName, VersionName};
 use crate::plan::prune::{PrunePlan, PruneSide};
 use crate::plan::replication::{Conflict, Discard, FilesystemPlan, ReplicationPlan};
 use crate::plan::resolve::Resolution;
+use crate::version::UnixTime;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -114,8 +115,26 @@ pub enum What {
         filesystem: DatasetName,
         /// The snapshot.
         snapshot: VersionName,
+        /// Where it is received.
+        target: DatasetName,
+        /// When it was taken, as the stream says.
+        created: UnixTime,
         /// What.
         what: Receiving,
+    },
+    /// What a sink has, as a listing says.
+    Stored {
+        /// Whose descendants were listed.
+        below: DatasetName,
+        /// Those that have snapshots, with the time when the newest was taken.
+        newest: Vec<(DatasetName, UnixTime)>,
+    },
+    /// A job that serves others can be reached, or not.
+    Listening {
+        /// Where.
+        place: String,
+        /// Why not.
+        problem: Option<String>,
     },
     /// Something unusual that was done on purpose, told before it is done.
     Note {

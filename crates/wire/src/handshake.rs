@@ -59,7 +59,9 @@ pub enum BannerError {
 
 /// The two sides speak different protocols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("protocol versions do not match: ours is {ours}, theirs is {theirs} (zrepl 0.6 and later speak version 7)")]
+#[error(
+    "protocol versions do not match: ours is {ours}, theirs is {theirs} (zrepl 0.6 and later speak version 7: update the older side)"
+)]
 pub struct VersionMismatch {
     /// This side's.
     pub ours: u16,

@@ -98,7 +98,7 @@ pub async fn connect(address: &Address, dial_timeout: Duration) -> Result<TcpStr
             Err(io::Error::new(io::ErrorKind::TimedOut, message))
         }),
     };
-    connected.map_err(|error| CallError::Connection(format!("cannot connect to {address}: {error}")))
+    connected.map_err(|error| CallError::Connection(format!("cannot connect to {address}: {error}{}", hint(&error))))
 }
 
 /// The first of these addresses that answers.
@@ -261,6 +261,20 @@ impl Dialer for TcpDialer {
         let stream = connect(&self.address, self.dial_timeout).await?;
         limit_unacknowledged(&stream, self.unacknowledged);
         Ok(Box::new(stream))
+    }
+
+    fn place(&self) -> String {
+        self.address.to_string()
+    }
+}
+
+/// What to look at.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => " (nobody listens there: does the other program run, and on this port?)",
+        io::ErrorKind::TimedOut => " (is the address right, and does a firewall let it through?)",
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => " (is the network up?)",
+        _ => "",
     }
 }
 

@@ -87,6 +87,10 @@ impl Dialer for TlsDialer {
         let stream = tcp::connect(&self.address, self.dial_timeout).await?;
         self.client.secure(stream, &self.address.to_string()).await
     }
+
+    fn place(&self) -> String {
+        self.address.to_string()
+    }
 }
 
 /// The client's part of a handshake.

@@ -66,6 +66,11 @@ pub type Connection = Box<dyn Transport>;
 pub trait Dialer: Send + Sync {
     /// Connects and authenticates, within the transport's time limit.
     async fn dial(&self) -> Result<Connection, CallError>;
+
+    /// Where to, for messages; empty if there is nothing to say.
+    fn place(&self) -> String {
+        String::new()
+    }
 }
 
 /// The passive side's way to new connections, of one transport.
@@ -99,7 +104,7 @@ pub enum HandshakeError {
     #[error("could not send the protocol banner: {0}")]
     Send(#[source] io::Error),
     /// The peer closed the connection, as one does that refuses this client, or it broke.
-    #[error("could not read the peer's {what}: {error} (does the peer allow this client?)")]
+    #[error("could not read the peer's {what}: {}{}", reason(error), hint(error))]
     Receive {
         /// What was being read.
         what: &'static str,
@@ -123,6 +128,22 @@ pub enum HandshakeError {
     /// It wants something unknown.
     #[error(transparent)]
     Label(#[from] UnknownLabel),
+}
+
+/// Whether what was still on the way made a reset of the end of the connection is chance.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => "it closed the connection".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A peer over TLS says why, any other one just closes.
+fn hint(error: &io::Error) -> &'static str {
+    match error.to_string().starts_with("the peer refuses") {
+        true => "",
+        false => " (does the peer allow this client? its log says whom it refuses, and why)",
+    }
 }
 
 /// The client's part. Banner, label and the first bytes of the conversation leave together, which saves

@@ -5,9 +5,12 @@ use std::time::Duration;
 use model::RetryClass;
 use thiserror::Error;
 
+/// Most characters of a child's words in a message: a line of `zfs` with two names of any length.
+const MAX_SAID: usize = 700;
+
 /// A failed operation: what was tried, on what, and why it failed.
 #[derive(Debug, Clone, Error)]
-#[error("cannot {operation} {object:?}: {kind}{}", self.resumable_hint())]
+#[error("cannot {operation} {object:?}: {kind}{}{}", self.resumable_hint(), self.said())]
 pub struct Error {
     /// A verb that fits after "cannot", such as `hold` or `receive into`.
     pub operation: &'static str,
@@ -77,6 +80,25 @@ impl Error {
         }
     }
 
+    /// The words of the child, where the kind is only what they were taken for: those about the object, if
+    /// there are any, else the last ones.
+    fn said(&self) -> String {
+        let Some(child) = self.details.as_ref().and_then(|details| details.child.as_ref()) else {
+            return String::new();
+        };
+        if self.kind.is_told_by_itself() {
+            return String::new();
+        }
+        let name = self.object.rsplit('/').next().unwrap_or(&self.object);
+        let lines = || child.stderr.lines().map(str::trim).take_while(|line| *line != "usage:");
+        let lines = || lines().filter(|line| !line.is_empty() && !line.starts_with("A resuming stream can be"));
+        let about = lines().find(|line| line.contains(name)).or_else(|| lines().last());
+        match about {
+            Some(words) => format!("; `zfs` said: {}", words.chars().take(MAX_SAID).collect::<String>()),
+            None => String::new(),
+        }
+    }
+
     /// Whether the object does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self.kind, ErrorKind::NotFound)
@@ -113,7 +135,7 @@ pub enum ErrorKind {
     #[error("it is held (see `zfs holds`)")]
     Held,
     /// A snapshot has clones.
-    #[error("it has clones")]
+    #[error("it has clones (see `zfs get clones`, and destroy or promote them)")]
     HasClones,
     /// A rollback would cost snapshots or bookmarks.
     #[error("newer snapshots or bookmarks exist")]
@@ -125,19 +147,21 @@ pub enum ErrorKind {
     #[error("it is busy")]
     Busy,
     /// No space in the pool.
-    #[error("out of space")]
+    #[error("out of space (`zfs list -o space` and `zpool list` show where it went; destroy something, or keep less)")]
     NoSpace,
     /// A quota is exceeded.
-    #[error("quota exceeded")]
+    #[error("quota exceeded (`zfs get -r quota,refquota` shows which; raise it, or keep less)")]
     QuotaExceeded,
     /// The pool is read-only.
-    #[error("the pool is read-only")]
+    #[error("the pool is read-only (see `zpool get readonly`, and import it without `-o readonly=on`)")]
     ReadOnly,
     /// The user may not do it.
-    #[error("permission denied (run as root, or delegate with `zfs allow`)")]
+    #[error(
+        "permission denied (run the daemon as root, or delegate with the `zfs allow` lines that it prints at its start)"
+    )]
     PermissionDenied,
     /// An encryption key is needed and not loaded.
-    #[error("its encryption key is not loaded (see `zfs load-key`)")]
+    #[error("its encryption key is not loaded (load it with `zfs load-key`, or send raw with `send.encrypted`)")]
     KeyNotLoaded,
     /// The resume token is corrupt or does not fit any longer.
     #[error("the resume token cannot be used: {0}")]
@@ -187,7 +211,7 @@ pub enum ErrorKind {
     #[error("it took longer than {0:?} and was stopped")]
     Deadline(Duration),
     /// No byte moved for too long; the child was killed.
-    #[error("no data moved for {0:?}; it was stopped")]
+    #[error("no data moved for {0:?}; it was stopped (see which `zfs` waits on which side, and `zpool status` there)")]
     Stalled(Duration),
     /// The program cannot be started.
     #[error("cannot start `{program}`: {problem} (is ZFS installed and on the PATH?)")]
@@ -238,6 +262,27 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Whether its text has all that the child said, or the child's words are beside the point: what ended it
+    /// came from elsewhere.
+    fn is_told_by_itself(&self) -> bool {
+        use ErrorKind as K;
+        matches!(
+            self,
+            K::Failed { .. }
+                | K::Output { .. }
+                | K::Killed { .. }
+                | K::Interrupted { .. }
+                | K::Truncated
+                | K::Source(_)
+                | K::Cancelled
+                | K::Deadline(_)
+                | K::Stalled(_)
+                | K::NotStarted { .. }
+                | K::ArgumentsTooLong
+                | K::Name(_)
+        )
+    }
+
     /// Whether trying again may help.
     pub fn class(&self) -> RetryClass {
         use ErrorKind as K;

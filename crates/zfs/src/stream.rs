@@ -145,6 +145,14 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Progress, ParseError> {
     }))
 }
 
+/// When the snapshot of a stream was taken, by the clock of its sender; none if this is not its whole head.
+pub fn creation(bytes: &[u8]) -> Option<UnixTime> {
+    match parse_head(bytes) {
+        Ok(Progress::Done(head)) => Some(head.creation),
+        Ok(Progress::NeedMore(_)) | Err(_) => None,
+    }
+}
+
 /// Where the record of the snapshot is.
 enum Located<'a> {
     NeedMore(usize),

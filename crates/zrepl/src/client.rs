@@ -43,6 +43,8 @@ pub(crate) struct Unreachable {
 /// Talks to one daemon.
 pub(crate) struct Client {
     place: Place,
+    /// How long the answer may take to begin.
+    patience: Duration,
 }
 
 /// Where a daemon is reached.
@@ -87,12 +89,12 @@ impl Client {
 
     /// A client of the daemon with this socket.
     pub(crate) fn at(socket: PathBuf) -> Client {
-        Client { place: Place::Socket(socket) }
+        Client { place: Place::Socket(socket), patience: PATIENCE }
     }
 
     /// A client of the daemon that serves on this address, such as `127.0.0.1:6060`.
     pub(crate) fn of_listener(address: String) -> Client {
-        Client { place: Place::Listener(address) }
+        Client { place: Place::Listener(address), patience: PATIENCE }
     }
 
     /// Whether somebody listens; the error says why not and what to do.
@@ -104,6 +106,12 @@ impl Client {
     pub(crate) async fn ask(&self, path: &str, request: String, take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let answer = self.send(path, request, None).await?;
         pieces(accepted(answer).await?, take).await
+    }
+
+    /// The same for what takes the daemon as long as jobs take to end.
+    pub(crate) async fn ask_for_long(&self, path: &str, request: String) -> Result<Option<String>> {
+        let client = Client { place: self.place.clone(), patience: PATIENCE * 4 };
+        client.ask_if_known(path, request).await
     }
 
     /// Asks for something that other daemons may not know; none if this one does not.
@@ -152,7 +160,7 @@ impl Client {
             None => request,
         };
         let request = request.body(Full::new(Bytes::from(request_body)))?;
-        let sent = patiently(sender.send_request(request), "an answer").await?;
+        let sent = patiently(self.patience, sender.send_request(request), "an answer").await?;
         sent.with_context(|| format!("no answer from the daemon on {}", self.place))
     }
 }
@@ -177,7 +185,7 @@ async fn accepted(answer: Response<Incoming>) -> Result<Incoming> {
 }
 
 async fn pieces(mut answer: Incoming, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    while let Some(frame) = patiently(answer.frame(), "the rest of its answer").await? {
+    while let Some(frame) = patiently(PATIENCE, answer.frame(), "the rest of its answer").await? {
         let frame = frame.context("the daemon's answer is incomplete (did it stop?)")?;
         if let Some(piece) = frame.data_ref() {
             take(piece)?;
@@ -186,14 +194,14 @@ async fn pieces(mut answer: Incoming, mut take: impl FnMut(&[u8]) -> Result<()>)
     Ok(())
 }
 
-async fn patiently<T>(answer: impl Future<Output = T>, what: &str) -> Result<T> {
-    let answer = tokio::time::timeout(PATIENCE, answer).await;
-    answer.map_err(|_| anyhow!("gave up after waiting {PATIENCE:?} for the daemon to send {what}"))
+async fn patiently<T>(patience: Duration, answer: impl Future<Output = T>, what: &str) -> Result<T> {
+    let answer = tokio::time::timeout(patience, answer).await;
+    answer.map_err(|_| anyhow!("gave up after waiting {patience:?} for the daemon to send {what}"))
 }
 
 async fn error_text(status: StatusCode, mut body: Incoming) -> String {
     let mut text = Vec::new();
-    while let Ok(Some(Ok(frame))) = patiently(body.frame(), "its error").await {
+    while let Ok(Some(Ok(frame))) = patiently(PATIENCE, body.frame(), "its error").await {
         text.extend_from_slice(frame.data_ref().map_or(&[], |piece| piece));
         if text.len() >= MAX_ERROR {
             text.truncate(MAX_ERROR);

@@ -14,6 +14,11 @@ pub(crate) const READ: &[(&str, &str)] = &[
     ("ZREPL_RPC_CLIENT_VERSIONHANDSHAKE_TIMEOUT", "how long a job waits for the first words of the other side"),
     ("ZREPL_RPC_SERVER_VERSIONHANDSHAKE_TIMEOUT", "how long a listener waits for the first words of a client"),
     ("ZREPL_TRANSPORT_DEMUX_TIMEOUT", "how long a listener then waits to hear what the connection is for"),
+    (
+        "ZREPL_ENDPOINT_STALL_TIMEOUT",
+        "how long a sender or a receiver waits for the next byte of a stream, 30m unless set",
+    ),
+    ("ZREPL_RPC_EXTENSIONS", "if off: nothing is offered to the other side that zrepl 0.7 does not know"),
     ("ZREPL_MAX_HOOK_LOG_SIZE", "how many bytes of a hook's output are logged"),
     ("ZREPL_KEYLOG_FILE", "where the daemon writes the secrets of TLS connections, to read recorded traffic"),
     ("ZREPL_ACTIVITY_TRACE", "where the daemon writes what it does, see zrepl pprof activity-trace"),

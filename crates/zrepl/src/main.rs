@@ -78,6 +78,15 @@ fn allocate_from_one_heap() {
 fn explain(error: &clap::Error) -> ExitCode {
     let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
     let text = error.render();
+    if !help && std::env::args_os().any(|word| word == "--check") {
+        // A plug-in's exit code 1 is a mild warning, and its words are on standard output.
+        let reason = text.to_string();
+        let first = reason.lines().next().unwrap_or_default();
+        let _ =
+            writeln!(std::io::stdout(), "ZREPL UNKNOWN - {}", first.trim_start_matches("error: ").replace('|', "/"));
+        let _ = write!(std::io::stderr(), "{text}");
+        return ExitCode::from(3);
+    }
     // A reader who has seen enough, such as `head`, is no failure.
     let _ = match help {
         true => write!(std::io::stdout(), "{text}"),

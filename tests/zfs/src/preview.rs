@@ -107,7 +107,10 @@ impl Scene {
     fn expected(&self) -> BTreeSet<String> {
         let Self { new, incremental, diverged, held, torn, useless, .. } = self;
         let theirs = "last common @1; only on the sender @2; only on the receiver @theirs";
-        let conflict = format!("the receiver's latest snapshot is not present on sender: {theirs}");
+        let remedy = "roll the receiver back to @1, or let the job do so with `conflict_resolution: {diverged: rollback_receiver}`";
+        let conflict = format!(
+            "the receiver's latest snapshot is not present on sender: {theirs} (if the latter may be lost, {remedy})"
+        );
         BTreeSet::from([
             format!("send {new} full => @2"),
             format!("send {incremental} @1 => @2"),

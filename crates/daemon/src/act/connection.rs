@@ -12,7 +12,7 @@ pub(super) async fn reconnect(invocation: &Invocation, cause: String) -> Result<
     let tell = |what| invocation.events.tell(What::Replication(what));
     let window = invocation.reconnect_window;
     let now = invocation.events.clock().now();
-    tell(Replication::Reconnecting { error: cause, until: now.saturating_add(window).unwrap_or(now) });
+    tell(Replication::Reconnecting { error: cause.clone(), until: now.saturating_add(window).unwrap_or(now) });
     let mut last = None;
     let tries = async {
         for tries in 1.. {
@@ -27,7 +27,7 @@ pub(super) async fn reconnect(invocation: &Invocation, cause: String) -> Result<
     };
     let reached = tokio::time::timeout(window, tries).await;
     let reached = reached.unwrap_or_else(|_| {
-        let last = last.map_or_else(|| "no answer".to_owned(), |failed| failed.to_string());
+        let last = last.map_or(cause, |failed| failed.to_string());
         Err(format!("giving up after {window:?} of trying to connect: {last}"))
     });
     match &reached {

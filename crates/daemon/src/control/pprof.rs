@@ -1,28 +1,27 @@
 //! What the daemon knows about itself: the activity trace, and the listener that zrepl calls after the
-//! profiler of its language. A profile of the processor's time is made from outside, with `perf`.
+//! profiler of its language. Profiles of the processor's time and of memory are made from outside: a signal
+//! handler that walks stacks would be unsafe code in every daemon for the sake of a few.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::any;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use axum::{Extension, Router};
 use model::event::What;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::text;
 use crate::daemon::Shared;
-use crate::limits::{ACCEPT_PAUSE, CONTROL_CONNECTIONS, CONTROL_REQUEST, TRACE_CLIENTS, TRACE_PULSE};
+use crate::http::{self, Lasting};
+use crate::limits::{TRACE_CLIENTS, TRACE_PULSE};
+use crate::monitoring;
 use crate::report::trace::TraceStream;
 
 /// Where the trace is, on the socket and on the listener.
@@ -128,39 +127,10 @@ async fn serve(listener: TcpListener, at: SocketAddr, shared: Shared, end: Cance
         .route("/debug/pprof/tasks", any(tasks))
         .route("/debug/pprof/{profile}", any(no_profile))
         .route(TRACE, any(trace))
+        .merge(monitoring::router(shared.clone()))
         .fallback(|| async { text(StatusCode::NOT_FOUND, "404 page not found\n") })
         .with_state(shared.clone());
-    let mut connections = JoinSet::new();
-    while let Some(accepted) = end.run_until_cancelled(accept(&listener, &mut connections)).await {
-        match accepted {
-            Ok(stream) => {
-                connections.spawn(connection(stream, router.clone()));
-            }
-            Err(error) => {
-                let message = format!("cannot accept a connection on {at}: {error}");
-                shared.events.tell(What::Warning { subsystem: "meta", message });
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn accept(listener: &TcpListener, connections: &mut JoinSet<()>) -> io::Result<TcpStream> {
-    while connections.try_join_next().is_some() {}
-    while connections.len() >= CONTROL_CONNECTIONS {
-        connections.join_next().await;
-    }
-    Ok(listener.accept().await?.0)
-}
-
-async fn connection(stream: TcpStream, router: Router) {
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(CONTROL_REQUEST)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    // What goes wrong on the way is the client's to notice.
-    let _ = served.await;
+    http::serve(listener, &at.to_string(), router, &shared.events, &end).await;
 }
 
 async fn index() -> Response {
@@ -169,8 +139,9 @@ async fn index() -> Response {
         format!(
             "/debug/pprof/tasks      what the daemon would wait for if it were to stop, and its child processes\n\
              /debug/pprof/cmdline    its command line\n\
+             /metrics                what Prometheus fetches\n\
              {TRACE}    what it does from now on, for https://ui.perfetto.dev\n\n\
-             Where its processor time goes: perf record -g -p $(pidof zrepl)\n"
+             {INSTEAD}"
         ),
     )
 }
@@ -187,16 +158,29 @@ async fn tasks(State(shared): State<Shared>) -> Response {
     text(StatusCode::OK, all.map(|one| one + "\n").collect::<String>())
 }
 
-async fn no_profile() -> Response {
-    text(StatusCode::NOT_FOUND, "profiles of this kind belong to programs in Go: see /debug/pprof/ for what there is\n")
+/// What tells more than a profile that the daemon would make of itself: `perf` sees the kernel and the
+/// children as well, where nearly all of the time goes, and costs nothing while it does not run.
+const INSTEAD: &str = "\
+where the processor's time goes:    perf record -g -p $(pidof zrepl) -- sleep 30; perf report
+                                    (with -a instead of -p: of zfs and the kernel, too)
+how much memory there is, of what:  grep -E '^(Rss|Anon|Private)' /proc/$(pidof zrepl)/smaps_rollup
+who allocates it:                   heaptrack -p $(pidof zrepl)
+where threads wait:                 gdb -p $(pidof zrepl) -batch -ex 'thread apply all bt'
+";
+
+/// As `go tool pprof` prints it for its user.
+async fn no_profile(Path(profile): Path<String>) -> Response {
+    let text_of = format!("there is no profile {profile:?}: this daemon makes none of itself. Instead:\n\n{INSTEAD}");
+    text(StatusCode::NOT_FOUND, text_of)
 }
 
 /// What happens from now on, for as long as the client reads and the daemon runs.
-pub(super) async fn trace(State(shared): State<Shared>) -> Response {
+pub(super) async fn trace(Extension(lasting): Extension<Lasting>, State(shared): State<Shared>) -> Response {
     let Ok(room) = Arc::clone(&shared.profiling.readers).try_acquire_owned() else {
         let message = format!("{TRACE_CLIENTS} others read the activity trace: try again when one has ended");
         return text(StatusCode::INTERNAL_SERVER_ERROR, message);
     };
+    lasting.grant();
     let reading = Reading { stream: shared.world.trace.stream(), end: shared.jobs.clone(), _room: room };
     let head = futures::stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"[\n"))]);
     let rest = futures::stream::unfold(Some(reading), |reading| async {

@@ -1,12 +1,13 @@
 //! Reads the head of an incoming stream, and what may not be in it.
 
+use model::UnixTime;
 use pump::HeadThen;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use wire::{ByteStream, CallError, ReceiveRequest};
 use zfs::BeginRecord;
-use zfs::stream::{Package, Parsed, feature, parse_begin, parse_package};
+use zfs::stream::{Package, Parsed, creation, feature, parse_begin, parse_package};
 
 use super::passing::Passing;
 
@@ -86,6 +87,11 @@ impl Head {
             name(self.begin.from),
             name(announced)
         )))
+    }
+
+    /// When its snapshot was taken.
+    pub(super) fn created(&self) -> UnixTime {
+        creation(&self.bytes).unwrap_or(UnixTime(0))
     }
 
     /// Whether the stream continues an interrupted one.

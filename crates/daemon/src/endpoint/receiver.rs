@@ -10,7 +10,7 @@ use model::event::{Receiving, What};
 use model::plan::protection::after_receive;
 use model::protection::Protection;
 use model::view::{Placeholder, View};
-use model::{ClientIdentity, DatasetName, Guid, JobName, NameError, PropertyName, VersionKind, VersionName};
+use model::{ClientIdentity, DatasetName, Guid, JobName, NameError, PropertyName, UnixTime, VersionKind, VersionName};
 use wire::{
     ByteStream, CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, RenameAsideRequest,
     RollBackRequest, SendReply, SendRequest,
@@ -119,9 +119,21 @@ impl Receiver {
     /// # Errors
     /// The listing failed.
     pub async fn clean_and_warn(&self, jobs: &ConfiguredJobs) -> Result<usize, CallError> {
-        let (_, Scanned { seen, abstractions, .. }) = self.scan_and(Beside::Abstractions).await?;
+        let (root, Scanned { seen, abstractions, .. }) = self.scan_and(Beside::Abstractions).await?;
+        self.tell_stored(&root, &seen);
         self.side.warn_of_abandoned(jobs, &abstractions, |_| true);
         self.clean(seen).await
+    }
+
+    /// Tells what is below a dataset, from a listing of all of it.
+    fn tell_stored(&self, below: &DatasetName, seen: &[Seen]) {
+        let newest = |seen: &Seen| {
+            let snapshots = seen.dataset.versions.iter().filter(|version| version.is_snapshot());
+            let newest = snapshots.max_by_key(|version| version.createtxg)?;
+            Some((seen.dataset.name.clone(), newest.creation))
+        };
+        let newest = seen.iter().filter_map(newest).collect();
+        self.side.events.tell(What::Stored { below: below.clone(), newest });
     }
 
     async fn clean(&self, mut seen: Vec<Seen>) -> Result<usize, CallError> {
@@ -139,8 +151,14 @@ impl Receiver {
         }
         let pool = DatasetName::parse(root.pool()).map_err(CallError::permanent)?;
         match pool != *root && self.side.zfs.dataset(&pool).await.is_ok() {
-            true => Err(needs_person(format!("root_fs {:?} does not exist", root.as_str()))),
-            false => Err(needs_person(format!("pool {:?} not imported", root.pool()))),
+            true => Err(needs_person(format!(
+                "root_fs {0:?} does not exist (create it with `zfs create -p {0}`)",
+                root.as_str()
+            ))),
+            false => Err(needs_person(format!(
+                "pool {0:?} is not imported (import it with `zpool import {0}`)",
+                root.pool()
+            ))),
         }
     }
 
@@ -324,7 +342,7 @@ impl Receiver {
         head.check(request)?;
         check(&head)?;
         let base = head.begin.from;
-        let told = Told::start(self, request);
+        let told = Told::start(self, request, &target, head.created());
         match self.receive_checked(&target, request, base, head.followed_by(stream)).await {
             Err(refusal) => Err(self.side.or_pool_missing(&target, refusal).await),
             Ok(()) => {
@@ -388,12 +406,15 @@ impl Receiver {
 struct Told<'a> {
     events: &'a Events,
     what: Option<(ClientIdentity, DatasetName, VersionName)>,
+    target: DatasetName,
+    created: UnixTime,
 }
 
 impl<'a> Told<'a> {
-    fn start(receiver: &'a Receiver, request: &ReceiveRequest) -> Self {
+    fn start(receiver: &'a Receiver, request: &ReceiveRequest, target: &DatasetName, created: UnixTime) -> Self {
         let of = |client: &ClientIdentity| (client.clone(), request.filesystem.clone(), request.to.name.clone());
-        let told = Self { events: &receiver.side.events, what: receiver.config.client.as_ref().map(of) };
+        let what = receiver.config.client.as_ref().map(of);
+        let told = Self { events: &receiver.side.events, what, target: target.clone(), created };
         told.tell(Receiving::Started);
         told
     }
@@ -405,7 +426,8 @@ impl<'a> Told<'a> {
 
     fn tell(&self, what: Receiving) {
         if let Some((client, filesystem, snapshot)) = self.what.clone() {
-            self.events.tell(What::Receiving { client, filesystem, snapshot, what });
+            let (target, created) = (self.target.clone(), self.created);
+            self.events.tell(What::Receiving { client, filesystem, snapshot, target, created, what });
         }
     }
 }
@@ -420,6 +442,9 @@ impl Drop for Told<'_> {
 impl Endpoint for Receiver {
     async fn list(&self) -> Result<View, CallError> {
         let (root, seen) = self.scan().await?;
+        if self.config.client.is_some() {
+            self.tell_stored(&root, &seen);
+        }
         let views = seen.into_iter().filter_map(|seen| {
             let name = seen.dataset.name.strip_root(&root)?;
             Some((name, seen.into_view(PartialState::Decoded)))

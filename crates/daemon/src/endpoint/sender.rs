@@ -105,10 +105,13 @@ impl Sender {
         let quoted: Vec<String> = missing.iter().map(|name| format!("{:?}", name.as_str())).collect();
         if seen.is_empty() && !missing.is_empty() && unlisted.is_empty() {
             let missing = quoted.join(", ");
-            return Err(needs_person(format!("no filesystem of the job exists: {missing} (is the pool imported?)")));
+            return Err(needs_person(format!(
+                "no filesystem of the job exists: {missing} (is the pool imported? see `zpool import`)"
+            )));
         }
-        let warn =
-            |name: String| format!("filesystem {name} in the job's filter does not exist (is the pool imported?)");
+        let warn = |name: String| {
+            format!("filesystem {name} in the job's filter does not exist (is the pool imported? see `zpool import`)")
+        };
         warnings.extend(quoted.into_iter().map(warn));
         self.side.warn_once(warnings);
         Ok(Scanned { seen, missing, unlisted, warnings: Vec::new(), abstractions })
@@ -152,12 +155,12 @@ impl Sender {
         let (name, encrypted) = (filesystem.as_str(), encryption != Encryption::None);
         if self.send.encrypted && !encrypted {
             return Err(needs_person(format!(
-                "encrypted send mandated by policy, but filesystem {name:?} is not encrypted"
+                "encrypted send mandated by policy, but filesystem {name:?} is not encrypted (leave it out of `filesystems`, or drop `send.encrypted`)"
             )));
         }
         if self.send.flags.raw && encrypted && !self.send.encrypted {
             return Err(needs_person(format!(
-                "policy mandates raw+unencrypted sends, but filesystem {name:?} is encrypted"
+                "policy mandates raw+unencrypted sends, but filesystem {name:?} is encrypted (leave it out of `filesystems`, or set `send.encrypted`)"
             )));
         }
         Ok(())

@@ -42,12 +42,14 @@ pub(super) enum CommandError {
         source: io::Error,
     },
     /// It said so itself, or a signal ended it.
-    #[error("{path} failed: {status}")]
+    #[error("{path} failed: {status}{}", .said.as_ref().map(|said| format!("; it said: {said}")).unwrap_or_default())]
     Failed {
         /// The program.
         path: String,
         /// How it ended.
         status: ExitStatus,
+        /// The last line of its standard error.
+        said: Option<String>,
     },
     /// It took too long.
     #[error("{path} timed out after {limit:?} and was killed with all that it had started")]
@@ -89,7 +91,11 @@ impl Command {
         };
         output.finish().await;
         let status = status.map_err(|source| CommandError::NotWaited { path: path.clone(), source })?;
-        if status.success() { Ok(()) } else { Err(CommandError::Failed { path, status }) }
+        if status.success() {
+            return Ok(());
+        }
+        let said = output.log.said.take();
+        Err(CommandError::Failed { path: path.clone(), status, said })
     }
 
     fn start(&self, edge: HookEdge, limit: Duration, scene: &Scene) -> io::Result<Child> {
@@ -162,6 +168,8 @@ struct Log<'a> {
     scene: &'a Scene,
     left: u64,
     cut: u64,
+    /// The last line of standard error that has something in it.
+    said: Option<String>,
 }
 
 impl<'a> Output<'a> {
@@ -171,7 +179,7 @@ impl<'a> Output<'a> {
         Output {
             stdout: Source::new(stdout, OutputStream::Stdout),
             stderr: Source::new(stderr, OutputStream::Stderr),
-            log: Log { hook, scene, left: scene.log_bytes, cut: 0 },
+            log: Log { hook, scene, left: scene.log_bytes, cut: 0, said: None },
         }
     }
 
@@ -255,6 +263,9 @@ fn split(mut read: &[u8], unfinished: &mut Vec<u8>, mut line: impl FnMut(&[u8]))
 
 impl Log<'_> {
     fn line(&mut self, stream: OutputStream, line: &[u8]) {
+        if stream == OutputStream::Stderr && !line.trim_ascii().is_empty() {
+            self.said = Some(String::from_utf8_lossy(line.trim_ascii()).into_owned());
+        }
         let kept = line.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= kept as u64;
         self.cut += (line.len() - kept) as u64;

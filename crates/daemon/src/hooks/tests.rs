@@ -175,14 +175,14 @@ async fn after_a_fatal_error_nothing_is_taken_and_what_was_done_is_undone() {
     stage.check(
         &outcome,
         &expect![[r#"
-        01 [Ok                  ] [   0.000s] ~ [Pre     ]  /hooks/a
-        02 [Err                 ] [   0.000s] ! [Pre     ]  /hooks/b: /hooks/b failed: exit status: 3
-        03 [SkippedDueToFatalErr] [   0.000s] ~ [Pre     ]  /hooks/c
-        04 [SkippedDueToFatalErr] [   0.000s] ~ [Callback]  snapshot
-        05 [SkippedDueToFatalErr] [   0.000s] ~ [Post    ]  /hooks/c
-        06 [SkippedDueToFatalErr] [   0.000s] ~ [Post    ]  /hooks/b
-        07 [Ok                  ] [   0.000s] ~ [Post    ]  /hooks/a
-    "#]],
+            01 [Ok                  ] [   0.000s] ~ [Pre     ]  /hooks/a
+            02 [Err                 ] [   0.000s] ! [Pre     ]  /hooks/b: /hooks/b failed: exit status: 3; it said: no space
+            03 [SkippedDueToFatalErr] [   0.000s] ~ [Pre     ]  /hooks/c
+            04 [SkippedDueToFatalErr] [   0.000s] ~ [Callback]  snapshot
+            05 [SkippedDueToFatalErr] [   0.000s] ~ [Post    ]  /hooks/c
+            06 [SkippedDueToFatalErr] [   0.000s] ~ [Post    ]  /hooks/b
+            07 [Ok                  ] [   0.000s] ~ [Post    ]  /hooks/a
+        "#]],
     );
     let error = outcome.snapshot.unwrap_err();
     assert!(error.contains("/b: ") && error.contains("exit status: 3"), "{error}");

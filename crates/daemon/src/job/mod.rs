@@ -16,7 +16,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use config::types::{Job, PlaceholderEncryption, Pruning, RecvOptions, SendOptions, Snapshotting};
-use model::event::{InvocationSummary, ProtectionOutcome, What};
+use model::event::{InvocationSummary, What};
 use model::plan::replication::ReplicationPolicy;
 use model::{DatasetName, FilesystemFilter, JobName};
 use tokio::sync::mpsc;
@@ -49,10 +49,11 @@ pub(crate) fn start(job: Job, shared: &Shared) -> Slot {
 /// Tells that a job's start left protections where a crash had left them. They are looked at again at the
 /// next start, and those of a filesystem when it is replicated.
 fn tell_not_cleaned(context: &Context, error: &CallError) {
-    context.events.tell(What::Protection {
-        object: format!("stale protections of job {}", context.name),
-        outcome: ProtectionOutcome::Failed(error.to_string()),
-    });
+    let message = format!(
+        "holds and bookmarks that a crash may have left cannot be looked for now: {error}; those of a filesystem are \
+         looked for again when it is replicated, all of them when the job starts"
+    );
+    context.events.tell(What::Warning { subsystem: "endpoint", message });
 }
 
 /// A job and what it needs of the daemon.
@@ -86,7 +87,9 @@ impl Context {
             Snapshotting::Cron { naming, cron, hooks } => (naming, hooks, Rhythm::At(cron)),
             Snapshotting::Periodic { naming, interval, hooks } => (naming, hooks, Rhythm::Every(interval)),
         };
-        let hooks = HookRunner::new(hooks, self.events.clone()).with_tasks(self.shared.undoing.clone());
+        let hooks = HookRunner::new(hooks, self.events.clone())
+            .with_tasks(self.shared.undoing.clone())
+            .with_log_limit(self.shared.world.tuning.hook_log_bytes);
         let requests = SnapshotRequests::default();
         let rounds = Rounds { context: self.clone(), naming, filesystems, hooks, requests: requests.clone() };
         self.spawn("snapshotter", snapshotter::run(rounds, rhythm));

@@ -36,17 +36,18 @@ pub(super) fn start(context: &Context, serve: Serve, service: Arc<dyn Service>) 
 fn serve_local(context: &Context, serve: &LocalServe, service: Arc<dyn Service>) {
     // Served before the first client looks for it.
     let listener = context.shared.world.network.listen(&serve.listener_name, service);
+    let place = format!("local listener {:?}", serve.listener_name);
     let task = context.clone();
     context.spawn("listener", async move {
         task.events.tell(What::JobStarted);
         match listener {
             Ok(listener) => {
+                task.events.tell(What::Listening { place, problem: None });
                 task.shared.jobs.cancelled().await;
                 drop(listener);
             }
             Err(taken) => {
-                let message = format!("cannot listen: {taken}");
-                task.events.tell(What::Error { subsystem: "job", message });
+                task.events.tell(What::Listening { place, problem: Some(taken.to_string()) });
             }
         }
         task.events.tell(What::JobStopped);
@@ -71,15 +72,15 @@ async fn bind(context: &Context, serve: &Serve) -> Bound {
     loop {
         match transport::bind(serve, context).await {
             Ok(bound) => {
-                let message = format!("listening on {}", bound.place);
-                context.events.tell(What::Note { subsystem: "transport", message });
+                context.events.tell(What::Listening { place: bound.place.clone(), problem: None });
                 return bound;
             }
             Err(error) => {
-                let message = format!("cannot listen on {}: {error}; trying again", transport::place(serve, context));
-                if message != told {
-                    context.events.tell(What::Error { subsystem: "transport", message: message.clone() });
-                    told = message;
+                let problem = format!("{error}{}; trying again", transport::hint(&error));
+                if problem != told {
+                    let place = transport::place(serve, context);
+                    context.events.tell(What::Listening { place, problem: Some(problem.clone()) });
+                    told = problem;
                 }
             }
         }
@@ -92,7 +93,7 @@ async fn bind(context: &Context, serve: &Serve) -> Bound {
 struct Told {
     events: Events,
     job: JobName,
-    metrics: Option<Arc<Metrics>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Watcher for Told {
@@ -112,10 +113,10 @@ impl Watcher for Told {
     }
 
     fn comes(&self, client: &ClientIdentity, label: Label) {
-        self.metrics.iter().for_each(|metrics| metrics.client_comes(&self.job, client, label));
+        self.metrics.client_comes(&self.job, client, label);
     }
 
     fn goes(&self, client: &ClientIdentity, label: Label) {
-        self.metrics.iter().for_each(|metrics| metrics.client_goes(&self.job, client, label));
+        self.metrics.client_goes(&self.job, client, label);
     }
 }

@@ -133,6 +133,18 @@ pub(super) async fn bind(serve: &Serve, context: &Context) -> io::Result<Bound> 
     }
 }
 
+/// What may help if an address cannot be listened on.
+pub(crate) fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => " (another program has the port: `ss -ltnp` shows which)",
+        io::ErrorKind::AddrNotAvailable => {
+            " (no interface has this address: with `listen_freebind: true` it may come later)"
+        }
+        io::ErrorKind::PermissionDenied => " (ports below 1024 need a privilege)",
+        _ => "",
+    }
+}
+
 /// Where that would be, in words.
 pub(super) fn place(serve: &Serve, context: &Context) -> String {
     match serve {

@@ -60,6 +60,20 @@ impl FilesystemAges {
         }
     }
 
+    /// Takes over what a sink has below a dataset; forgets what it has there no longer.
+    pub(super) fn stored(&mut self, below: &DatasetName, newest: &[(DatasetName, UnixTime)]) {
+        let filesystems = Arc::make_mut(&mut self.filesystems);
+        filesystems.retain(|name, _| !name.is_below(below));
+        let ages = |created| Ages { newest: None, received: time(Some(created)) };
+        filesystems.extend(newest.iter().map(|(name, created)| (name.clone(), ages(*created))));
+    }
+
+    /// A sink has received a version that was taken at `created`.
+    pub(super) fn arrived(&mut self, target: &DatasetName, created: UnixTime) {
+        let ages = Arc::make_mut(&mut self.filesystems).entry(target.clone()).or_default();
+        ages.received = ages.received.max(time(Some(created)));
+    }
+
     /// Takes over what there is on the only side of a job without replication.
     pub(super) fn pruning_planned(&mut self, plan: &PrunePlan) {
         let considered = plan.filesystems.iter().filter(|filesystem| filesystem.skip.is_none());

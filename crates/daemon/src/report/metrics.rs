@@ -215,8 +215,10 @@ impl State {
             let jobs = self.jobs.iter().map(|(job, fold)| (job.as_str(), fold));
             computed(text, metric, jobs.flat_map(of_job).take(METRIC_FILESYSTEMS));
         };
-        write(Metric::NewestSnapshot, |_, ages| Some(ages.newest.map_or(0.0, seconds)));
-        write(Metric::NewestReplicated, |job, ages| job.compared.then(|| ages.received.map_or(0.0, seconds)));
+        write(Metric::NewestSnapshot, |job, ages| (!job.stores).then(|| ages.newest.map_or(0.0, seconds)));
+        write(Metric::NewestReplicated, |job, ages| {
+            (job.compared || job.stores).then(|| ages.received.map_or(0.0, seconds))
+        });
         write(Metric::Lag, |job, ages| if job.compared { lag(ages) } else { None });
     }
 

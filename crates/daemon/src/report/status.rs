@@ -100,6 +100,17 @@ impl StatusFold {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
+    /// Whether an invocation of a job runs.
+    pub(crate) fn runs(&self, job: &str) -> bool {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let invocation = match jobs.get(job) {
+            Some(JobState::Push(active) | JobState::Pull(active)) => active.invocation.as_ref(),
+            Some(JobState::Snap(snap)) => snap.invocation.as_ref(),
+            Some(JobState::Source(_) | JobState::Sink(_) | JobState::Internal) | None => None,
+        };
+        invocation.is_some_and(|invocation| invocation.finish_at.is_none())
+    }
+
     /// The report as it is now; `running` are the children.
     pub fn status(&self, running: Vec<RunningCommand>, tuning: &Tuning) -> Status {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -178,22 +189,53 @@ struct Source {
     snapper: Snapper,
     health: Health,
     protections: Option<FailedProtections>,
+    listener: Option<Listener>,
 }
 
-/// Holds and bookmarks that could not be made or removed since the daemon started. One that stays where
-/// it is not needed keeps its snapshot from being pruned.
+/// Holds and bookmarks that could not be made or removed since an invocation last ended without any error. One
+/// that stays where it is not needed keeps its snapshot from being pruned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct FailedProtections {
     failed: u64,
     last_error: String,
+    /// None of them is of the invocation that runs.
+    #[serde(skip)]
+    earlier: bool,
+}
+
+/// Where a job that serves others can be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listener {
+    place: String,
+    /// Why not; empty if it can be.
+    error: String,
+}
+
+impl Listener {
+    fn follow(listener: &mut Option<Self>, what: &What) {
+        if let What::Listening { place, problem } = what {
+            *listener = Some(Self { place: place.clone(), error: problem.clone().unwrap_or_default() });
+        }
+    }
 }
 
 impl FailedProtections {
     fn count(found: &mut Option<Self>, what: &What) {
         let What::Protection { object, outcome: ProtectionOutcome::Failed(why) } = what else { return };
         let failed = found.as_ref().map_or(0, |before| before.failed) + 1;
-        *found = Some(Self { failed, last_error: format!("{object}: {why}") });
+        *found = Some(Self { failed, last_error: format!("{object}: {why}"), earlier: false });
+    }
+
+    /// Another invocation has begun, or has ended. One without errors has put right what earlier ones left,
+    /// or has at least found nothing in its way.
+    fn invocation(found: &mut Option<Self>, what: &What) {
+        match what {
+            What::InvocationStarted { .. } => found.iter_mut().for_each(|found| found.earlier = true),
+            What::InvocationFinished { summary, .. } if is_clean(summary) => drop(found.take_if(|found| found.earlier)),
+            _ => {}
+        }
     }
 }
 
@@ -272,7 +314,7 @@ impl JobState {
             Job::Sink(_) => JobState::Sink(Box::default()),
             Job::Source(job) => {
                 let snapper = Snapper::new(&job.snapshotting);
-                JobState::Source(Box::new(Source { snapper, health, protections: None }))
+                JobState::Source(Box::new(Source { snapper, health, protections: None, listener: None }))
             }
             Job::Push(job) => JobState::Push(Box::new(Active::new(Some(Snapper::new(&job.snapshotting)), health))),
             Job::Pull(_) => JobState::Pull(Box::new(Active::new(None, health))),
@@ -294,6 +336,7 @@ impl JobState {
 impl Source {
     fn apply(&mut self, event: &Event) {
         FailedProtections::count(&mut self.protections, &event.what);
+        Listener::follow(&mut self.listener, &event.what);
         let What::Snapshotting(what) = &event.what else { return };
         self.snapper.apply(event.at, what);
         self.health.ages.retain(what);
@@ -319,6 +362,7 @@ impl Active {
 
     fn apply(&mut self, event: &Event) {
         FailedProtections::count(&mut self.protections, &event.what);
+        FailedProtections::invocation(&mut self.protections, &event.what);
         match &event.what {
             What::Snapshotting(what) => {
                 self.snapshotting.iter_mut().for_each(|snapper| snapper.apply(event.at, what));
@@ -382,6 +426,7 @@ impl Snap {
 
     fn apply(&mut self, event: &Event) {
         FailedProtections::count(&mut self.protections, &event.what);
+        FailedProtections::invocation(&mut self.protections, &event.what);
         match &event.what {
             What::Snapshotting(what) => {
                 self.snapshotting.apply(event.at, what);
@@ -425,6 +470,8 @@ impl Serialize for JobState {
             snapper: Option<&'a Snapper>,
             #[serde(rename = "Protections", skip_serializing_if = "Option::is_none")]
             protections: Option<&'a FailedProtections>,
+            #[serde(rename = "Listener", skip_serializing_if = "Option::is_none")]
+            listener: Option<&'a Listener>,
             #[serde(rename = "Health", skip_serializing_if = "Option::is_none")]
             health: Option<&'a Health>,
         }
@@ -434,9 +481,10 @@ impl Serialize for JobState {
             JobState::Pull(pull) => entry(serializer, "pull", pull),
             JobState::Sink(sink) => entry(serializer, "sink", sink),
             JobState::Source(source) => {
-                let Source { snapper, health, protections } = &**source;
-                let protections = protections.as_ref();
-                entry(serializer, "source", &Passive { snapper: Some(snapper), protections, health: Some(health) })
+                let Source { snapper, health, protections, listener } = &**source;
+                let (protections, listener) = (protections.as_ref(), listener.as_ref());
+                let source = Passive { snapper: Some(snapper), protections, listener, health: Some(health) };
+                entry(serializer, "source", &source)
             }
             JobState::Internal => entry(serializer, "internal", &None::<()>),
         }

@@ -128,18 +128,22 @@ impl fmt::Display for Discard {
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Conflict::NoSnapshots => f.write_str("no snapshots available on sender side"),
+            Conflict::NoSnapshots => f.write_str(
+                "no snapshots available on sender side (nothing has taken one yet, or `filesystems` means another one)",
+            ),
             Conflict::NoCommonVersion { sender, receiver } => write!(
                 f,
                 "no common snapshot or suitable bookmark between sender and receiver: \
-                 newest on the sender {}; newest on the receiver {}",
+                 newest on the sender {}; newest on the receiver {} (to begin anew, rename or destroy it on the receiver, \
+                 or let the job do the former with `conflict_resolution: {{no_common: rename_aside}}`)",
                 Names(sender),
                 Names(receiver)
             ),
             Conflict::Diverged { common, sender_only, receiver_only } => write!(
                 f,
                 "the receiver's latest snapshot is not present on sender: last common {common}; \
-                 only on the sender {}; only on the receiver {}",
+                 only on the sender {}; only on the receiver {} (if the latter may be lost, roll the receiver back to \
+                 {common}, or let the job do so with `conflict_resolution: {{diverged: rollback_receiver}}`)",
                 Names(sender_only),
                 Names(receiver_only)
             ),
@@ -161,15 +165,18 @@ impl fmt::Display for Conflict {
                  (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/{filesystem}`, \
                  ROOT being what is above the filesystem there"
             ),
-            Conflict::InitialForbidden => {
-                f.write_str("automatic conflict resolution for initial replication is disabled in config")
-            }
-            Conflict::PlaceholderMeetsData => {
-                f.write_str("sender filesystem is placeholder, but receiver filesystem is not")
-            }
-            Conflict::OrderDiffers => {
-                f.write_str("sender and receiver have their common snapshots in different orders")
-            }
+            Conflict::InitialForbidden => f.write_str(
+                "automatic conflict resolution for initial replication is disabled in config \
+                     (`conflict_resolution: {initial_replication: most_recent}`, or `all`, lets it begin)",
+            ),
+            Conflict::PlaceholderMeetsData => f.write_str(
+                "sender filesystem is placeholder, but receiver filesystem is not (rename or destroy the receiver's, \
+                     or leave the filesystem out of `filesystems`)",
+            ),
+            Conflict::OrderDiffers => f.write_str(
+                "sender and receiver have their common snapshots in different orders (one side was copied from \
+                     elsewhere: rename the receiver's filesystem and begin anew)",
+            ),
             Conflict::SendPolicy(problem) => f.write_str(problem),
             Conflict::NameTaken { snapshot } => write!(
                 f,

@@ -344,9 +344,10 @@ impl Sides<'_> {
     fn forbidden(&self) -> Option<&'static str> {
         let sender = self.views.0;
         match self.sender.encryption {
-            Encryption::None if sender.sends_encrypted == Some(true) => {
-                Some("encrypted send mandated by policy, but the filesystem is not encrypted")
-            }
+            Encryption::None if sender.sends_encrypted == Some(true) => Some(
+                "encrypted send mandated by policy, but the filesystem is not encrypted (leave it out of \
+                     `filesystems`, or drop `send.encrypted`)",
+            ),
             Encryption::Encrypted { .. } if sender.refuses_encrypted => {
                 Some("policy mandates raw+unencrypted sends, but the filesystem is encrypted")
             }

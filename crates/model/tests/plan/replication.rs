@@ -25,8 +25,9 @@ fn receiver(text: &str) -> Option<FilesystemView> {
 
 #[test]
 fn first_steps_follow_the_policy() {
-    let none = "conflict: no snapshots available on sender side";
-    let forbidden = "conflict: automatic conflict resolution for initial replication is disabled in config";
+    let none = "conflict: no snapshots available on sender side (nothing has taken one yet, or `filesystems` means another one)";
+    let forbidden = "conflict: automatic conflict resolution for initial replication is disabled in config \
+                     (`conflict_resolution: {initial_replication: most_recent}`, or `all`, lets it begin)";
     let newest = "send in full (most_recent): full => @c";
     let all = "send in full (all): full => @a, @a => @b, @b => @c";
     let table = [
@@ -87,23 +88,23 @@ fn conflicts_are_told_and_never_resolved() {
     }
     expect![[r#"
         @a @b / @x
-            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @a, @b; newest on the receiver @x
+            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @a, @b; newest on the receiver @x (to begin anew, rename or destroy it on the receiver, or let the job do the former with `conflict_resolution: {no_common: rename_aside}`)
         @a @b @c @d @e @f @g / @u @v
-            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @c, @d, @e, @f, @g; newest on the receiver @u, @v
+            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @c, @d, @e, @f, @g; newest on the receiver @u, @v (to begin anew, rename or destroy it on the receiver, or let the job do the former with `conflict_resolution: {no_common: rename_aside}`)
         @a @b @c / @a @x @y
-            conflict: the receiver's latest snapshot is not present on sender: last common @a; only on the sender @b, @c; only on the receiver @x, @y
+            conflict: the receiver's latest snapshot is not present on sender: last common @a; only on the sender @b, @c; only on the receiver @x, @y (if the latter may be lost, roll the receiver back to @a, or let the job do so with `conflict_resolution: {diverged: rollback_receiver}`)
         @a / @a @x
-            conflict: the receiver's latest snapshot is not present on sender: last common @a; only on the sender none; only on the receiver @x
+            conflict: the receiver's latest snapshot is not present on sender: last common @a; only on the sender none; only on the receiver @x (if the latter may be lost, roll the receiver back to @a, or let the job do so with `conflict_resolution: {diverged: rollback_receiver}`)
         @a @b / placeholder @a @x
-            conflict: the receiver's latest snapshot is not present on sender: last common @a; only on the sender @b; only on the receiver @x
+            conflict: the receiver's latest snapshot is not present on sender: last common @a; only on the sender @b; only on the receiver @x (if the latter may be lost, roll the receiver back to @a, or let the job do so with `conflict_resolution: {diverged: rollback_receiver}`)
         @a @b / placeholder @x
-            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @a, @b; newest on the receiver @x
+            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @a, @b; newest on the receiver @x (to begin anew, rename or destroy it on the receiver, or let the job do the former with `conflict_resolution: {no_common: rename_aside}`)
         @a @b @c / @b @a
-            conflict: sender and receiver have their common snapshots in different orders
+            conflict: sender and receiver have their common snapshots in different orders (one side was copied from elsewhere: rename the receiver's filesystem and begin anew)
         placeholder / @a
-            conflict: sender filesystem is placeholder, but receiver filesystem is not
+            conflict: sender filesystem is placeholder, but receiver filesystem is not (rename or destroy the receiver's, or leave the filesystem out of `filesystems`)
         placeholder / off
-            conflict: sender filesystem is placeholder, but receiver filesystem is not
+            conflict: sender filesystem is placeholder, but receiver filesystem is not (rename or destroy the receiver's, or leave the filesystem out of `filesystems`)
     "#]]
     .assert_eq(&told);
 }
@@ -171,7 +172,12 @@ fn an_interrupted_step_is_completed_or_its_state_discarded() {
             partial(None, "c"),
             "discard partial state (it does not continue the receiver's newest snapshot), then send from @b: @b => @c",
         ),
-        ("", "", partial(None, "b"), "conflict: no snapshots available on sender side"),
+        (
+            "",
+            "",
+            partial(None, "b"),
+            "conflict: no snapshots available on sender side (nothing has taken one yet, or `filesystems` means another one)",
+        ),
     ];
     for (sender, on_receiver, partial, expected) in table {
         let receiver = FilesystemView { partial: Some(partial), ..filesystem(on_receiver) };
@@ -201,7 +207,8 @@ fn what_the_senders_policy_on_encryption_refuses_is_not_planned() {
     };
     let encrypted = Encryption::Encrypted { key_loaded: true };
     let half = || Some(FilesystemView { partial: Some(partial(Some("a"), "b")), ..filesystem("@a") });
-    let refused = "conflict: encrypted send mandated by policy, but the filesystem is not encrypted";
+    let refused = "conflict: encrypted send mandated by policy, but the filesystem is not encrypted (leave it out of \
+                   `filesystems`, or drop `send.encrypted`)";
     let discarded = "discard partial state (its stream is not of the kind that the policy demands), \
                      then send from @a: @a => @b";
     assert_eq!(plan(Encryption::None, Some(true), false, None), refused);

@@ -85,11 +85,11 @@ fn a_diverged_receiver_is_rolled_back_by_name_and_only_if_asked_for() {
         @a @b / placeholder @a @x
             roll the receiver back to @a, destroying @x (diverged: rollback_receiver), then send from @a: @a => @b
         @a @b / @x
-            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @a, @b; newest on the receiver @x
+            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @a, @b; newest on the receiver @x (to begin anew, rename or destroy it on the receiver, or let the job do the former with `conflict_resolution: {no_common: rename_aside}`)
         @a @b / @b @a
-            conflict: sender and receiver have their common snapshots in different orders
+            conflict: sender and receiver have their common snapshots in different orders (one side was copied from elsewhere: rename the receiver's filesystem and begin anew)
         placeholder / @a
-            conflict: sender filesystem is placeholder, but receiver filesystem is not
+            conflict: sender filesystem is placeholder, but receiver filesystem is not (rename or destroy the receiver's, or leave the filesystem out of `filesystems`)
     "#]].assert_eq(&told(&table, &with(ROLLBACK)));
     let refused = action("@a @b @c", filesystem("@a @x @y"), &with(ASIDE));
     assert!(refused.starts_with("conflict: the receiver's latest snapshot is not present"), "{refused}");
@@ -124,19 +124,21 @@ fn an_unrelated_receiver_is_renamed_only_if_asked_for() {
         @a @b / #x
             send in full (most_recent): full => @b
         #a / @x
-            conflict: no snapshots available on sender side
+            conflict: no snapshots available on sender side (nothing has taken one yet, or `filesystems` means another one)
          / @x
-            conflict: no snapshots available on sender side
+            conflict: no snapshots available on sender side (nothing has taken one yet, or `filesystems` means another one)
         @a @b / @a @x
-            conflict: the receiver's latest snapshot is not present on sender: last common @a; only on the sender @b; only on the receiver @x
+            conflict: the receiver's latest snapshot is not present on sender: last common @a; only on the sender @b; only on the receiver @x (if the latter may be lost, roll the receiver back to @a, or let the job do so with `conflict_resolution: {diverged: rollback_receiver}`)
         @a @b / @b @a
-            conflict: sender and receiver have their common snapshots in different orders
+            conflict: sender and receiver have their common snapshots in different orders (one side was copied from elsewhere: rename the receiver's filesystem and begin anew)
     "#]].assert_eq(&told(&table, &with(ASIDE)));
     let refused = action("@a @b", filesystem("@x"), &with(ROLLBACK));
     assert!(refused.starts_with("conflict: no common snapshot"), "{refused}");
     let forbidden = ReplicationPolicy { initial: InitialReplication::Fail, ..with(ASIDE) };
     let refused = action("@a @b", filesystem("@x"), &forbidden);
-    assert_eq!(refused, "conflict: automatic conflict resolution for initial replication is disabled in config");
+    assert!(
+        refused.starts_with("conflict: automatic conflict resolution for initial replication is disabled in config (")
+    );
     let moved = FilesystemView { partial: Some(partial(Some("x"), "b")), ..filesystem("@x") };
     let got = action("@a @b", moved, &with(ASIDE));
     assert!(got.starts_with("rename the receiver's filesystem"), "partial state moves along: {got}");
@@ -186,7 +188,7 @@ fn nothing_is_renamed_with_a_base_below_it() {
     ]);
     expect![[r#"
         p/a: conflict: no common snapshot or suitable bookmark between sender and receiver, and the receiver's filesystem cannot be renamed (no_common: rename_aside), because what is below would move along: p/a/other is not this job's, p/a/x has snapshots in common with the sender, p/a/y has snapshots in common with the sender
-        p/a/y: conflict: sender and receiver have their common snapshots in different orders
+        p/a/y: conflict: sender and receiver have their common snapshots in different orders (one side was copied from elsewhere: rename the receiver's filesystem and begin anew)
         p/a/x: send from @a: @a => @b
     "#]].assert_eq(&plan(&sender, &receiver, &with(ASIDE)));
 }
@@ -245,6 +247,6 @@ fn a_dead_token_is_kept_if_asked_for() {
         @a @b / @a @b
             confirm @b: move the replication cursor, hold it on the receiver
          / 
-            conflict: no snapshots available on sender side
+            conflict: no snapshots available on sender side (nothing has taken one yet, or `filesystems` means another one)
     "#]].assert_eq(&told);
 }

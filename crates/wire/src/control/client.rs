@@ -78,7 +78,10 @@ impl Remote {
         decode_token: TokenDecoder,
     ) -> Result<Self, CallError> {
         let mut io = dialer.dial().await?;
-        let agreed = greet(&mut io, greeting, Label::Control, b"").await.map_err(|error| lost(&error))?;
+        let agreed = greet(&mut io, greeting, Label::Control, b"").await.map_err(|error| match dialer.place() {
+            place if place.is_empty() => lost(&error),
+            place => CallError::Connection(format!("control connection to {place}: {error}")),
+        })?;
         let mut http = Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new()).adaptive_window(true);
         http.keep_alive_interval(CLIENT_PING).keep_alive_timeout(PING_ANSWER).keep_alive_while_idle(true);

@@ -371,7 +371,10 @@ async fn a_failure_without_a_name_is_narrowed_down() {
 async fn a_pool_wide_failure_is_not_tried_item_by_item() {
     let lab = Lab::new(r#"echo "$*" >>"$lab/calls"; echo "cannot create snapshots : pool is read-only" >&2; exit 1"#);
     let results = lab.zfs.snapshot(&["p/a@1", "p/b@1", "p/c@1"].map(snap)).await;
-    assert_eq!(outcomes(&results), ["the pool is read-only"; 3]);
+    assert_eq!(
+        outcomes(&results),
+        ["the pool is read-only (see `zpool get readonly`, and import it without `-o readonly=on`)"; 3]
+    );
     assert_eq!(lab.read("calls"), "snapshot p/a@1 p/b@1 p/c@1\n");
 }
 

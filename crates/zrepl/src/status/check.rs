@@ -16,7 +16,7 @@ use super::report::{Job, Kind, Report};
 use super::text::{count, span};
 use crate::client::Unreachable;
 use crate::command_line::status::Check;
-use ages::{Age, Limits, ages};
+use ages::{Age, Limits, ages, has_copies};
 use figures::Figures;
 
 /// Worst first in the order of plug-ins: what is known to be bad outweighs what is not known.
@@ -203,12 +203,18 @@ impl OneJob<'_> {
         notes.extend(Limits::explain(self.name, self.job, &snapshot, &replication));
         let snapshots = ages.iter().map(|age| (age.name, age.newest));
         self.compare("snapshot", "its newest snapshot", snapshots, &snapshot, findings, figures);
-        if self.job.kind.replicates() {
-            let replicated = ages.iter().map(|age| (age.name, age.replicated));
-            self.compare("replication", "what is replicated", replicated, &replication, findings, figures);
+        if has_copies(self.job) {
+            let lags = Limits::measures_lag(self.job, self.check);
+            let replicated = |age: &Age<'_>| match (lags, age.newest, age.replicated) {
+                (true, Some(newest), Some(replicated)) => Some(self.now - newest.duration_since(replicated)),
+                (_, _, replicated) => replicated,
+            };
+            let what = if lags { "the newest copy, behind the newest snapshot," } else { "what is replicated" };
+            let replicated = ages.iter().map(|age| (age.name, replicated(age)));
+            self.compare("replication", what, replicated, &replication, findings, figures);
         }
         let limited = snapshot.is_some() || replication.is_some();
-        if ages.is_empty() && limited && !matches!(self.job.kind, Kind::Sink | Kind::Other(_)) {
+        if ages.is_empty() && limited && !matches!(self.job.kind, Kind::Other(_)) {
             findings.extend(self.nothing_known(&snapshot, &replication));
         }
     }
@@ -227,7 +233,10 @@ impl OneJob<'_> {
             let Some(at) = at else {
                 if limits.is_some() {
                     let none = if figure == "snapshot" { "has no snapshot" } else { "was never replicated" };
-                    findings.push(self.finding(Level::Critical, i64::MAX - 1, &format!("{filesystem} {none}")));
+                    // The first copy takes as long as it takes.
+                    let runs = self.job.body.invocation.as_ref().is_some_and(|one| one.finish_at.is_none());
+                    let level = if figure != "snapshot" && runs { Level::Warning } else { Level::Critical };
+                    findings.push(self.finding(level, i64::MAX - 1, &format!("{filesystem} {none}")));
                 }
                 continue;
             };
@@ -250,8 +259,12 @@ impl OneJob<'_> {
         if self.report.global.daemon.started_at.is_some_and(young) {
             return None;
         }
-        let text =
-            "the report tells no ages of snapshots: the job has not run yet, or is of a daemon that does not know them";
+        let text = match self.job.kind {
+            Kind::Sink => "nothing was received as far as the daemon knows, or what there is cannot be listed",
+            _ => {
+                "the report tells no ages of snapshots: the job has not run yet, or is of a daemon that does not know them"
+            }
+        };
         Some(self.finding(Level::Unknown, 0, text))
     }
 }

@@ -44,7 +44,10 @@ impl Health {
             last_success: facts.and_then(|facts| facts.last_success),
             next_run: facts.and_then(|facts| facts.next_run).or(next_snapshot),
             lag: ages().filter(|_| job.kind.replicates()).filter_map(|ages| lag(ages.newest, ages.replicated)).max(),
-            age: ages().filter_map(|ages| Some(now.duration_since(ages.newest?).as_secs())).max(),
+            age: ages()
+                .filter_map(|ages| if job.kind == Kind::Sink { ages.replicated } else { ages.newest })
+                .map(|at| now.duration_since(at).as_secs())
+                .max(),
             problems,
         }
     }

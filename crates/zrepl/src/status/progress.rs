@@ -214,6 +214,9 @@ fn cause(hooks: &str) -> String {
 pub(crate) fn problems(body: &Body) -> Vec<Problem> {
     let mut found = Vec::new();
     let mut add = |place: &str, what: &str| found.push(Problem { place: place.to_owned(), what: what.to_owned() });
+    if let Some(listener) = body.listener.as_ref().filter(|listener| !listener.error.is_empty()) {
+        add("nobody can connect", &format!("cannot listen on {}: {}", listener.place, listener.error));
+    }
     if let Some(replication) = &body.replication {
         replication.wait_reconnect_error.iter().for_each(|error| add("connection", &error.err));
         if let Some(attempt) = replication.attempts.last() {

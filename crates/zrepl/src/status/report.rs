@@ -159,7 +159,20 @@ pub(crate) struct Body {
     pub(crate) protections: Option<Protections>,
     /// Of a sink.
     pub(crate) clients: Option<Vec<Client>>,
+    /// Of a job that serves others.
+    pub(crate) listener: Option<Listener>,
     pub(crate) health: Option<Facts>,
+}
+
+/// Where a job that serves others can be reached.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct Listener {
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) place: String,
+    /// Empty if it can be.
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) error: String,
 }
 
 /// Who sends to a sink.

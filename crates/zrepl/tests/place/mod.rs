@@ -114,15 +114,26 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn start(mut command: Command) -> Daemon {
+    pub(crate) fn start(command: Command) -> Daemon {
+        Daemon::start_until(command, "starting job").0
+    }
+
+    /// The same until it says something else, and the line that it says.
+    pub(crate) fn start_until(mut command: Command, words: &str) -> (Daemon, String) {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stdout.take().unwrap());
         let mut daemon = Daemon { child, log };
-        daemon.wait_for_line("starting job");
-        daemon
+        let line = daemon.wait_for_line(words);
+        (daemon, line)
     }
 
     pub(crate) fn wait_for_line(&mut self, words: &str) -> String {
+        let lines = self.lines_until(words);
+        lines.lines().last().unwrap().to_owned() + "\n"
+    }
+
+    /// All lines up to the first with these words.
+    pub(crate) fn lines_until(&mut self, words: &str) -> String {
         let mut seen = String::new();
         loop {
             let start = seen.len();
@@ -132,7 +143,7 @@ impl Daemon {
                 panic!("the daemon ended without saying {words:?}: {seen}{error}");
             }
             if seen[start..].contains(words) {
-                return seen[start..].to_owned();
+                return seen;
             }
         }
     }

@@ -1,15 +1,16 @@
 //! What lines say of events before theirs: the names of steps, which events speak of by number, and when a job
 //! last succeeded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use config::types::LogLevel;
 use jiff::Timestamp;
-use model::event::{Event, InvocationSummary, Replication, What};
+use model::event::{Event, Hook, InvocationSummary, Pruning, Replication, Snapshotting, What};
 use model::plan::replication::{FilesystemAction, FilesystemPlan, ReplicationPlan};
 use model::{DatasetName, JobName};
 
-use super::entry::Entry;
+use super::entry::{Entry, Value};
 
 /// What is remembered of earlier events.
 #[derive(Default)]
@@ -17,7 +18,24 @@ pub(super) struct Earlier {
     /// The plan of each job that replicates now.
     jobs: HashMap<JobName, Plan>,
     successes: HashMap<JobName, Timestamp>,
+    told: HashMap<JobName, Told>,
 }
+
+/// What was said about failures of a job, so that each is told once.
+#[derive(Default)]
+struct Told {
+    /// Texts of errors of the invocation that runs.
+    errors: Vec<String>,
+    /// Filesystems of the round of snapshots that runs, of which a hook has failed.
+    hooks: HashSet<DatasetName>,
+    /// A snapshot of that round has failed.
+    snapshots: bool,
+}
+
+/// Errors of an invocation that are remembered. They are about sides, of which there are two.
+const TOLD: usize = 16;
+/// What stands in the place of a text that was told before.
+const AGAIN: &str = "the same as above";
 
 struct Plan {
     plan: Arc<ReplicationPlan>,
@@ -30,8 +48,11 @@ struct Plan {
 impl Earlier {
     /// The line for the next event, if it deserves one.
     pub(super) fn entry(&mut self, event: &Event) -> Option<Entry> {
-        let entry = Entry::of(event, self);
+        let mut entry = Entry::of(event, self);
         self.follow(event);
+        if let (Some(job), Some(entry)) = (&event.job, &mut entry) {
+            self.told.entry(job.clone()).or_default().once(event, entry);
+        }
         entry
     }
 
@@ -73,6 +94,70 @@ impl Earlier {
         match &filesystem.action {
             FilesystemAction::Steps { steps, .. } => Some(steps.get(step)?.to_string()),
             FilesystemAction::Nothing(_) | FilesystemAction::Confirm { .. } | FilesystemAction::Conflict(_) => None,
+        }
+    }
+}
+
+impl Told {
+    /// Makes less of a line that says what an earlier one has said.
+    fn once(&mut self, event: &Event, entry: &mut Entry) {
+        match &event.what {
+            What::InvocationStarted { .. } => self.errors.clear(),
+            What::Snapshotting(what) => self.of_snapshots(what, entry),
+            What::Hook { filesystem, what: Hook::Failed { .. }, .. } => drop(self.hooks.insert(filesystem.clone())),
+            // Those of a filesystem name it.
+            What::Replication(
+                Replication::PlanFailed { error }
+                | Replication::Reconnecting { error, .. }
+                | Replication::ReconnectFailed { error },
+            )
+            | What::Pruning { what: Pruning::PlanFailed { error }, .. } => self.of_sides(error, entry),
+            What::Warning { subsystem: "pruning", message } => self.of_sides(message, entry),
+            _ => {}
+        }
+    }
+
+    fn of_sides(&mut self, text: &str, entry: &mut Entry) {
+        let Some(known) = self.errors.iter().find(|known| text.contains(*known)) else {
+            if self.errors.len() < TOLD && !text.is_empty() {
+                self.errors.push(text.to_owned());
+            }
+            return;
+        };
+        entry.message = entry.message.replace(known, AGAIN);
+        set_error(entry, |error| error.replace(known, AGAIN));
+        // That it is tried again says nothing new.
+        if entry.level == LogLevel::Warn && entry.subsystem == Some("pruning") {
+            entry.level = LogLevel::Debug;
+        }
+    }
+
+    /// The failure of a hook prevents a snapshot, and that of a snapshot fails the round.
+    fn of_snapshots(&mut self, what: &Snapshotting, entry: &mut Entry) {
+        match what {
+            Snapshotting::RoundStarted { .. } => {
+                self.hooks.clear();
+                self.snapshots = false;
+            }
+            Snapshotting::Taken { filesystem, result: Err(_), .. } => {
+                self.snapshots = true;
+                if self.hooks.contains(filesystem) {
+                    entry.level = LogLevel::Warn;
+                    set_error(entry, |_| "a hook before it failed, see above".to_owned());
+                }
+            }
+            Snapshotting::State { error: Some(_), .. } if self.snapshots || !self.hooks.is_empty() => {
+                entry.level = LogLevel::Warn;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn set_error(entry: &mut Entry, other: impl Fn(&str) -> String) {
+    for (name, value) in &mut entry.fields {
+        if let (&mut "err", Value::Text(value)) = (name, value) {
+            *value = other(value);
         }
     }
 }

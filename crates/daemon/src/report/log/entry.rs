@@ -141,14 +141,20 @@ fn describe(event: &Event, earlier: &Earlier) -> Option<Line> {
         What::Replication(what) => replication(event.job.as_ref(), what, earlier)?,
         What::Pruning { side, what } => pruning(*side, what)?,
         What::Protection { object, outcome } => protection(object, outcome),
-        What::Receiving { client, filesystem, snapshot, what } => {
-            let message = match what {
-                Receiving::Started => "receiving",
-                Receiving::Finished => "received",
-                Receiving::Failed => "not received",
+        What::Receiving { client, filesystem, snapshot, what, .. } => {
+            let (level, message) = match what {
+                Receiving::Started => (Debug, "receiving"),
+                Receiving::Finished => (Debug, "received"),
+                // The job that sends knows why, and may be on a machine whose log nobody reads here.
+                Receiving::Failed => (Warn, "not received; the log of the client says why"),
             };
-            let entry = line(Debug, "endpoint", message).with("client_identity", client.as_str());
+            let entry = line(level, "endpoint", message).with("client_identity", client.as_str());
             entry.with("fs", filesystem.as_str()).with("snap", snapshot.as_str())
+        }
+        What::Stored { .. } => return None,
+        What::Listening { place, problem: None } => line(Info, "transport", format!("listening on {place}")),
+        What::Listening { place, problem: Some(problem) } => {
+            line(Error, "transport", format!("cannot listen on {place}: {problem}; nobody can connect until it works"))
         }
         What::Note { subsystem, message } => line(Info, subsystem, message.as_str()),
         What::Warning { subsystem, message } => line(Warn, subsystem, message.as_str()),
@@ -190,7 +196,8 @@ fn snapshotting(what: &Snapshotting) -> Line {
         }
         Snapshotting::HooksFinished { filesystem, report, had_error } => match had_error {
             false => line(Info, "snapshot", "end run job plan successful"),
-            true => line(Error, "snapshot", "end run job plan with error"),
+            // Each of its errors is told by itself.
+            true => line(Info, "snapshot", "end run job plan with error"),
         }
         .with("fs", filesystem.as_str())
         .with("report", report.as_str()),
@@ -245,7 +252,7 @@ fn hook(what: &Hook) -> Line {
             line(Error, "hook invocation failed for post-edge").with("hook", hook.as_str()).with("err", error.as_str())
         }
         Hook::Prevented { hook } => {
-            line(Error, "fatal error in a pre-snapshot hook invocation, no snapshot will be taken")
+            line(Info, "fatal error in a pre-snapshot hook invocation, no snapshot will be taken")
                 .with("hook", hook.as_str())
         }
         Hook::Callback => line(Info, "running callback"),

@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use config::types::{HostPort, JournaldOutlet, LogFormat, LogLevel, LogNet, SyslogOutlet, TcpOutlet};
+use futures::FutureExt;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use model::event::Event;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::tls::{TlsDialer, TlsFiles, TlsOptions};
 use wire::transport::{Connection, Dialer};
 
@@ -340,6 +341,20 @@ fn udp(address: &str) -> Result<std::net::UdpSocket, String> {
 }
 
 impl Connected {
+    /// Whether the server has not ended the connection: what is written after its end is lost without an error.
+    /// Servers of logs say nothing.
+    async fn is_open(&mut self) -> bool {
+        // Lets the runtime hear what has come since it last ran.
+        tokio::task::yield_now().await;
+        let mut byte = [0];
+        let read = match self {
+            Connected::Plain(stream) => stream.read(&mut byte).now_or_never(),
+            Connected::Tls(stream) => stream.read(&mut byte).now_or_never(),
+            Connected::Datagrams(_) => return true,
+        };
+        !matches!(read, Some(Ok(0) | Err(_)))
+    }
+
     async fn send(&mut self, lines: &[u8], gone: &mut usize) -> io::Result<()> {
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
             match self {
@@ -364,6 +379,11 @@ impl Way for Server {
         let place = crate::job::transport::address(address);
         let mut gone = 0;
         let sent = runtime.block_on(async {
+            if let Some(known) = connected
+                && !known.is_open().await
+            {
+                *connected = None;
+            }
             let mut open = match connected.take() {
                 Some(open) => open,
                 None => connect(address, *net, *limit, tls.as_ref()).await?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use config::types::{Job, Snapshotting as Snapshotted};
 use jiff::Timestamp;
-use model::event::{Event, InvocationSummary, Pruning, Replication, Snapshotting, What};
+use model::event::{Event, InvocationSummary, Pruning, Receiving, Replication, Snapshotting, What};
 use model::plan::prune::{Decision, PrunePlan, PruneSide};
 use model::plan::replication::{FilesystemAction, FilesystemPlan, ReplicationPlan};
 use model::{DatasetName, UnixTime, Version};
@@ -24,6 +24,10 @@ pub(super) struct JobFold {
     pub compared: bool,
     /// It learns of its filesystems by its rounds of snapshots alone.
     serves_snapshots: bool,
+    /// It has what others send.
+    pub stores: bool,
+    /// An invocation runs.
+    running: bool,
     invocation: Invocation,
 }
 
@@ -102,7 +106,11 @@ impl JobFold {
             }
         }
         table.touch(Metric::Protections, &[name]);
-        JobFold { serves_snapshots: matches!(job, Job::Source(_)), ..JobFold::default() }
+        JobFold {
+            serves_snapshots: matches!(job, Job::Source(_)),
+            stores: matches!(job, Job::Sink(_)),
+            ..JobFold::default()
+        }
     }
 
     pub(super) fn apply(&mut self, table: &mut Table, job: &str, event: &Event) {
@@ -113,7 +121,17 @@ impl JobFold {
                     self.ages.retain(what);
                 }
                 self.ages.snapshotting(at, what);
-                snapshotting(table, job, at, what)
+                snapshotting(table, job, at, what);
+                // A replication that hangs must not look alive because snapshots are taken beside it.
+                !self.running
+            }
+            What::Stored { below, newest } => {
+                self.ages.stored(below, newest);
+                false
+            }
+            What::Receiving { target, created, what: Receiving::Finished, .. } => {
+                self.ages.arrived(target, *created);
+                true
             }
             What::Replication(what) => {
                 self.age(at, what);
@@ -126,10 +144,12 @@ impl JobFold {
                 self.invocation.pruning(table, job, at, *side, what)
             }
             What::InvocationStarted { .. } => {
+                self.running = true;
                 table.set_time(Metric::InvocationStart, &[job], at);
                 true
             }
             What::InvocationFinished { summary, .. } => {
+                self.running = false;
                 std::mem::take(&mut self.invocation).finished(table, job, at, summary);
                 true
             }
@@ -327,7 +347,7 @@ fn takes_snapshots(job: &Job) -> bool {
     !matches!(snapshotting, Snapshotted::Manual)
 }
 
-fn snapshotting(table: &mut Table, job: &str, at: Timestamp, what: &Snapshotting) -> bool {
+fn snapshotting(table: &mut Table, job: &str, at: Timestamp, what: &Snapshotting) {
     match what {
         Snapshotting::State { sleep_until, .. } => {
             table.set(Metric::NextWakeup, &[job], sleep_until.map_or(0.0, seconds));
@@ -342,7 +362,6 @@ fn snapshotting(table: &mut Table, job: &str, at: Timestamp, what: &Snapshotting
         }
         Snapshotting::HooksStarted { .. } | Snapshotting::Missed { .. } => {}
     }
-    true
 }
 
 fn kept(plan: &PrunePlan) -> usize {

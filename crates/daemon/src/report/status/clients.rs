@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use model::event::{Event, Receiving, What};
 use serde::{Serialize, Serializer};
 
-use super::FailedProtections;
+use super::health::Health;
 use super::json::optional_time;
+use super::{FailedProtections, Listener};
 
 /// A sink.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -21,6 +22,11 @@ pub(super) struct Sink {
     /// Not in zrepl's report. Those that have sent something since the daemon started.
     #[serde(serialize_with = "as_list")]
     clients: BTreeMap<String, Client>,
+    /// Not in zrepl's report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listener: Option<Listener>,
+    /// Not in zrepl's report.
+    health: Health,
 }
 
 /// One that sends. Its name is in front of it.
@@ -42,7 +48,11 @@ struct Client {
 impl Sink {
     pub(super) fn apply(&mut self, event: &Event) {
         FailedProtections::count(&mut self.protections, &event.what);
-        let What::Receiving { client, filesystem, snapshot, what } = &event.what else { return };
+        Listener::follow(&mut self.listener, &event.what);
+        if let What::Stored { below, newest } = &event.what {
+            self.health.ages.stored(below, newest);
+        }
+        let What::Receiving { client, filesystem, snapshot, target, created, what } = &event.what else { return };
         let client = self.clients.entry(client.to_string()).or_default();
         let name = format!("{filesystem}@{snapshot}");
         match what {
@@ -53,6 +63,8 @@ impl Sink {
                 client.receiving.remove(&name);
                 client.received += 1;
                 (client.last, client.last_at) = (name, Some(event.at));
+                self.health.ages.arrived(target, *created);
+                self.health.succeeded(event.at);
             }
             Receiving::Failed => {
                 client.receiving.remove(&name);
@@ -91,6 +103,8 @@ mod tests {
                     client: ClientIdentity::parse(client).unwrap(),
                     filesystem: DatasetName::parse("p/a").unwrap(),
                     snapshot: VersionName::parse(snapshot).unwrap(),
+                    target: DatasetName::parse(&format!("q/{client}/p/a")).unwrap(),
+                    created: model::UnixTime(1_600_000_000),
                     what,
                 },
             });
@@ -106,7 +120,10 @@ mod tests {
                 {"Name": "a", "Receiving": ["p/a@s2"], "Received": 1, "Failed": 0, "Last": "p/a@s1",
                  "LastAt": "2023-11-14T22:13:20Z"},
                 {"Name": "b", "Receiving": [], "Received": 0, "Failed": 1, "Last": "", "LastAt": "0001-01-01T00:00:00Z"},
-            ]})
+            ], "Health": {
+                "LastSuccess": "2023-11-14T22:13:20Z", "NextRun": "0001-01-01T00:00:00Z", "IntervalSeconds": null,
+                "Cron": null, "Filesystems": [
+                    {"Name": "q/a/p/a", "Newest": "0001-01-01T00:00:00Z", "Replicated": "2020-09-13T12:26:40Z"}]}})
         );
     }
 }

@@ -107,9 +107,19 @@ impl From<RunningCommand> for Command {
 
 /// The environment of a daemon may hold anything; only what zrepl itself reads is shown.
 fn is_shown(name: &str) -> bool {
-    const OTHERS: [&str; 8] =
-        ["PATH", "TZ", "LANG", "LC_ALL", "TERM", "NO_COLOR", "RUST_BACKTRACE", "IOCOMMAND_TIMEOUT"];
-    name.starts_with("ZREPL_") || OTHERS.contains(&name)
+    const OTHERS: [&str; 10] = [
+        "PATH",
+        "TZ",
+        "LANG",
+        "LC_ALL",
+        "TERM",
+        "NO_COLOR",
+        "RUST_BACKTRACE",
+        "ZREPL_KEYLOG_FILE",
+        "ZREPL_ACTIVITY_TRACE",
+        "ZREPL_DAEMON_AUTOSTART_PPROF_SERVER",
+    ];
+    settings(&Tuning::default()).iter().any(|setting| setting.var == name) || OTHERS.contains(&name)
 }
 
 #[cfg(test)]
@@ -119,6 +129,8 @@ mod tests {
     #[test]
     fn only_what_zrepl_reads_is_shown_of_the_environment() {
         assert!(is_shown("ZREPL_REPLICATION_MAX_ATTEMPTS") && is_shown("PATH"));
-        assert!(!is_shown("AWS_SECRET_ACCESS_KEY") && !is_shown("CREDENTIALS_DIRECTORY"));
+        assert!(
+            !is_shown("ZREPL_DB_PASSWORD") && !is_shown("AWS_SECRET_ACCESS_KEY") && !is_shown("CREDENTIALS_DIRECTORY")
+        );
     }
 }

@@ -112,7 +112,7 @@ impl Pen<'_> {
                 self.end_named(COMMANDS, command, args([("success", Value::from(*success))]));
             }
             What::Snapshotting(what) => self.draw_snapshots(what),
-            What::Receiving { client, filesystem, snapshot, what } => {
+            What::Receiving { client, filesystem, snapshot, what, .. } => {
                 let name = format!("{client}: {filesystem}@{snapshot}");
                 match what {
                     Receiving::Started => self.begin_in_a_lane_of(RECEIPTS, name, Map::new()),

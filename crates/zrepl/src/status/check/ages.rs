@@ -69,24 +69,21 @@ impl Limits {
     /// For snapshots and for what is replicated: from the flags, or from the job's rhythm.
     pub(super) fn of(job: &Job, check: &Check) -> (Option<Limits>, Option<Limits>) {
         let by_rhythm = interval(job).map(|interval| Limits {
-            warning: (2 * interval).max(interval + WARNING_GRACE),
-            critical: (3 * interval).max(interval + CRITICAL_GRACE),
+            warning: interval.saturating_mul(2).max(interval.saturating_add(WARNING_GRACE)),
+            critical: interval.saturating_mul(3).max(interval.saturating_add(CRITICAL_GRACE)),
         });
-        let limits = |warning: Option<std::time::Duration>, critical: Option<std::time::Duration>| match (
-            warning.map(seconds),
-            critical.map(seconds),
-        ) {
-            (None, None) => by_rhythm,
-            (Some(warning), None) => Some(Limits { warning, critical: i64::MAX }),
-            (None, Some(critical)) => Some(Limits { warning: critical, critical }),
-            (Some(warning), Some(critical)) => Some(Limits { warning, critical }),
-        };
-        if job.kind == Kind::Sink {
-            return (None, None);
-        }
-        let snapshot = limits(check.warn_snapshot_age, check.max_snapshot_age);
-        let replication = limits(check.warn_replication_age, check.max_replication_age);
-        (snapshot, replication.filter(|_| job.kind.replicates()))
+        // A job that pulls says nothing of how often others take snapshots.
+        let snapshot_by_rhythm = by_rhythm.filter(|_| job.kind != Kind::Pull);
+        let snapshot = given(check.warn_snapshot_age, check.max_snapshot_age).or(snapshot_by_rhythm);
+        let replication = given(check.warn_replication_age, check.max_replication_age).or(by_rhythm);
+        // What a sink has was taken elsewhere.
+        (snapshot.filter(|_| job.kind != Kind::Sink), replication.filter(|_| has_copies(job)))
+    }
+
+    /// Whether the age of what is replicated is measured by the newest snapshot that there is instead of by the
+    /// present: how old that may be is not known.
+    pub(super) fn measures_lag(job: &Job, check: &Check) -> bool {
+        job.kind == Kind::Pull && check.warn_replication_age.is_none() && check.max_replication_age.is_none()
     }
 
     /// What is exceeded by an age, and the limit.
@@ -105,7 +102,7 @@ impl Limits {
         snapshot: &Option<Limits>,
         replication: &Option<Limits>,
     ) -> Option<String> {
-        if matches!(job.kind, Kind::Sink | Kind::Other(_)) {
+        if matches!(job.kind, Kind::Other(_)) {
             return None;
         }
         let words = |what: &str, limits: &Option<Limits>| match limits {
@@ -113,9 +110,26 @@ impl Limits {
             Some(Limits { warning, critical: i64::MAX }) => format!("{what} {}", span(*warning)),
             Some(Limits { warning, critical }) => format!("{what} {}, {}", span(*warning), span(*critical)),
         };
-        let replication = job.kind.replicates().then(|| format!("; {}", words("replication", replication)));
-        Some(format!("limits of {name}: {}{}", words("snapshot", snapshot), replication.unwrap_or_default()))
+        let of_snapshot = (job.kind != Kind::Sink).then(|| words("snapshot", snapshot));
+        let of_replication = has_copies(job).then(|| words("replication", replication));
+        let limits: Vec<String> = of_snapshot.into_iter().chain(of_replication).collect();
+        Some(format!("limits of {name}: {}", limits.join("; ")))
     }
+}
+
+/// What the flags say.
+fn given(warning: Option<std::time::Duration>, critical: Option<std::time::Duration>) -> Option<Limits> {
+    match (warning.map(seconds), critical.map(seconds)) {
+        (None, None) => None,
+        (Some(warning), None) => Some(Limits { warning, critical: i64::MAX }),
+        (None, Some(critical)) => Some(Limits { warning: critical, critical }),
+        (Some(warning), Some(critical)) => Some(Limits { warning, critical }),
+    }
+}
+
+/// Whether there is a copy whose age counts.
+pub(super) fn has_copies(job: &Job) -> bool {
+    job.kind.replicates() || job.kind == Kind::Sink
 }
 
 /// How often the job runs by itself, in seconds; of a calendar the longest distance in the time to come.

@@ -1,10 +1,12 @@
 //! All about one job.
 
+use jiff::Timestamp;
+
 use super::{STEP, message, pruning, replication, snapshotting};
 use crate::command::plan::table::human;
 use crate::status::health::{Health, Lag};
 use crate::status::look::Look;
-use crate::status::report::{Client, Command, Invocation, Job, Kind};
+use crate::status::report::{Ages, Client, Command, Invocation, Job, Kind};
 use crate::status::text::{Line, Role, count, span};
 
 /// The lines of a job; `commands` are the children of the whole daemon.
@@ -34,6 +36,9 @@ pub(crate) fn job(name: &str, job: &Job, commands: &[Command], look: &Look<'_>) 
         _ => {}
     }
     section(&mut lines, clients(body.clients.as_deref().unwrap_or_default(), look));
+    if job.kind == Kind::Sink {
+        section(&mut lines, stored(body.health.as_ref().map_or(&[][..], |facts| &facts.filesystems), look));
+    }
     if job.kind.replicates() {
         section(&mut lines, replication::section(body.replication.as_ref(), look));
         section(&mut lines, pruning::section("Pruning of the sender", body.pruning_sender.as_ref(), look));
@@ -53,7 +58,7 @@ pub(crate) fn job(name: &str, job: &Job, commands: &[Command], look: &Look<'_>) 
 const WORDS: usize = 16;
 
 const SINK: &str = "a sink waits for push jobs of other hosts; what they are doing is in their status, and below \
-                    are the commands that run for them here";
+                    is what has come here";
 
 fn section(lines: &mut Vec<Line>, section: Vec<Line>) {
     if !section.is_empty() {
@@ -105,6 +110,33 @@ fn clients(clients: &[Client], look: &Look<'_>) -> Vec<Line> {
     }
     lines
 }
+
+/// How old what a sink has is, the oldest first.
+fn stored(filesystems: &[Ages], look: &Look<'_>) -> Vec<Line> {
+    let selected = |ages: &&Ages| look.filter.matches(&ages.name);
+    let mut found: Vec<(Timestamp, &str)> = filesystems
+        .iter()
+        .filter(selected)
+        .filter_map(|Ages { name, replicated, .. }| Some(((*replicated)?, name.as_str())))
+        .collect();
+    found.sort_unstable();
+    let mut lines = Vec::new();
+    if !found.is_empty() {
+        let title = format!("Newest snapshots of {}, the oldest first", count(found.len() as u64, "filesystem"));
+        lines.push(Line::new(0).with(Role::Title, title));
+    }
+    let shown = if look.wants_all() { found.len() } else { STORED };
+    for (at, name) in found.iter().take(shown) {
+        lines.push(labelled(name).plain(format!("{} ({})", look.relative(*at), look.time(*at))));
+    }
+    if found.len() > shown {
+        lines.push(Line::prose(STEP).with(Role::Faint, format!("and {} that are newer", found.len() - shown)));
+    }
+    lines
+}
+
+/// Filesystems of a sink that are listed unless all are wanted.
+const STORED: usize = 10;
 
 /// What the last invocation did.
 fn last(invocation: &Invocation, look: &Look<'_>) -> Option<Line> {
