@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use daemon::SignalError;
+use model::event::What;
 use wire::{CallError, Connector, Endpoint};
 use zfs::fake::{Action, Moment, Verb};
 
@@ -117,5 +118,34 @@ async fn a_sink_without_a_name_of_its_own_is_told_and_the_others_go_on() {
     lab.diary.wait_for("error: cannot listen: another job serves the local listener \"l\"", 1).await;
     daemon.wakeup("push").await.unwrap();
     lab.diary.wait_for("finished 1", 1).await;
+    daemon.stop("test").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sink_that_cannot_listen_says_so_in_the_status_until_it_can() {
+    let lab = Lab::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let daemon = lab.start(&format!(
+        "jobs:\n  - name: vault\n    type: sink\n    root_fs: dst/backup\n    \
+         serve: {{type: tcp, listen: \"{address}\", clients: {{\"127.0.0.1\": a}}}}\n\
+         global: {{control: {{sockpath: \"\"}}}}\n"
+    ));
+    let error = || {
+        let report: serde_json::Value = serde_json::from_str(&daemon.status().to_json()).unwrap();
+        report["Jobs"]["vault"]["sink"]["Listener"]["Error"].as_str().unwrap().to_owned()
+    };
+    let told = |times: usize| {
+        let listening = |what: &&What| matches!(what, What::Listening { .. });
+        lab.diary.wait_until(move |whats| whats.iter().filter(listening).count() >= times)
+    };
+    told(1).await;
+    let deaf = error();
+    assert!(deaf.contains("(another program has the port: `ss -ltnp` shows which)"), "{deaf}");
+    drop(taken);
+    // Nobody waits for real until it tries again.
+    tokio::time::pause();
+    told(2).await;
+    assert_eq!(error(), "");
     daemon.stop("test").await.unwrap();
 }

@@ -96,6 +96,26 @@ fn a_server_that_comes_later_gets_everything_and_its_absence_is_told_once() {
 }
 
 #[test]
+fn a_server_that_starts_again_misses_no_line_that_was_written_later() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (complaints, told) = complaints();
+    let fields = format!("address: \"{}\"", server.local_addr().unwrap());
+    let log = RemoteLog::tcp(&tcp(&fields), Terminal::No, &complaints);
+    for number in 1..=3 {
+        // A line that went into the connection that is closed would be lost, and the one after it would fail.
+        for line in [format!("line {number}"), "another".to_owned()] {
+            log.read(&event(&line));
+            log.flush(PATIENCE);
+        }
+        let (stream, _) = server.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let lines: Vec<String> = BufReader::new(stream).lines().take(2).map(Result::unwrap).collect();
+        assert!(lines[0].ends_with(&format!("line {number}")) && lines[1].ends_with("another"), "{lines:?}");
+    }
+    assert!(told.try_recv().is_err(), "nothing failed");
+}
+
+#[test]
 fn a_server_that_reads_nothing_blocks_nobody_and_losses_are_counted() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = server.local_addr().unwrap();

@@ -317,3 +317,16 @@ fn ten_thousand_filesystems_fit() {
     assert_eq!(samples("zrepl_zfs_destroy_duration_count"), METRIC_TIMED_FILESYSTEMS + 1, "and the others together");
     assert!(text.len() < 8 << 20, "{} bytes", text.len());
 }
+
+#[test]
+fn snapshots_are_no_progress_of_an_invocation_that_stands_still() {
+    let mut told = Told::new();
+    told.tell("push", What::Snapshotting(Snapshotting::RoundFinished));
+    told.has(&[r#"zrepl_job_progress_timestamp_seconds{zrepl_job="push"} 1001"#]);
+    told.tell("push", What::InvocationStarted { number: 1 });
+    told.tell("push", What::Snapshotting(Snapshotting::RoundFinished));
+    told.has(&[r#"zrepl_job_progress_timestamp_seconds{zrepl_job="push"} 1002"#]);
+    told.tell("push", What::InvocationFinished { number: 1, summary: InvocationSummary::default() });
+    told.tell("push", What::Snapshotting(Snapshotting::RoundFinished));
+    told.has(&[r#"zrepl_job_progress_timestamp_seconds{zrepl_job="push"} 1005"#]);
+}
