@@ -31,7 +31,8 @@ async fn rolled_back(stage: &Stage<'_>) -> Result<()> {
     let (here, there, received) = machines(stage, &fs).await?;
     ensure!(here.invoke_well(JOB).await?.steps == 1);
     for name in ["own", "own 2"] {
-        stage.snap(&received, SMALL, name).await?;
+        // Where it is, nothing is mounted.
+        stage.take(&received, name).await?;
     }
     stage.snap(&fs, SMALL, "2").await?;
     let summary = here.invoke_well(JOB).await?;
