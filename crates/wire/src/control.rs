@@ -6,6 +6,7 @@
 mod answer;
 pub mod authority;
 pub mod client;
+mod message;
 pub mod server;
 
 pub use client::{Remote, Role};
@@ -18,6 +19,9 @@ const MAX_REQUEST: usize = 4 << 20;
 
 /// Longest response that is read, bytes: the versions of a filesystem with a million of them.
 const MAX_RESPONSE: usize = 64 << 20;
+
+/// Longest part of a listing that is read, bytes. They have a quarter of a MiB, and an entry more.
+const MAX_PART: usize = 4 << 20;
 
 /// Silence after which a client asks whether its peer still lives. zrepl's servers object to less than
 /// 2.5 s.

@@ -31,6 +31,9 @@ const MOST: u64 = 64 << 10;
 /// Two gigabytes, nearly.
 const ANNOUNCED: u32 = 0x7fff_ffff;
 
+/// The longest that a request of the control service may be, bytes.
+const LONGEST_REQUEST: u32 = 4 << 20;
+
 fn greeting() -> Greeting {
     Banner::with_extensions(vec![]).into()
 }
@@ -92,8 +95,17 @@ impl Watcher for Nobody {
 
 /// The most memory that this process ever had, KiB.
 fn peak() -> u64 {
+    status("VmHWM:")
+}
+
+/// The most that it ever set aside, KiB, whether used or not.
+fn set_aside() -> u64 {
+    status("VmPeak:")
+}
+
+fn status(field: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     line.trim().trim_end_matches("kB").trim().parse().unwrap()
 }
 
@@ -111,7 +123,7 @@ fn receive() -> Vec<u8> {
 }
 
 /// A request of the control service whose message is said to be as long.
-fn list() -> Vec<u8> {
+fn list(length: u32) -> Vec<u8> {
     let mut headers = vec![0x83, 0x86, 0x81];
     for (name, value) in [(&[0x04][..], "/Replication/ListFilesystems"), (&[0x0f, 0x10], "application/grpc")] {
         headers.extend(name);
@@ -122,7 +134,7 @@ fn list() -> Vec<u8> {
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
         [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
     };
-    let announced = [&[0][..], &ANNOUNCED.to_be_bytes()].concat();
+    let announced = [&[0][..], &length.to_be_bytes()].concat();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
     [preface, &frame(4, 0, 0, b""), &frame(1, 4, 1, &headers), &frame(0, 0, 1, &announced)].concat()
 }
@@ -174,19 +186,23 @@ fn stream(length: u32) -> Vec<u8> {
 #[tokio::test]
 async fn two_hundred_connections_that_announce_two_gibibytes_cost_little() {
     // What the first connections cost is not theirs.
-    Inn::fill(1, Label::Control, &list(), false).await.close().await;
+    Inn::fill(1, Label::Control, &list(ANNOUNCED), false).await.close().await;
     Inn::fill(1, Label::Data, &stream(ANNOUNCED), true).await.close().await;
     let before = peak();
     for (what, label, said, is_taken) in [
         ("a request's path of 2 GiB", Label::Data, header(FrameKind::RequestHeader, ANNOUNCED).to_vec(), false),
         ("a stream's frame of 2 GiB", Label::Data, stream(ANNOUNCED), true),
         ("a stream's frame of 64 MiB, the longest", Label::Data, stream(MAX_STREAM_FRAME), true),
-        ("a control request of 2 GiB", Label::Control, list(), false),
+        ("a control request of 2 GiB", Label::Control, list(ANNOUNCED), false),
+        ("a control request of 4 MiB, the longest", Label::Control, list(LONGEST_REQUEST), false),
     ] {
+        let before_set_aside = set_aside();
         let inn = Inn::fill(CONNECTIONS, label, &said, is_taken).await;
         let cost = peak() - before;
         println!("{CONNECTIONS} connections with {what}: {cost} KiB more");
         assert!(cost < MOST, "{what}: {cost} KiB");
+        let cost = set_aside() - before_set_aside;
+        assert!(cost < MOST, "{what}: {cost} KiB were set aside");
         inn.close().await;
     }
 

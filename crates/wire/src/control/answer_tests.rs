@@ -49,7 +49,7 @@ impl Dialer for Way {
         let (here, mut there) = duplex(1 << 16);
         let same = self.0.clone();
         tokio::spawn(async move {
-            welcome(&mut there, &Banner::with_extensions(vec![]).into()).await.unwrap();
+            welcome(&mut there, &Banner::of_this_program().into()).await.unwrap();
             same.serve(there).await;
         });
         Ok(Box::new(here))
@@ -58,7 +58,11 @@ impl Dialer for Way {
 
 /// What a client makes of these answers.
 async fn asked(same: Same) -> CallError {
-    let greeting = Greeting::from(Banner::with_extensions(vec![]));
+    asked_as(same, Banner::with_extensions(vec![])).await
+}
+
+async fn asked_as(same: Same, banner: Banner) -> CallError {
+    let greeting = Greeting::from(banner);
     let dialer: Arc<dyn Dialer> = Arc::new(Way(same));
     let data = DataClient::new(Arc::clone(&dialer), greeting.clone(), Limits::default());
     let remote = Remote::connect(&*dialer, &greeting, data, Role::Sender, |_| Err(String::new())).await.unwrap();
@@ -80,5 +84,44 @@ async fn details_that_nobody_can_read_are_of_no_matter() {
         Same { trailers: headers(&error), body: Bytes::from_static(&[0; 5]), ..Same::default() },
     ] {
         assert_eq!(asked(same).await.to_string(), "the pool is gone");
+    }
+}
+
+fn message(bytes: &[u8]) -> Bytes {
+    [&[0][..], &u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat().into()
+}
+
+fn all_is_well() -> HeaderMap {
+    headers(&[("grpc-status", "0")])
+}
+
+#[tokio::test]
+async fn a_list_of_nothing_is_refused_before_it_unfolds() {
+    let body = message(&[0x0a, 0].repeat(1_000_001));
+    let same = Same { trailers: all_is_well(), body, ..Same::default() };
+    assert_eq!(asked(same).await, CallError::permanent("a message has more than 1000000 elements"));
+    let body = message(&[0x0a, 3, 0x0a, 1, b'a'].repeat(500_001));
+    let same = Same { trailers: all_is_well(), body, ..Same::default() };
+    let refused = asked(same).await;
+    assert_eq!(refused, CallError::permanent("there are more than 500000 filesystems"));
+}
+
+#[tokio::test]
+async fn a_part_of_a_listing_is_not_as_long_as_other_answers() {
+    // One filesystem with a name of 5 MiB.
+    let length = [0x80, 0x80, 0xc0, 0x02];
+    let body = message(&[&[0x0a][..], &length, &vec![b'a'; 5 << 20]].concat());
+    let same = Same { trailers: all_is_well(), body, ..Same::default() };
+    let refused = asked_as(same, Banner::of_this_program()).await.to_string();
+    assert!(refused.contains("message length too large") && refused.contains("4194304"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_length_that_is_announced_is_not_believed() {
+    for (announced, why) in [(64_u32 << 20, "Missing response message"), ((64 << 20) + 1, "message length too large")] {
+        let body = [&[0][..], &announced.to_be_bytes(), b"some"].concat().into();
+        let same = Same { trailers: all_is_well(), body, ..Same::default() };
+        let refused = asked(same).await.to_string();
+        assert!(refused.contains(why), "{refused}");
     }
 }

@@ -20,13 +20,13 @@ use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
 use super::answer::{Answer, readable};
-use super::{CLIENT_PING, ERROR_WORD, MAX_REQUEST, MAX_RESPONSE, PING_ANSWER, method};
+use super::{CLIENT_PING, ERROR_WORD, MAX_PART, MAX_REQUEST, MAX_RESPONSE, PING_ANSWER, method};
 use crate::data::DataClient;
 use crate::extension::Extension;
 use crate::handshake::{Agreement, Label};
 use crate::pdu::calls::{self, CleanReq, CleanRes, ConfirmReq, ConfirmRes, DestroyReq, DestroyRes};
-use crate::pdu::listing::{Assembly, ListPart, ListReq};
-use crate::pdu::{self, RemoteFilesystem, convert};
+use crate::pdu::listing::{Assembly, ListPart, ListReq, MAX_FILESYSTEMS, MAX_VERSIONS};
+use crate::pdu::{self, Problem, RemoteFilesystem, convert};
 use crate::remote;
 use crate::service::{
     self, CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, RenameAsideRequest, RollBackRequest,
@@ -136,7 +136,7 @@ impl Remote {
     /// One call for all that a plan is made from.
     async fn list_at_once(&self, request: ListReq) -> Result<View, CallError> {
         let failed = |status| failed(method::LIST, &status);
-        let mut grpc = self.ready().await?;
+        let mut grpc = self.ready().await?.max_decoding_message_size(MAX_PART);
         let codec = ProstCodec::<ListReq, ListPart>::default();
         let path = PathAndQuery::from_static(method::LIST);
         let answer = grpc.server_streaming(tonic::Request::new(request), path, codec).await.map_err(failed)?;
@@ -182,7 +182,10 @@ impl Remote {
     }
 
     async fn list_all(&self) -> Result<Vec<RemoteFilesystem>, CallError> {
-        let listed = self.call(METHOD_FILESYSTEMS, pdu::ListFilesystemReq {}).await?;
+        let listed: pdu::ListFilesystemRes = self.call(METHOD_FILESYSTEMS, pdu::ListFilesystemReq {}).await?;
+        if listed.filesystems.len() > MAX_FILESYSTEMS {
+            return Err(too_many("filesystems", MAX_FILESYSTEMS));
+        }
         convert::filesystems(listed).map_err(CallError::permanent)
     }
 
@@ -191,10 +194,16 @@ impl Remote {
     async fn view_of(&self, listed: Vec<RemoteFilesystem>) -> Result<View, CallError> {
         let views = listed.into_iter().map(|listed| async move { (listed.name.clone(), self.look_into(listed).await) });
         let mut views = stream::iter(views).buffer_unordered(LISTED_AT_ONCE);
-        let mut view = View::without_protections(BTreeMap::new());
+        let (mut view, mut versions) = (View::without_protections(BTreeMap::new()), 0);
         while let Some((name, seen)) = views.next().await {
             match seen {
-                Ok(seen) => drop(view.filesystems.insert(name, seen)),
+                Ok(seen) => {
+                    versions += seen.versions.len();
+                    if versions > MAX_VERSIONS {
+                        return Err(too_many("versions", MAX_VERSIONS));
+                    }
+                    view.filesystems.insert(name, seen);
+                }
                 Err(lost @ CallError::Connection(_)) => return Err(lost),
                 Err(error) => drop(view.unlisted.insert(name, error.to_string())),
             }
@@ -243,6 +252,10 @@ const METHOD_CURSOR: &str = "/Replication/ReplicationCursor";
 const METHOD_DRY: &str = "/Replication/SendDry";
 const METHOD_COMPLETED: &str = "/Replication/SendCompleted";
 const METHOD_DESTROY: &str = "/Replication/DestroySnapshots";
+
+fn too_many(what: &'static str, most: usize) -> CallError {
+    CallError::permanent(Problem::TooMany { what, most })
+}
 
 fn lost(error: &dyn std::error::Error) -> CallError {
     CallError::Connection(format!("control connection: {error}"))

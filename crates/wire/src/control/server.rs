@@ -8,6 +8,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
@@ -24,6 +26,7 @@ use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
 use super::authority::{Filtered, PREFACE};
+use super::message::{PREFIX, announced};
 use super::{ERROR_WORD, MAX_REQUEST, PING_ANSWER, SERVER_PING, method};
 use crate::extension::Extension;
 use crate::handshake::Agreement;
@@ -41,8 +44,18 @@ use crate::transport::Connection;
 /// filesystems, which always lists anew.
 const LISTING: Duration = Duration::from_secs(60);
 
-/// Requests of one client at the same time.
-const REQUESTS: u32 = 64;
+/// Requests of one connection at the same time: twice what a client asks for at once.
+const REQUESTS: u32 = 16;
+
+/// How long a request may take to arrive. Nothing larger than [`MAX_REQUEST`] does.
+const REQUEST: Duration = Duration::from_secs(60);
+
+/// Bytes of a request from which on it is answered alone: of its lists, an empty element takes two bytes on
+/// the way and a hundred here.
+const LARGE: usize = 64 << 10;
+
+/// Listings of everything for one connection at the same time; each takes processes.
+const LISTINGS: usize = 2;
 
 /// Sizes that one client asks for at the same time; each takes a process.
 const ESTIMATES: usize = 4;
@@ -87,7 +100,14 @@ pub async fn serve_agreed(
     let mut preface = [0; PREFACE];
     let begun = timeout(BEGIN, io.read_exact(&mut preface)).await.map_err(|_| ServeError::Silent)?;
     begun.map_err(ServeError::Lost)?;
-    let peer = Arc::new(Peer { endpoint, agreed, listing: Mutex::default(), estimates: Semaphore::new(ESTIMATES) });
+    let peer = Arc::new(Peer {
+        endpoint,
+        agreed,
+        listing: Mutex::default(),
+        listings: Semaphore::new(LISTINGS),
+        estimates: Semaphore::new(ESTIMATES),
+        large: Semaphore::new(1),
+    });
     let answer = service_fn(move |request| {
         let peer = Arc::clone(&peer);
         async move { Ok::<_, Infallible>(peer.answer(request).await) }
@@ -115,13 +135,28 @@ struct Peer {
     /// Shared by the requests for single filesystems; whoever finds it old makes it anew, and the others
     /// wait for that one.
     listing: Mutex<Option<(Instant, Arc<View>)>>,
+    listings: Semaphore,
     estimates: Semaphore,
+    large: Semaphore,
 }
 
 type Answer<T> = Result<T, Status>;
 
 impl Peer {
     async fn answer(self: Arc<Self>, request: http::Request<Incoming>) -> http::Response<Body> {
+        let (head, body) = request.into_parts();
+        let body = match timeout(REQUEST, whole(body)).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(status)) => return status.into_http(),
+            Err(_) => return refused(format!("the request did not arrive within {REQUEST:?}")).into_http(),
+        };
+        // Never closed.
+        let _turn = if body.len() > LARGE { self.large.acquire().await.ok() } else { None };
+        let request = http::Request::from_parts(head, Full::new(body));
+        Arc::clone(&self).answer_whole(request).await
+    }
+
+    async fn answer_whole(self: Arc<Self>, request: http::Request<Full<Bytes>>) -> http::Response<Body> {
         let path = request.uri().path().to_owned();
         if path.starts_with(method::SERVICE) {
             return self.answer_beyond(&path, request).await;
@@ -139,7 +174,7 @@ impl Peer {
     }
 
     /// Answers what zrepl does not know.
-    async fn answer_beyond(self: Arc<Self>, path: &str, request: http::Request<Incoming>) -> http::Response<Body> {
+    async fn answer_beyond(self: Arc<Self>, path: &str, request: http::Request<Full<Bytes>>) -> http::Response<Body> {
         let needs = if path == method::LIST { Extension::List } else { Extension::Calls };
         if !self.agreed.includes(needs) {
             return Status::unimplemented(format!("{path} was not agreed on")).into_http();
@@ -156,8 +191,14 @@ impl Peer {
     }
 
     async fn list_parts(self: Arc<Self>, asked: ListReq) -> Answer<PartStream> {
-        let view = if asked.only_some {
-            let named = asked.filesystems.iter().map(|name| convert::filesystem("ListReq", name));
+        let ListReq { only_some, mut filesystems } = asked;
+        if !only_some {
+            filesystems = Vec::new();
+        }
+        // Never closed.
+        let _turn = self.listings.acquire().await.ok();
+        let view = if only_some {
+            let named = filesystems.iter().map(|name| convert::filesystem("ListReq", name));
             self.endpoint.list_some(&named.collect::<Result<Vec<_>, _>>().map_err(refused)?).await
         } else {
             self.endpoint.list().await
@@ -295,7 +336,23 @@ fn refused(error: impl ToString) -> Status {
     Status::unknown(crate::frame::encode::sayable(&error.to_string(), MAX_TEXT))
 }
 
-async fn unary<Q, R, F, A>(request: http::Request<Incoming>, answer: F) -> http::Response<Body>
+/// A request, when all of it is there.
+async fn whole(mut body: Incoming) -> Result<Bytes, Status> {
+    let mut held = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        // The client has reset the stream, or is gone.
+        let frame = frame.map_err(|error| Status::cancelled(error.to_string()))?;
+        let Some(data) = frame.data_ref() else { continue };
+        held.extend_from_slice(data);
+        let announced = announced(&held).unwrap_or_default();
+        if announced > MAX_REQUEST || held.len() > PREFIX + MAX_REQUEST {
+            return Err(Status::out_of_range(format!("the request has more than {MAX_REQUEST} bytes")));
+        }
+    }
+    Ok(held.freeze())
+}
+
+async fn unary<Q, R, F, A>(request: http::Request<Full<Bytes>>, answer: F) -> http::Response<Body>
 where
     Q: prost::Message + Default + 'static,
     R: prost::Message + 'static,
@@ -307,7 +364,7 @@ where
 }
 
 /// As [`unary`], with an answer in parts.
-async fn streamed<Q, F, A>(request: http::Request<Incoming>, answer: F) -> http::Response<Body>
+async fn streamed<Q, F, A>(request: http::Request<Full<Bytes>>, answer: F) -> http::Response<Body>
 where
     Q: prost::Message + Default + 'static,
     F: FnMut(Q) -> A,

@@ -16,11 +16,14 @@ const PART: usize = 256 << 10;
 /// What a version takes without its name, bytes, estimated.
 const VERSION: usize = 40;
 
-/// Most versions that a listing may have; each takes about 100 bytes here.
+/// Most versions, and protections of them, that a listing may have; each takes about 100 bytes here.
 pub const MAX_VERSIONS: usize = 5_000_000;
 
 /// Most filesystems that a listing may have.
 pub const MAX_FILESYSTEMS: usize = 500_000;
+
+/// Most bytes of a listing: all those versions with names of the usual length, and what else there is.
+const MAX_BYTES: usize = 512 << 20;
 
 /// Ask for filesystems with their versions and protections.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -273,6 +276,7 @@ pub struct Assembly {
     /// Of which more versions may come.
     open: Option<(DatasetName, FilesystemView, Vec<Version>)>,
     versions: usize,
+    bytes: usize,
     summary: Option<Summary>,
 }
 
@@ -285,6 +289,7 @@ impl Assembly {
             unlisted: BTreeMap::new(),
             open: None,
             versions: 0,
+            bytes: 0,
             summary: None,
         }
     }
@@ -301,6 +306,10 @@ impl Assembly {
         if self.summary.is_some() {
             return Err(Problem::AfterTheEnd);
         }
+        self.bytes = self.bytes.saturating_add(prost::Message::encoded_len(&part));
+        if self.bytes > MAX_BYTES {
+            return Err(Problem::TooMany { what: "bytes", most: MAX_BYTES });
+        }
         for seen in part.filesystems {
             self.take_seen(seen)?;
         }
@@ -315,9 +324,9 @@ impl Assembly {
     }
 
     fn take_seen(&mut self, seen: Seen) -> Result<(), Problem> {
-        self.versions += seen.versions.len();
+        self.versions += seen.versions.len() + seen.protections.len();
         if self.versions > MAX_VERSIONS {
-            return Err(Problem::TooMany { what: "versions", most: MAX_VERSIONS });
+            return Err(Problem::TooMany { what: "versions and protections", most: MAX_VERSIONS });
         }
         let versions = seen.versions.iter().map(read_version).collect::<Result<Vec<_>, Problem>>()?;
         if seen.continues {

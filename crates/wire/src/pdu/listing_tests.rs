@@ -116,6 +116,26 @@ fn a_listing_that_is_not_whole_is_none() {
     assert_eq!(taken(&[odd]).unwrap_err().problem, Problem::Unknown { field: "placeholder", value: 3 });
 }
 
+#[test]
+fn a_listing_has_an_end_whatever_it_consists_of() {
+    let taken = |part: ListPart, times: usize| {
+        let mut assembly = Assembly::new(no_token);
+        (0..times).try_for_each(|_| assembly.accept(part.clone())).map_err(|refused| refused.problem)
+    };
+    let why = Unlisted { path: "tank/x".into(), why: "x".repeat(4 << 20) };
+    let texts = ListPart { unlisted: vec![why], ..ListPart::default() };
+    assert_eq!(taken(texts.clone(), 127), Ok(()));
+    assert_eq!(taken(texts, 128), Err(Problem::TooMany { what: "bytes", most: MAX_BYTES }));
+
+    let mut protected = ListPart { summary: None, ..Parts::of(view()).next().unwrap() };
+    protected.filesystems.truncate(2);
+    protected.filesystems.remove(0);
+    let one = protected.filesystems[0].protections[0].clone();
+    protected.filesystems[0].protections = vec![one; MAX_VERSIONS];
+    let most = Problem::TooMany { what: "versions and protections", most: MAX_VERSIONS };
+    assert_eq!(taken(protected, 1), Err(most), "beside the two versions");
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
