@@ -53,9 +53,10 @@ fn all_is_well_within_the_schedule_s_limits() {
     expect_verdict(
         &judge(report(jobs), &Check::default()),
         &expect![[r#"
-        0
-        ZREPL OK - 2 jobs, 2 filesystems, newest snapshots at most 10m old, replicated ones at most 11m 40s old | 'home_errors'=0;;;0 'home_snapshot_age'=600s;7200;10800;0 'home_replication_age'=700s;7200;10800;0 'vault_errors'=0;;;0
-        limits of home: snapshot 2h, 3h; replication 2h, 3h"#]],
+            0
+            ZREPL OK - 2 jobs, 2 filesystems, newest snapshots at most 10m old, replicated ones at most 11m 40s old | 'home_errors'=0;;;0 'home_snapshot_age'=600s;7200;10800;0 'home_replication_age'=700s;7200;10800;0 'vault_errors'=0;;;0
+            limits of home: snapshot 2h, 3h; replication 2h, 3h
+            limits of vault: replication no limit (the job has no schedule: see --max-replication-age)"#]],
     );
 }
 
