@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Events;
-use crate::limits::{ACCEPT_PAUSE, HTTP_CONNECTION, HTTP_CONNECTIONS, HTTP_REQUEST};
+use crate::limits::{ACCEPT_PAUSE, HTTP_CONNECTION, HTTP_CONNECTIONS, HTTP_LAST, HTTP_REQUEST};
 
 /// Whoever clients arrive at.
 pub(crate) trait Listener {
@@ -43,7 +43,7 @@ impl Listener for UnixListener {
     }
 }
 
-/// Serves clients until `end`, and drops those that are left. `place` is where, for the log.
+/// Serves clients until `end`, and soon after it drops those that are left. `place` is where, for the log.
 pub(crate) async fn serve(
     listener: impl Listener,
     place: &str,
@@ -64,6 +64,9 @@ pub(crate) async fn serve(
             }
         }
     }
+    // An answer may be a moment from its end, such as a trace that ends with the jobs.
+    let rest = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(HTTP_LAST, rest).await;
 }
 
 /// The next client, once there is room for it.

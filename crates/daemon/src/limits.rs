@@ -116,6 +116,9 @@ pub const OUTCOME_WAITERS: usize = HTTP_CONNECTIONS / 2;
 /// wait in the listener's queue. Each may cost a report's worth of work.
 pub const HTTP_CONNECTIONS: usize = 32;
 
+/// How long an HTTP client may take the rest of its answer when the daemon ends.
+pub const HTTP_LAST: Duration = Duration::from_millis(200);
+
 /// How long a preview waits for a side to be listed: less than the client of the control socket waits
 /// for its answer, also if sizes are asked for afterwards.
 pub const PREVIEW_LOOK: Duration = Duration::from_secs(15);

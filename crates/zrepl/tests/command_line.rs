@@ -258,7 +258,9 @@ fn profiles_are_served_when_asked_for_and_not_any_longer() {
     assert!(get("/debug/pprof/").contains("/debug/zrepl/activity-trace"));
     assert!(get("/debug/pprof/cmdline").contains("daemon"));
     assert!(get("/debug/pprof/tasks").contains("`zfs get "), "{}", get("/debug/pprof/tasks"));
-    assert!(get("/debug/pprof/heap").starts_with("HTTP/1.1 404"));
+    let heap = get("/debug/pprof/heap");
+    assert!(heap.starts_with("HTTP/1.1 404") && heap.contains("perf record") && heap.contains("heaptrack"), "{heap}");
+    assert!(get("/metrics").contains("\nzrepl_start_time{"), "as on zrepl's listener");
     let traced = place.run(&["pprof", "activity-trace", &address, "--for", "1s"]);
     assert!(traced.code == Some(0) && traced.err.is_empty(), "{traced:?}");
     let events: Vec<Value> = serde_json::from_str(&traced.out).unwrap();

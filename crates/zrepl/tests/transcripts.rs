@@ -37,6 +37,8 @@ fn help_is_no_error_and_unknown_words_are() {
     place.run(&["status", "--mode", "loud"]).failed_with("invalid value 'loud'");
     place.run(&["status", "--delay", "1"]).failed_with("write it as in 500ms, 1s or 1m30s");
     place.run(&["status", "--max-snapshot-age", "1h"]).failed_with("--check");
+    let unknown = place.run(&["status", "--check", "--max-snapshot-age", "5"]);
+    assert!(unknown.code == Some(3) && unknown.out.starts_with("ZREPL UNKNOWN - invalid value '5'"), "{unknown:?}");
 }
 
 #[test]

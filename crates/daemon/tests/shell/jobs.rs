@@ -115,7 +115,9 @@ async fn a_sink_without_a_name_of_its_own_is_told_and_the_others_go_on() {
     let yaml = push_and_sink(MANUAL)
         + "  - {name: sink2, type: sink, root_fs: dst/other, serve: {type: local, listener_name: l}}\n";
     let daemon = lab.start(&yaml);
-    lab.diary.wait_for("error: cannot listen: another job serves the local listener \"l\"", 1).await;
+    lab.diary
+        .wait_for("error: cannot listen on local listener \"l\": another job serves the local listener \"l\"", 1)
+        .await;
     daemon.wakeup("push").await.unwrap();
     lab.diary.wait_for("finished 1", 1).await;
     daemon.stop("test").await.unwrap();

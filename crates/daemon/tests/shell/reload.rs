@@ -1,9 +1,12 @@
 //! Another configuration for a daemon that runs.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::event::{Replication, What};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use zfs::fake::Verb;
 
 use crate::world::{Lab, push_and_sink};
@@ -123,6 +126,56 @@ async fn a_stream_of_a_job_that_is_removed_is_cut_and_goes_on_when_the_job_is_ba
     assert_eq!(names(&daemon.reload(config(&yaml)).await.unwrap().started), ["push"]);
     let summary = daemon.wakeup_and_wait("push").await.unwrap().unwrap();
     assert_eq!((summary.errors, summary.replicated), (0, true));
+    daemon.stop("test").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_changed_job_was_at_goes_on() {
+    let lab = Lab::new();
+    lab.snapshot("one").await;
+    let yaml = push_and_sink("{type: manual}");
+    let daemon = lab.start(&yaml);
+    lab.zfs.faults().pace(64, Duration::from_secs(1));
+    daemon.wakeup("push").await.unwrap();
+    let flows = |what: &What| matches!(what, What::Replication(Replication::StepProgress { bytes: 1.., .. }));
+    lab.diary.wait_until(|whats| whats.iter().any(flows)).await;
+    let changed = daemon.reload(config(&yaml.replace("count: 3", "count: 4"))).await.unwrap();
+    assert_eq!(names(&changed.restarted), ["push"]);
+    // Nobody wakes it again.
+    lab.diary.wait_for("finished 1 with 0 errors", 1).await;
+    daemon.stop("test").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reload_goes_on_when_its_client_leaves() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control");
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let yaml = push_and_sink("{type: manual}").replace("sockpath: \"\"", &format!("sockpath: {}", socket.display()));
+    let mut lab = Lab::new();
+    lab.snapshot("one").await;
+    let other = config(&yaml.replace("count: 3", "count: 4"));
+    let (asked, mut load) = tokio::sync::mpsc::unbounded_channel();
+    let (go_on, gate) = std::sync::mpsc::channel();
+    let gate = std::sync::Mutex::new(gate);
+    lab.world.load = Some(Arc::new(move || {
+        asked.send(()).unwrap();
+        gate.lock().unwrap().recv().unwrap();
+        Ok(other.clone())
+    }));
+    let daemon = lab.start(&yaml);
+    let mut client = UnixStream::connect(&socket).await.unwrap();
+    client.write_all(b"POST /reload HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    load.recv().await.unwrap();
+    drop(client);
+    // The daemon has heard that before it answers somebody else.
+    let mut another = UnixStream::connect(&socket).await.unwrap();
+    another.write_all(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    another.read_to_end(&mut Vec::new()).await.unwrap();
+    go_on.send(()).unwrap();
+    let read_again = |what: &What| matches!(what, What::Note { message, .. } if message.contains("restarted push"));
+    lab.diary.wait_until(|whats| whats.iter().any(read_again)).await;
+    assert_eq!(daemon.wakeup_and_wait("push").await.unwrap().unwrap().errors, 0);
     daemon.stop("test").await.unwrap();
 }
 

@@ -97,6 +97,7 @@ fn in_words(event: &Event) -> Option<String> {
         What::Snapshotting(Snapshotting::Missed { count, why }) => format!("missed {count}: {why:?}"),
         What::Warning { message, .. } => format!("warning: {message}"),
         What::Error { message, .. } => format!("error: {message}"),
+        What::Listening { place, problem: Some(problem) } => format!("error: cannot listen on {place}: {problem}"),
         What::DaemonStopping { cause } => format!("stopping: {cause}"),
         What::DaemonStopped => "stopped".to_owned(),
         _ => return None,

@@ -13,7 +13,10 @@ async fn what_cannot_be_looked_at_is_unknown_and_says_why() {
     lab.snapshot_and_wait("1").await;
     lab.host.set_pool_state("dst", PoolState::Exported).unwrap();
     let away = lab.preview(&config, "push", true).await;
-    assert_eq!(away.problems, ["cannot look at the receiver: pool \"dst\" not imported"]);
+    assert_eq!(
+        away.problems,
+        ["cannot look at the receiver: pool \"dst\" is not imported (import it with `zpool import dst`)"]
+    );
     assert_eq!((away.total.snapshots, away.total.sends, away.total.destroys), (3, 0, 0));
     let unknown: Vec<Option<&String>> = away.sides.iter().map(|side| side.unknown.as_ref()).collect();
     assert_eq!(unknown, [None, Some(&away.problems[0])]);
@@ -76,7 +79,8 @@ jobs:
 "#;
     let jobs = config::parse("zrepl.yml", yaml).unwrap().config.jobs;
     let all = preview(&jobs, &lab.world, &Wish { job: None, estimate: true }).await.unwrap();
-    let why = "cannot connect to 127.0.0.1:1: Connection refused (os error 111)";
+    let why = "cannot connect to 127.0.0.1:1: Connection refused (os error 111) (nobody listens there: does the other \
+               program run, and on this port?)";
     let problems: Vec<_> = all.jobs.iter().map(|job| (job.job.as_str(), job.problems.concat())).collect();
     let expected = [
         ("far", format!("cannot look at the receiver: {why}")),

@@ -53,9 +53,10 @@ fn all_is_well_within_the_schedule_s_limits() {
     expect_verdict(
         &judge(report(jobs), &Check::default()),
         &expect![[r#"
-        0
-        ZREPL OK - 2 jobs, 2 filesystems, newest snapshots at most 10m old, replicated ones at most 11m 40s old | 'home_errors'=0;;;0 'home_snapshot_age'=600s;7200;10800;0 'home_replication_age'=700s;7200;10800;0 'vault_errors'=0;;;0
-        limits of home: snapshot 2h, 3h; replication 2h, 3h"#]],
+            0
+            ZREPL OK - 2 jobs, 2 filesystems, newest snapshots at most 10m old, replicated ones at most 11m 40s old | 'home_errors'=0;;;0 'home_snapshot_age'=600s;7200;10800;0 'home_replication_age'=700s;7200;10800;0 'vault_errors'=0;;;0
+            limits of home: snapshot 2h, 3h; replication 2h, 3h
+            limits of vault: replication no limit (the job has no schedule: see --max-replication-age)"#]],
     );
 }
 
@@ -226,4 +227,59 @@ fn jobs_of_several_daemons_have_their_names() {
     let verdict = check(&both, None, &Check::default(), now());
     assert!(verdict.text.starts_with("ZREPL CRITICAL - b:home: p/a: "), "{verdict:?}");
     assert_eq!(check(&both, Some("a:home"), &Check::default(), now()).level, Level::Ok);
+}
+
+/// A job of this kind with these facts besides its ages.
+fn of_kind(kind: &str, more: Value, ages: Ages<'_>) -> Value {
+    let mut body = push(Some(600), ages)["push"].clone();
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"type": kind, kind: body})
+}
+
+#[test]
+fn a_sink_is_measured_by_what_came_if_somebody_asks() {
+    let vault = |ages| json!({"vault": of_kind("sink", json!({"Health": push(None, ages)["push"]["Health"]}), ages)});
+    let old: Ages<'_> = &[("q/a/p", None, Some(3 * HOUR)), ("q/b/p", None, Some(60))];
+    let limits = Check { max_replication_age: hours(2), ..Check::default() };
+    assert_eq!(judge(report(vault(old)), &Check::default()).level, Level::Ok);
+    let late = judge(report(vault(old)), &limits);
+    assert_eq!(late.level, Level::Critical);
+    assert!(late.text.contains("vault: q/a/p: what is replicated is 3h old (limit 2h)"), "{}", late.text);
+    let nobody = judge(report(vault(&[])), &limits);
+    assert_eq!(nobody.level, Level::Unknown);
+    assert!(nobody.text.contains("nothing was received"), "{}", nobody.text);
+}
+
+#[test]
+fn a_job_that_cannot_be_reached_by_its_clients_is_a_problem() {
+    let listener = json!({"Listener": {"Place": "127.0.0.1:8888", "Error": "Address already in use"}});
+    let verdict = judge(report(json!({"vault": of_kind("sink", listener, &[])})), &Check::default());
+    assert_eq!(verdict.level, Level::Warning);
+    assert!(verdict.text.contains("nobody can connect: cannot listen on 127.0.0.1:8888"), "{}", verdict.text);
+}
+
+#[test]
+fn a_job_that_pulls_is_measured_by_how_far_it_is_behind() {
+    let pull = |ages| json!({"a": of_kind("pull", json!({}), ages)});
+    let in_step: Ages<'_> = &[("p/a", Some(50 * 60), Some(50 * 60))];
+    assert_eq!(judge(report(pull(in_step)), &Check::default()).level, Level::Ok);
+    let behind: Ages<'_> = &[("p/a", Some(60), Some(2 * HOUR))];
+    let verdict = judge(report(pull(behind)), &Check::default());
+    assert_eq!(verdict.level, Level::Critical);
+    assert!(verdict.text.contains("behind the newest snapshot"), "{}", verdict.text);
+}
+
+#[test]
+fn what_is_sent_for_the_first_time_is_no_catastrophe() {
+    let started = json!({"Invocation": {"Number": 1, "StartAt": ago(60)}});
+    let new: Ages<'_> = &[("p/a", Some(60), None)];
+    let verdict = judge(report(json!({"a": of_kind("push", started, new)})), &Check::default());
+    assert_eq!(verdict.level, Level::Warning, "{}", verdict.text);
+}
+
+#[test]
+fn an_interval_of_any_length_is_taken() {
+    let mut job = of_kind("push", json!({}), &[("p/a", Some(60), Some(60))]);
+    job["push"]["Health"]["IntervalSeconds"] = json!(1e300);
+    assert_eq!(judge(report(json!({"a": job})), &Check::default()).level, Level::Ok);
 }

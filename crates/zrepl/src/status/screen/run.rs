@@ -142,6 +142,16 @@ fn wake(poll: &Sender<()>) {
     let _ = poll.send(());
 }
 
+/// How long to wait before a source is asked again. A report of ten thousand filesystems is megabytes, and
+/// another one several times a second while a job is busy: who looks must not cost more than what is looked at.
+fn pause(delay: Duration, took: Duration) -> Duration {
+    /// Of the time, one part is for asking.
+    const PARTS: u32 = 10;
+    /// However slow a daemon is, a person wants to see that it lives.
+    const LONGEST: Duration = Duration::from_secs(10);
+    delay.max(took.saturating_mul(PARTS - 1).min(LONGEST))
+}
+
 /// Asks a source again and again, in a thread that ends with the program.
 fn poll(daemon: usize, sources: &Arc<[Source]>, delay: Duration, tell: &SyncSender<News>) -> Sender<()> {
     let (sources, tell) = (Arc::clone(sources), tell.clone());
@@ -150,12 +160,28 @@ fn poll(daemon: usize, sources: &Arc<[Source]>, delay: Duration, tell: &SyncSend
         let mut tag = None;
         loop {
             let Some(source) = sources.get(daemon) else { return };
+            let asked = Instant::now();
             let answer = crate::command::block_on(source.newer(&mut tag)).map_err(|error| format!("{error:#}"));
+            let took = asked.elapsed();
             if tell.send(News::Report { daemon, answer }).is_err() {
                 return;
             }
-            let _ = woken.recv_timeout(delay);
+            let _ = woken.recv_timeout(pause(delay, took));
         }
     });
     wake
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asking_takes_a_tenth_of_the_time_at_most() {
+        let (second, millis) = (Duration::from_secs(1), Duration::from_millis);
+        assert_eq!(pause(second, millis(20)), second);
+        assert_eq!(pause(second, millis(300)), millis(2700));
+        assert_eq!(pause(second, Duration::from_secs(30)), Duration::from_secs(10));
+        assert_eq!(pause(Duration::from_secs(60), Duration::from_secs(30)), Duration::from_secs(60));
+    }
 }

@@ -1,0 +1,58 @@
+//! What is in the log and in the status when something is wrong: `docs/faults.md`, made by real daemons that
+//! meet real faults. `UPDATE_EXPECT=1` writes the page anew.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails"
+)]
+
+mod causes;
+mod machine;
+#[path = "../place/mod.rs"]
+mod place;
+
+use std::fmt::Write as _;
+use std::thread;
+
+use machine::Said;
+
+/// Something that goes wrong.
+struct Fault {
+    /// As somebody would look it up.
+    title: &'static str,
+    /// What was done to the machine.
+    cause: &'static str,
+    /// Does it.
+    run: fn() -> Said,
+}
+
+const HEAD: &str = "\
+# Faults, and what is said about them
+
+Each section is a fault that was caused, and what a person can read then: the log as standard output has it at level
+`info` without times, and `zrepl status`. A test causes all of them and compares, so that this is what happens.
+Lines that every run has are left out.
+";
+
+#[test]
+fn each_fault_is_named_with_its_cause_and_what_to_do() {
+    let runs: Vec<_> = causes::all().into_iter().map(|fault| (thread::spawn(fault.run), fault)).collect();
+    let mut page = HEAD.to_owned();
+    for (run, Fault { title, cause, .. }) in runs {
+        let Said { typed, log, status } = run.join().unwrap_or_else(|_| panic!("{title}"));
+        let _ = write!(page, "\n## {title}\n\n{cause}\n");
+        for (what, text) in [("", typed), ("The log:", log), ("`zrepl status`:", status)] {
+            if text.is_empty() {
+                continue;
+            }
+            if !what.is_empty() {
+                let _ = write!(page, "\n{what}\n");
+            }
+            let _ = write!(page, "\n```text\n{text}```\n");
+        }
+    }
+    expect_test::expect_file!["../../../../docs/faults.md"].assert_eq(&page);
+}
