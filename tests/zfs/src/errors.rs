@@ -50,7 +50,7 @@ async fn missing_receiver_pool(stage: &Stage<'_>) -> Result<()> {
     stage.snap(&fs, 1000, "2").await?;
     let [_, pool] = stage.world.pools();
     stage.world.set_pool_state(&pool, PoolState::Exported)?;
-    let text = format!("pool {:?} not imported", pool.as_str());
+    let text = format!("pool {:?} is not imported", pool.as_str());
     rig.run().await.fails(&["cannot list the receiver", &text])?;
     stage.is(&fs, &["cursor 1", "@1", "@2"]).await?;
     stage.world.set_pool_state(&pool, PoolState::Online)?;

@@ -72,6 +72,10 @@ impl Reader for Diary {
     fn read(&self, event: &Event) {
         let told = match &event.what {
             What::Note { message, .. } => Told::Note(message.clone()),
+            What::Listening { place, problem: None } => Told::Note(format!("listening on {place}")),
+            What::Listening { place, problem: Some(problem) } => {
+                Told::Problem(format!("cannot listen on {place}: {problem}"))
+            }
             What::Error { message, .. } | What::Warning { message, .. } => Told::Problem(message.clone()),
             What::Replication(
                 Replication::PlanFailed { error }
