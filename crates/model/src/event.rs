@@ -169,14 +169,14 @@ pub struct ProcessorTime {
 }
 
 /// How far the receipt of a snapshot is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receiving {
     /// It has begun.
     Started,
     /// It is there, and protected.
     Finished,
-    /// It was not received, or not all of it; whose job sends it says why.
-    Failed,
+    /// It was not received, or not all of it, and why; none if nobody asks for it any longer.
+    Failed(Option<String>),
 }
 
 /// What became of a protection.

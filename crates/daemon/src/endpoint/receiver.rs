@@ -343,13 +343,12 @@ impl Receiver {
         check(&head)?;
         let base = head.begin.from;
         let told = Told::start(self, request, &target, head.created());
-        match self.receive_checked(&target, request, base, head.followed_by(stream)).await {
+        let outcome = match self.receive_checked(&target, request, base, head.followed_by(stream)).await {
             Err(refusal) => Err(self.side.or_pool_missing(&target, refusal).await),
-            Ok(()) => {
-                told.finish();
-                Ok(())
-            }
-        }
+            Ok(()) => Ok(()),
+        };
+        told.finish(&outcome);
+        outcome
     }
 
     async fn can_resume(&self, target: &DatasetName) -> Result<bool, CallError> {
@@ -419,8 +418,11 @@ impl<'a> Told<'a> {
         told
     }
 
-    fn finish(mut self) {
-        self.tell(Receiving::Finished);
+    fn finish(mut self, outcome: &Result<(), CallError>) {
+        self.tell(match outcome {
+            Ok(()) => Receiving::Finished,
+            Err(error) => Receiving::Failed(Some(error.to_string())),
+        });
         self.what = None;
     }
 
@@ -434,7 +436,7 @@ impl<'a> Told<'a> {
 
 impl Drop for Told<'_> {
     fn drop(&mut self) {
-        self.tell(Receiving::Failed);
+        self.tell(Receiving::Failed(None));
     }
 }
 

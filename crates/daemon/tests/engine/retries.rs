@@ -282,12 +282,20 @@ async fn a_missing_pool_or_root_is_named() {
     let world = three_snapshots(1).await;
     world.target.set_pool_state("dst", zfs::fake::PoolState::Exported).unwrap();
     assert_eq!(world.run().await.errors, 1);
-    assert_eq!(world.failures(), [r#"plan: cannot list the receiver: pool "dst" not imported"#]);
+    assert_eq!(
+        world.failures(),
+        [r#"plan: cannot list the receiver: pool "dst" is not imported (import it with `zpool import dst`)"#]
+    );
     world.target.set_pool_state("dst", zfs::fake::PoolState::Online).unwrap();
     let gone = world.target.zfs();
     zfs::Zfs::destroy_dataset(&gone, &name(crate::world::ROOT)).await.unwrap();
     assert_eq!(world.run().await.errors, 1);
-    assert_eq!(world.failures(), [r#"plan: cannot list the receiver: root_fs "dst/sink" does not exist"#]);
+    assert_eq!(
+        world.failures(),
+        [
+            r#"plan: cannot list the receiver: root_fs "dst/sink" does not exist (create it with `zfs create -p dst/sink`)"#
+        ]
+    );
     world.source.set_pool_state("src", zfs::fake::PoolState::Exported).unwrap();
     assert_eq!(world.run().await.errors, 1);
     assert!(world.failures()[0].contains("cannot list the sender"), "both are named");

@@ -228,8 +228,8 @@ mod tests {
             found(text, &["4 5 6", "old", "x: y", "x", "c", "d", "e", "f", "free"]),
             [
                 "4 5 6: it is held (see `zfs holds`)",
-                "c: it has clones",
-                "d: it has clones",
+                "c: it has clones (see `zfs get clones`, and destroy or promote them)",
+                "d: it has clones (see `zfs get clones`, and destroy or promote them)",
                 "e: `zfs destroy` failed with an error: something new",
                 "old: it is held (see `zfs holds`)",
                 "x: y: it is held (see `zfs holds`)",

@@ -197,6 +197,7 @@ fn neutral_line(line: &str) -> String {
             pattern(r"(20\d\d-\d\d-\d\d )?\b\d\d:\d\d:\d\d\b", "TIME"),
             pattern(r#"duration="[0-9.]+s""#, r#"duration="0.1s""#),
             pattern(r#"bytes="[1-9][0-9]*""#, r#"bytes="…""#),
+            pattern(r" +[0-9.]+ (B|KiB) / ", " … / "),
             pattern(r"20\d\d-\d\d-\d\d TIME", "TIME"),
             pattern(r"z_1\d{9}\b", "z_1700000000"),
             pattern(r"\b[0-9]+\.[0-9] s:", "0.5 s:"),

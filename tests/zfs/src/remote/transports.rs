@@ -15,8 +15,11 @@ use crate::body;
 use crate::conformance::SMALL;
 use crate::replication::rig::{Stage, Table};
 
-pub(super) const CASES: &Table =
-    &[("push_over_tls", body!(push_over_tls)), ("pull_over_ssh_and_stdinserver", body!(pull_over_ssh))];
+pub(super) const CASES: &Table = &[
+    ("push_over_tls", body!(push_over_tls)),
+    ("pull_over_tls", body!(pull_over_tls)),
+    ("pull_over_ssh_and_stdinserver", body!(pull_over_ssh)),
+];
 
 /// The argument after which this program is what `zrepl stdinserver` is.
 pub(super) const STAND_IN: &str = "stdinserver";
@@ -85,6 +88,58 @@ async fn push_over_tls(stage: &Stage<'_>) -> Result<()> {
     ensure!(here.invoke_well("push job").await?.steps == 1);
     stage.is(&fs, &["cursor 3", "@3"]).await?;
     stage.is(&received, &["@2", "@3 last"]).await?;
+    stage.same_files_mounted(&fs, &received)?;
+    here.stop().await?;
+    ensure!(there.diary.problems().is_empty(), "{:?}", there.diary.problems());
+    there.stop().await
+}
+
+async fn pull_over_tls(stage: &Stage<'_>) -> Result<()> {
+    on_real_time(stage);
+    let folder = Folder::new(stage, "tls")?;
+    for name in ["server", "client"] {
+        pair(&folder, name)?;
+    }
+    let fs = stage.fs_with("sender fs", &["1"]).await?;
+    let there = Machine::start(
+        stage,
+        &format!(
+            r#"
+  - name: source job
+    type: source
+    serve: {{type: tls, listen: "127.0.0.1:0", {}, client_cns: [client]}}
+    filesystems: {{"{fs}": true}}
+    snapshotting: {{type: manual}}
+"#,
+            folder.side("server", "client")
+        ),
+    )?;
+    let root = stage.dst("pulled")?;
+    stage.world.create_filesystem(&root)?;
+    let here = Machine::start(
+        stage,
+        &format!(
+            r#"
+  - name: pull job
+    type: pull
+    connect: {{type: tls, address: "127.0.0.1:{}", server_cn: server, {}}}
+    root_fs: "{root}"
+    interval: manual
+    recv: {{placeholder: {{encryption: inherit}}}}
+    pruning:
+      keep_sender: [{{type: last_n, count: 1}}]
+      keep_receiver: [{{type: last_n, count: 3}}]
+"#,
+            there.port().await?,
+            folder.side("client", "server")
+        ),
+    )?;
+    let received = root.join(&fs)?;
+    ensure!(here.invoke_well("pull job").await?.steps == 1);
+    stage.snap(&fs, SMALL, "2").await?;
+    ensure!(here.invoke_well("pull job").await?.steps == 1);
+    let found = stage.state(&received).await?;
+    ensure!(found == ["@1", "@2 last of pull job"], "{found:?}");
     stage.same_files_mounted(&fs, &received)?;
     here.stop().await?;
     ensure!(there.diary.problems().is_empty(), "{:?}", there.diary.problems());

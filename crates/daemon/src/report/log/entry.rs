@@ -142,14 +142,15 @@ fn describe(event: &Event, earlier: &Earlier) -> Option<Line> {
         What::Pruning { side, what } => pruning(*side, what)?,
         What::Protection { object, outcome } => protection(object, outcome),
         What::Receiving { client, filesystem, snapshot, what, .. } => {
-            let (level, message) = match what {
-                Receiving::Started => (Debug, "receiving"),
-                Receiving::Finished => (Debug, "received"),
-                // The job that sends knows why, and may be on a machine whose log nobody reads here.
-                Receiving::Failed => (Warn, "not received; the log of the client says why"),
+            let (level, message, why) = match what {
+                Receiving::Started => (Debug, "receiving", None),
+                Receiving::Finished => (Debug, "received", None),
+                // The job that sends tries again, or tells it as an error.
+                Receiving::Failed(Some(why)) => (Warn, "not received", Some(why.as_str())),
+                Receiving::Failed(None) => (Warn, "not received", Some("the client or the daemon has ended it")),
             };
             let entry = line(level, "endpoint", message).with("client_identity", client.as_str());
-            entry.with("fs", filesystem.as_str()).with("snap", snapshot.as_str())
+            entry.with("fs", filesystem.as_str()).with("snap", snapshot.as_str()).maybe("err", why)
         }
         What::Stored { .. } => return None,
         What::Listening { place, problem: None } => line(Info, "transport", format!("listening on {place}")),

@@ -66,7 +66,7 @@ impl Sink {
                 self.health.ages.arrived(target, *created);
                 self.health.succeeded(event.at);
             }
-            Receiving::Failed => {
+            Receiving::Failed(_) => {
                 client.receiving.remove(&name);
                 client.failed += 1;
             }
@@ -111,7 +111,7 @@ mod tests {
         };
         tell("a", "s1", Receiving::Started);
         tell("b", "s1", Receiving::Started);
-        tell("b", "s1", Receiving::Failed);
+        tell("b", "s1", Receiving::Failed(None));
         tell("a", "s1", Receiving::Finished);
         tell("a", "s2", Receiving::Started);
         assert_eq!(

@@ -116,7 +116,7 @@ impl Pen<'_> {
                 let name = format!("{client}: {filesystem}@{snapshot}");
                 match what {
                     Receiving::Started => self.begin_in_a_lane_of(RECEIPTS, name, Map::new()),
-                    Receiving::Finished | Receiving::Failed => {
+                    Receiving::Finished | Receiving::Failed(_) => {
                         let success = Value::from(*what == Receiving::Finished);
                         self.end_named(RECEIPTS, &name, args([("success", success)]));
                     }
