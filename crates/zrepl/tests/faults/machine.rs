@@ -145,7 +145,7 @@ impl Machine {
         if !typed.is_empty() {
             typed.insert_str(0, "$ zrepl daemon\n");
         }
-        Said { typed, log: self.neutral(&end.out), status: self.neutral(&status.out) }
+        Said { typed, log: by_job(&self.neutral(&end.out)), status: self.neutral(&status.out) }
     }
 
     /// What was typed, and what came of it.
@@ -169,6 +169,13 @@ impl Machine {
         }
         lines
     }
+}
+
+/// The lines of each job together: which of two jobs is the first to say something is another one each time.
+fn by_job(log: &str) -> String {
+    let mut lines: Vec<_> = log.split_inclusive('\n').collect();
+    lines.sort_by_key(|line| line.split(['[', ']']).nth(3));
+    lines.concat()
 }
 
 fn is_routine(line: &str) -> bool {
