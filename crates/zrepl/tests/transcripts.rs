@@ -410,17 +410,19 @@ fn who_waits_for_a_wake_up_gets_its_outcome() {
 
 #[test]
 fn who_waits_when_the_daemon_stops_or_does_not_know_how_is_told() {
-    let place = Place::new("exec sleep 1000");
+    let place = Place::new("test -e \"$0.hangs\" && exec sleep 1000; exit 1");
     let daemon = place.daemon();
+    // The look at the start is over when an invocation is.
+    assert_eq!(place.run(&["signal", "wakeup", "snap", "--wait"]).code, Some(1));
+    fs::write(place.path("bin/zfs.hangs"), "").unwrap();
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| place.run(&["signal", "wakeup", "snap", "--wait"]));
-        // Before it there are children, too: those of the look at the start.
-        wait_for_status(&place, |status| status["Jobs"]["snap"]["snap"]["Invocation"]["Number"] == 1);
+        wait_for_status(&place, |status| status["Jobs"]["snap"]["snap"]["Invocation"]["Number"] == 2);
         daemon.signal(Signal::TERM);
         let told = waits.join().unwrap();
         assert_eq!(told.code, Some(1));
         // The end of the invocation and that of the daemon race.
-        let lost = told.err.starts_with("invocation 1 of job snap is lost sight of: ");
+        let lost = told.err.starts_with("invocation 2 of job snap is lost sight of: ");
         assert!(lost || told.err == "the invocation was cancelled before its end\n", "{told:?}");
     });
     assert_eq!(daemon.end().code, Some(0));
