@@ -93,6 +93,12 @@ impl FilesystemView {
         self.versions.iter().filter(|version| version.is_snapshot())
     }
 
+    /// Whether it may be nothing but the state of an interrupted first receive, which whatever arrives below it
+    /// would discard.
+    pub fn is_only_partial(&self) -> bool {
+        self.partial.is_some() && self.newest_snapshot().is_none() && self.placeholder == Placeholder::Unset
+    }
+
     /// The newest snapshot.
     pub fn newest_snapshot(&self) -> Option<&Version> {
         self.snapshots().next_back()

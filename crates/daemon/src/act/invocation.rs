@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use wire::{Connector, Endpoint};
 
 use super::attempt::Attempts;
-use super::looked::LookedAt;
+use super::looked::Both;
 use super::pruning::{Prune, PruneFailed, local_views};
 use super::sides::Listed;
 use super::tally::Tally;
@@ -136,8 +136,8 @@ async fn prune_both(invocation: &Invocation, tally: &Tally, listed: Option<Liste
         return;
     }
     let mut looked = match listed {
-        Some(listed) => LookedAt::from(listed),
-        None => LookedAt::at_both(invocation).await,
+        Some(listed) => Both::from(listed),
+        None => Both::at_both(invocation).await,
     };
     for prune in [sender, receiver] {
         if prune.rules.is_empty() {

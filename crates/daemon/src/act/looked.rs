@@ -25,13 +25,13 @@ struct Looked {
 /// A side, or why it cannot be looked at.
 type Side = Result<Looked, SidesFailed>;
 
-/// Both sides.
-pub(super) struct LookedAt {
+/// Both sides, as far as they can be looked at.
+pub(super) struct Both {
     sender: Side,
     receiver: Side,
 }
 
-impl From<Listed> for LookedAt {
+impl From<Listed> for Both {
     fn from(Listed { sides: Sides { sender, receiver }, sender_view, receiver_view, since }: Listed) -> Self {
         Self {
             sender: Ok(Looked { endpoint: sender, view: sender_view, since }),
@@ -40,7 +40,7 @@ impl From<Listed> for LookedAt {
     }
 }
 
-impl LookedAt {
+impl Both {
     /// Lists both.
     pub(super) async fn at_both(invocation: &Invocation) -> Self {
         let (sender, receiver) = tokio::join!(look_at_sender(invocation), look_at_receiver(invocation));

@@ -253,7 +253,7 @@ pub fn plan_replication(sender: &View, receiver: &View, policy: &ReplicationPoli
         if let Some(conflict) = sides.kept_above(&planned, &kept) {
             planned = (FilesystemAction::Conflict(conflict), None);
         } else if let FilesystemAction::Conflict(conflict @ Conflict::DeadToken { .. }) = &planned.0
-            && sides.receiver.is_some_and(|receiver| receiver.newest_snapshot().is_none())
+            && sides.receiver.is_some_and(FilesystemView::is_only_partial)
         {
             kept.insert(name.clone(), conflict.clone());
         }

@@ -201,10 +201,18 @@ fn nothing_arrives_below_an_interrupted_first_receive_that_is_kept() {
         let plan = plan_replication(&sender(), &view([("p/a", receiver)]), &with(conflicts));
         plan.filesystems.iter().map(|plan| format!("{}: {}\n", plan.name, plan.action)).collect::<String>()
     };
-    let told = plan(KEEP_TOKEN, "") + "discarded:\n" + &plan(ROLLBACK, "");
+    let told = plan(KEEP_TOKEN, "")
+        + "onto a placeholder:\n"
+        + &plan(KEEP_TOKEN, "placeholder")
+        + "discarded:\n"
+        + &plan(ROLLBACK, "");
     expect![[r#"
         p/a: conflict: what an interrupted step left on the receiver cannot be resumed: p/a@gone is gone from the sender; it is kept (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/p/a`, ROOT being what is above the filesystem there
         p/a/b/c: conflict: what an interrupted step left on the receiver cannot be resumed: p/a@gone is gone from the sender; it is kept (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/p/a`, ROOT being what is above the filesystem there
+        p/d: send in full (most_recent): full => @a
+        onto a placeholder:
+        p/a: conflict: what an interrupted step left on the receiver cannot be resumed: p/a@gone is gone from the sender; it is kept (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/p/a`, ROOT being what is above the filesystem there
+        p/a/b/c: send in full (most_recent): full => @a
         p/d: send in full (most_recent): full => @a
         discarded:
         p/a: discard partial state (p/a@gone is gone from the sender), then send in full (most_recent): full => @a

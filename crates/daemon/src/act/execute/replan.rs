@@ -85,8 +85,7 @@ impl Execution<'_> {
             self.note_endangered(&filesystem, (sender, receiver));
             // What is below gets placeholders above it, as beside a conflict of a first plan; but those
             // would cost what an interrupted first receive left.
-            let is_only_partial = |view: &FilesystemView| view.partial.is_some() && view.newest_snapshot().is_none();
-            if !receiver.filesystems.get(&filesystem).is_some_and(is_only_partial) {
+            if !receiver.filesystems.get(&filesystem).is_some_and(FilesystemView::is_only_partial) {
                 self.let_children_start(index);
             }
             return self.end_failed(index, Some(filesystem));
