@@ -48,12 +48,12 @@ impl Events {
         self.tell_about(About::Nothing, what);
     }
 
-    /// Tells a note, a warning or an error about a filesystem.
+    /// Tells a protection, a note, a warning or an error about a filesystem.
     pub fn tell_of(&self, filesystem: &DatasetName, what: What) {
         self.tell_about(About::Filesystem(filesystem.clone()), what);
     }
 
-    /// Tells a note, a warning or an error about something.
+    /// Tells a protection, a note, a warning or an error about something.
     pub fn tell_about(&self, about: About, what: What) {
         let event = Event { at: self.clock.now(), job: self.job.clone(), about, what };
         self.readers.iter().for_each(|reader| reader.read(&event));

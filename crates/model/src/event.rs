@@ -19,7 +19,8 @@ pub struct Event {
     pub at: Timestamp,
     /// The job that it belongs to; none for the daemon itself.
     pub job: Option<JobName>,
-    /// The object of a note, a warning or an error, whose message names it; what else happens says it itself.
+    /// The object of a protection, a note, a warning or an error, whose words name it; what else happens says it
+    /// itself.
     pub about: About,
     /// What.
     pub what: What,

@@ -67,4 +67,6 @@ pub fn finish(outlets: &[Arc<dyn Outlet>], limit: Duration) -> Option<String> {
 }
 
 #[cfg(test)]
+mod fields_tests;
+#[cfg(test)]
 mod tests;

@@ -38,7 +38,7 @@ pub(super) fn describe(event: &Event, earlier: &Earlier) -> Option<Line> {
         }
         What::Replication(what) => replication::replication(event.job.as_ref(), what, earlier, running)?,
         What::Pruning { side, what } => replication::pruning(*side, what)?,
-        What::Protection { object, outcome } => protection(object, outcome),
+        What::Protection { object, outcome } => about(protection(object, outcome), &event.about),
         What::Receiving { client, filesystem, snapshot, target, what, .. } => {
             let (message, why) = match what {
                 Receiving::Started => ("receiving", None),
@@ -216,11 +216,23 @@ fn state_name(state: SnapshotterState) -> &'static str {
 }
 
 fn protection(object: &str, outcome: &ProtectionOutcome) -> Line {
-    match outcome {
-        ProtectionOutcome::Made => line("endpoint", "protection made").with("abstraction", object),
-        ProtectionOutcome::Removed => line("endpoint", "protection removed").with("abstraction", object),
-        ProtectionOutcome::Failed(error) => {
-            line("endpoint", "protection failed").with("abstraction", object).with("err", error.as_str())
+    let message = match outcome {
+        ProtectionOutcome::Made => "protection made",
+        ProtectionOutcome::Removed => "protection removed",
+        ProtectionOutcome::Failed(_) => "protection failed",
+    };
+    let mut line = line("endpoint", message).with("abstraction", object);
+    if let Some(bookmark) = object.strip_prefix("bookmark ") {
+        line = line.also("bookmark", bookmark);
+        if *outcome == ProtectionOutcome::Made && bookmark.contains(CURSOR) {
+            line = line.also("to_cursor", bookmark);
         }
     }
+    match outcome {
+        ProtectionOutcome::Failed(error) => line.with("err", error.as_str()),
+        ProtectionOutcome::Made | ProtectionOutcome::Removed => line,
+    }
 }
+
+/// How the names of replication cursors begin.
+const CURSOR: &str = "#zrepl_CURSOR_";

@@ -79,6 +79,7 @@ impl Span {
                 }
                 self.filesystem(event.about.filesystem());
             }
+            What::Protection { .. } => self.filesystem(event.about.filesystem()),
             _ => {}
         }
     }
