@@ -224,7 +224,7 @@ fn the_journal_gets_the_fields_of_an_entry_and_its_text() {
     for field in ["PRIORITY=3", "SYSLOG_IDENTIFIER=zrepl", "ZREPL_JOB=j", "ZREPL_SUBSYSTEM=repl", "ZREPL_FS=p/a"] {
         assert!(fields.contains(&field), "no {field} in {text}");
     }
-    assert!(fields[0].starts_with("MESSAGE=[j][repl][jrdK$7ww6$7ww6]: "), "{text}");
+    assert!(fields[0].starts_with("MESSAGE=[j][repl][jrdK$7ww6$7ww6.QtEY.s1]: "), "{text}");
     assert!(fields.contains(&"ZREPL_ERR=no\\nspace"), "{text}");
 }
 

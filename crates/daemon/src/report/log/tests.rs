@@ -93,6 +93,7 @@ fn story() -> Vec<Event> {
                 result: Err("cannot take snapshot \"p/a@b\": out of space".to_owned()),
             }),
         ),
+        event(Some("office push"), What::InvocationStarted { number: 7 }),
         replication(Replication::AttemptStarted),
         replication(Replication::Planned { plan: Arc::new(ReplicationPlan { filesystems }) }),
         replication(Replication::StepStarted { filesystem: filesystem.clone(), step: 0 }),
@@ -162,10 +163,11 @@ fn human_lines() {
             2024-05-14T23:16:23+02:00 [INFO]: starting daemon version="1.2.3"
             2024-05-14T23:16:23+02:00 [INFO][office push][job][sQaZ$i+Dr$i+Dr]: starting job
             2024-05-14T23:16:23+02:00 [ERRO][office push][snapshot][sQaZ$i+Dr$i+Dr.QtEY]: snapshot failed fs="p/a" snap="b" err="cannot take snapshot \"p/a@b\": out of space"
-            2024-05-14T23:16:23+02:00 [INFO][office push][repl][sQaZ$i+Dr$i+Dr.r1]: planned filesystems="1" steps="1"
-            2024-05-14T23:16:23+02:00 [WARN][office push][repl][sQaZ$i+Dr$i+Dr.r1.QtEY.s1]: step failed and will be tried again fs="p/a" step="@a => @b" bytes="1" err="broken"
-            2024-05-14T23:16:23+02:00 [INFO][office push][repl][sQaZ$i+Dr$i+Dr.r1.QtEY.s1]: replicated fs="p/a" step="@a => @b" bytes="4096" duration="1.234s"
-            2024-05-14T23:16:23+02:00 [INFO][office push][pruning][sQaZ$i+Dr$i+Dr.ps.QtEY]: destroyed snapshot prune_side="sender" fs="p/a" destroy_snap="x" reason="no keep rule keeps it" rule="not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)"
+            2024-05-14T23:16:23+02:00 [INFO][office push][job][sQaZ$i+Dr$i+Dr.i7]: invocation started invocation="7"
+            2024-05-14T23:16:23+02:00 [INFO][office push][repl][sQaZ$i+Dr$i+Dr.i7.r1]: planned filesystems="1" steps="1"
+            2024-05-14T23:16:23+02:00 [WARN][office push][repl][sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1]: step failed and will be tried again fs="p/a" step="@a => @b" bytes="1" err="broken"
+            2024-05-14T23:16:23+02:00 [INFO][office push][repl][sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1]: replicated fs="p/a" step="@a => @b" bytes="4096" duration="1.234s"
+            2024-05-14T23:16:23+02:00 [INFO][office push][pruning][sQaZ$i+Dr$i+Dr.i7.ps.QtEY]: destroyed snapshot prune_side="sender" fs="p/a" destroy_snap="x" reason="no keep rule keeps it" rule="not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)"
             2024-05-14T23:16:23+02:00 [ERRO][office push][endpoint][sQaZ$i+Dr$i+Dr]: protection failed abstraction="hold h on p/a@b" err="busy"
             2024-05-14T23:16:23+02:00 [INFO][office push][job][sQaZ$i+Dr$i+Dr.i7]: invocation finished invocation="7" filesystems="1" steps="1" bytes="4096" destroyed="2" errors="0" duration="1.234s"
             2024-05-14T23:16:23+02:00 [WARN][meta]: first\nsecond \u{1b}[31m
@@ -205,10 +207,11 @@ fn logfmt_lines() {
             time=2024-05-14T23:16:23.004567+02:00 level=info msg="starting daemon" version=1.2.3
             time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job span=sQaZ$i+Dr$i+Dr msg="starting job"
             time=2024-05-14T23:16:23.004567+02:00 level=error job="office push" subsystem=snapshot span=sQaZ$i+Dr$i+Dr.QtEY msg="snapshot failed" fs=p/a snap=b err="cannot take snapshot \"p/a@b\": out of space"
-            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl span=sQaZ$i+Dr$i+Dr.r1 msg=planned filesystems=1 steps=1 attempt_number=1
-            time=2024-05-14T23:16:23.004567+02:00 level=warn job="office push" subsystem=repl span=sQaZ$i+Dr$i+Dr.r1.QtEY.s1 msg="step failed and will be tried again" fs=p/a step="@a => @b" bytes=1 err=broken filesystem=p/a
-            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl span=sQaZ$i+Dr$i+Dr.r1.QtEY.s1 msg=replicated fs=p/a step="@a => @b" bytes=4096 duration=1.234s filesystem=p/a duration_s=1.234000
-            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=pruning span=sQaZ$i+Dr$i+Dr.ps.QtEY msg="destroyed snapshot" prune_side=sender fs=p/a destroy_snap=x reason="no keep rule keeps it" rule="not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)"
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job span=sQaZ$i+Dr$i+Dr.i7 msg="invocation started" invocation=7
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl span=sQaZ$i+Dr$i+Dr.i7.r1 msg=planned filesystems=1 steps=1 attempt_number=1
+            time=2024-05-14T23:16:23.004567+02:00 level=warn job="office push" subsystem=repl span=sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1 msg="step failed and will be tried again" fs=p/a step="@a => @b" bytes=1 err=broken filesystem=p/a
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl span=sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1 msg=replicated fs=p/a step="@a => @b" bytes=4096 duration=1.234s filesystem=p/a duration_s=1.234000
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=pruning span=sQaZ$i+Dr$i+Dr.i7.ps.QtEY msg="destroyed snapshot" prune_side=sender fs=p/a destroy_snap=x reason="no keep rule keeps it" rule="not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)"
             time=2024-05-14T23:16:23.004567+02:00 level=error job="office push" subsystem=endpoint span=sQaZ$i+Dr$i+Dr msg="protection failed" abstraction="hold h on p/a@b" err=busy
             time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job span=sQaZ$i+Dr$i+Dr.i7 msg="invocation finished" invocation=7 filesystems=1 steps=1 bytes=4096 destroyed=2 errors=0 duration=1.234s duration_s=1.234000
             time=2024-05-14T23:16:23.004567+02:00 level=warn subsystem=meta msg="first\nsecond \u001b[31m"
@@ -226,10 +229,11 @@ fn json_lines() {
             {"level":"info","msg":"starting daemon","time":"2024-05-14T23:16:23+02:00","version":"1.2.3"}
             {"job":"office push","level":"info","msg":"starting job","span":"sQaZ$i+Dr$i+Dr","subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
             {"err":"cannot take snapshot \"p/a@b\": out of space","fs":"p/a","job":"office push","level":"error","msg":"snapshot failed","snap":"b","span":"sQaZ$i+Dr$i+Dr.QtEY","subsystem":"snapshot","time":"2024-05-14T23:16:23+02:00"}
-            {"attempt_number":1,"filesystems":1,"job":"office push","level":"info","msg":"planned","span":"sQaZ$i+Dr$i+Dr.r1","steps":1,"subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
-            {"bytes":1,"err":"broken","filesystem":"p/a","fs":"p/a","job":"office push","level":"warn","msg":"step failed and will be tried again","span":"sQaZ$i+Dr$i+Dr.r1.QtEY.s1","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
-            {"bytes":4096,"duration":1.234,"duration_s":1.234,"filesystem":"p/a","fs":"p/a","job":"office push","level":"info","msg":"replicated","span":"sQaZ$i+Dr$i+Dr.r1.QtEY.s1","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
-            {"destroy_snap":"x","fs":"p/a","job":"office push","level":"info","msg":"destroyed snapshot","prune_side":"sender","reason":"no keep rule keeps it","rule":"not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)","span":"sQaZ$i+Dr$i+Dr.ps.QtEY","subsystem":"pruning","time":"2024-05-14T23:16:23+02:00"}
+            {"invocation":7,"job":"office push","level":"info","msg":"invocation started","span":"sQaZ$i+Dr$i+Dr.i7","subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
+            {"attempt_number":1,"filesystems":1,"job":"office push","level":"info","msg":"planned","span":"sQaZ$i+Dr$i+Dr.i7.r1","steps":1,"subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
+            {"bytes":1,"err":"broken","filesystem":"p/a","fs":"p/a","job":"office push","level":"warn","msg":"step failed and will be tried again","span":"sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
+            {"bytes":4096,"duration":1.234,"duration_s":1.234,"filesystem":"p/a","fs":"p/a","job":"office push","level":"info","msg":"replicated","span":"sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
+            {"destroy_snap":"x","fs":"p/a","job":"office push","level":"info","msg":"destroyed snapshot","prune_side":"sender","reason":"no keep rule keeps it","rule":"not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)","span":"sQaZ$i+Dr$i+Dr.i7.ps.QtEY","subsystem":"pruning","time":"2024-05-14T23:16:23+02:00"}
             {"abstraction":"hold h on p/a@b","err":"busy","job":"office push","level":"error","msg":"protection failed","span":"sQaZ$i+Dr$i+Dr","subsystem":"endpoint","time":"2024-05-14T23:16:23+02:00"}
             {"bytes":4096,"destroyed":2,"duration":1.234,"duration_s":1.234,"errors":0,"filesystems":1,"invocation":7,"job":"office push","level":"info","msg":"invocation finished","span":"sQaZ$i+Dr$i+Dr.i7","steps":1,"subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
             {"level":"warn","msg":"first\nsecond \u001b[31m","subsystem":"meta","time":"2024-05-14T23:16:23+02:00"}
@@ -348,6 +352,121 @@ fn a_reader_who_stops_reading_loses_lines_and_learns_how_many() {
     let lost: usize = complaint.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
     assert_eq!(text.lines().filter(|line| line.contains("xxx")).count() + lost, 100);
     assert!(text.trim_end().ends_with("daemon exiting"));
+}
+
+/// A disk that is full until it is not.
+#[derive(Clone, Default)]
+struct Disk {
+    page: Page,
+    room: Arc<Mutex<usize>>,
+}
+
+impl Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut room = self.room.lock().unwrap();
+        let part = bytes.get(..bytes.len().min(*room)).unwrap();
+        *room -= part.len();
+        match part {
+            [] => Err(io::ErrorKind::StorageFull.into()),
+            _ => self.page.write(part),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_full_disk_does_not_take_is_counted_and_told_when_it_has_room() {
+    let disk = Disk::default();
+    let layout = layout(LogFormat::Human, false, false);
+    let outlet = Arc::new(StdoutLog::with(LogLevel::Info, layout, disk.clone(), &Complaints::default()));
+    let log = Log::new(vec![outlet.clone()]);
+    let tell = |what| {
+        log.read(&event(None, what));
+        assert_eq!(outlet.flush(Duration::from_secs(60)), 0);
+    };
+    *disk.room.lock().unwrap() = 10;
+    tell(What::DaemonStarted { version: "1".to_owned() });
+    tell(What::DaemonStopped);
+    assert_eq!(outlet.lost(), 2);
+    *disk.room.lock().unwrap() = usize::MAX;
+    tell(What::DaemonStopped);
+    tell(What::DaemonStopped);
+    assert_eq!(outlet.lost(), 2);
+    expect![[r#"
+        [INFO]: st
+        [ERRO][meta]: 2 log lines were lost because standard output could not be written to: no storage space
+        [INFO]: daemon exiting
+        [INFO]: daemon exiting
+    "#]]
+    .assert_eq(std::str::from_utf8(&disk.page.0.lock().unwrap()).unwrap());
+}
+
+#[test]
+fn an_error_is_repeated_where_the_line_that_had_it_is_not() {
+    let outlet = |level| {
+        let page = Page::default();
+        let layout = layout(LogFormat::Human, false, false);
+        (Arc::new(StdoutLog::with(level, layout, page.clone(), &Complaints::default())), page)
+    };
+    let both = [outlet(LogLevel::Warn), outlet(LogLevel::Error)];
+    let log = Log::new(both.iter().map(|(outlet, _)| Arc::clone(outlet) as Arc<dyn Outlet>).collect());
+    let error = || "the cable is out".to_owned();
+    let until = jiff::Timestamp::UNIX_EPOCH;
+    for what in [
+        Replication::Reconnecting { error: error(), until },
+        Replication::Reconnecting { error: error(), until },
+        Replication::ReconnectFailed { error: error() },
+        Replication::ReconnectFailed { error: error() },
+    ] {
+        log.read(&event(Some("j"), What::Replication(what)));
+    }
+    let [warnings, errors] = both.map(|(outlet, page)| {
+        outlet.flush(Duration::from_secs(60));
+        String::from_utf8(page.0.lock().unwrap().clone()).unwrap()
+    });
+    let has = |text: &str| text.lines().map(|line| line.contains("the cable is out")).collect::<Vec<_>>();
+    assert_eq!(has(&warnings), [true, false, true, false], "{warnings}");
+    assert_eq!(has(&errors), [true, false], "{errors}");
+}
+
+#[test]
+fn what_an_outlet_has_not_written_at_the_end_is_told_by_the_first_one() {
+    let page = Page::default();
+    let (key, open): (Sender<()>, _) = channel();
+    let layout = layout(LogFormat::Human, false, false);
+    let outlet = |out: Box<dyn Write + Send>| -> Arc<dyn Outlet> {
+        Arc::new(StdoutLog::with(LogLevel::Info, layout.clone(), out, &Complaints::default()))
+    };
+    let slow = outlet(Box::new(Gate { open, page: Page::default() }));
+    let outlets = [outlet(Box::new(page.clone())), Arc::clone(&slow)];
+    let log = Log::new(outlets.to_vec());
+    log.read(&event(None, What::DaemonStopped));
+    assert_eq!(finish(&outlets, Duration::from_millis(1)), None);
+    expect![[r#"
+        [INFO]: daemon exiting
+        [ERRO][meta]: the last 1 log lines are missing in the stdout outlet, which was too slow
+    "#]]
+    .assert_eq(std::str::from_utf8(&page.0.lock().unwrap()).unwrap());
+    let left = finish(&[slow], Duration::from_millis(1));
+    assert_eq!(left.as_deref(), Some("the last 1 log lines are missing in the stdout outlet, which was too slow"));
+    drop(key);
+}
+
+#[test]
+fn a_span_leads_from_the_daemon_to_the_step() {
+    let lines = written(LogLevel::Debug, layout(LogFormat::Logfmt, false, false), &story());
+    let span = |message: &str| {
+        let line = lines.lines().find(|line| line.contains(message)).unwrap();
+        line.split(' ').find_map(|word| word.strip_prefix("span=")).unwrap().to_owned()
+    };
+    let attempt = span("start planning");
+    assert!(attempt.starts_with(&span("invocation started")) && attempt.ends_with(".i7.r1"), "{attempt}");
+    assert!(span("step started").starts_with(&format!("{attempt}.")), "{lines}");
+    let [root, job, stack] = attempt.split('$').collect::<Vec<_>>()[..] else { panic!("{attempt}") };
+    assert!(root != job && stack.starts_with(job) && root.len() == 4 && job.len() == 4, "{attempt}");
 }
 
 #[test]
