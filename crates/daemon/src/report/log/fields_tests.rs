@@ -93,7 +93,7 @@ const OF_ZREPL: &[(&str, &str)] = &[
     ("sleep_until", ""),
     ("snap", ""),
     ("span", ""),
-    ("statement_timeout", "it is in the configuration"),
+    ("statement_timeout", "it is the `timeout` of the hook in the configuration"),
     ("stderr", ""),
     ("stdout", ""),
     ("step", ""),
@@ -325,7 +325,7 @@ fn occurrences() -> BTreeMap<&'static str, BTreeSet<(String, String)>> {
     for event in events() {
         let Some(entry) = earlier.entry(&event, &[LogLevel::Debug]) else { continue };
         let about = matches!(event.what, What::Note { .. } | What::Warning { .. } | What::Error { .. });
-        let message = if about { "what is about it".to_owned() } else { entry.message };
+        let message = if about { "notes, warnings and errors about it".to_owned() } else { entry.message };
         for (name, _) in entry.fields.iter().chain(&entry.also) {
             let subsystem = if about { "any" } else { entry.subsystem.unwrap_or("daemon") };
             all.entry(name).or_default().insert((subsystem.to_owned(), message.clone()));
