@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use model::JobName;
-use model::event::{Event, What};
+use model::event::{About, Event, What};
+use model::{DatasetName, JobName};
 
 use crate::clock::Clock;
 
@@ -45,7 +45,17 @@ impl Events {
 
     /// Tells what happened.
     pub fn tell(&self, what: What) {
-        let event = Event { at: self.clock.now(), job: self.job.clone(), what };
+        self.tell_about(About::Nothing, what);
+    }
+
+    /// Tells a protection, a note, a warning or an error about a filesystem.
+    pub fn tell_of(&self, filesystem: &DatasetName, what: What) {
+        self.tell_about(About::Filesystem(filesystem.clone()), what);
+    }
+
+    /// Tells a protection, a note, a warning or an error about something.
+    pub fn tell_about(&self, about: About, what: What) {
+        let event = Event { at: self.clock.now(), job: self.job.clone(), about, what };
         self.readers.iter().for_each(|reader| reader.read(&event));
     }
 }

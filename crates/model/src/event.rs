@@ -19,8 +19,40 @@ pub struct Event {
     pub at: Timestamp,
     /// The job that it belongs to; none for the daemon itself.
     pub job: Option<JobName>,
+    /// The object of a protection, a note, a warning or an error, whose words name it; what else happens says it
+    /// itself.
+    pub about: About,
     /// What.
     pub what: What,
+}
+
+/// What a message is about, for whoever looks for all messages about it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum About {
+    /// Nothing that has a name, or several things.
+    #[default]
+    Nothing,
+    /// A filesystem, named as on the side that tells it.
+    Filesystem(DatasetName),
+    /// Whoever is at the other end of a connection.
+    Peer {
+        /// Where it is.
+        address: String,
+        /// Who it is, once that is known.
+        client: Option<ClientIdentity>,
+        /// What the connection is for, once that is known.
+        label: Option<&'static str>,
+    },
+}
+
+impl About {
+    /// The filesystem, if it is one.
+    pub fn filesystem(&self) -> Option<&DatasetName> {
+        match self {
+            About::Filesystem(filesystem) => Some(filesystem),
+            About::Nothing | About::Peer { .. } => None,
+        }
+    }
 }
 
 /// What happened.

@@ -11,14 +11,14 @@
 mod place;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use place::{Daemon, Place, Transcript, status, wait_for_status};
 
@@ -725,4 +725,33 @@ fn a_policy_is_played_on_from_what_exists_now() {
     place.run(&[&words[..], &["--from", "2024-05-14"]].concat()).failed_with("cannot be used with");
     let asked = fs::read_to_string(place.path("bin/zfs.asked")).unwrap();
     assert!(asked.lines().all(|verb| ["get", "list"].contains(&verb)), "{asked}");
+}
+
+#[test]
+fn a_daemon_whose_log_is_a_full_disk_goes_on_and_counts_what_is_missing() {
+    let place = Place::new("exit 0");
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let jobs = fs::read_to_string(place.path("zrepl.yml")).unwrap();
+    let tcp = format!("{{type: tcp, level: info, format: human, address: \"{}\"}}", server.local_addr().unwrap());
+    fs::write(place.path("zrepl.yml"), jobs.replace("[{type: stdout", &format!("[{tcp}, {{type: stdout"))).unwrap();
+    let mut command = place.command(&["daemon"]);
+    command.env("ZREPL_DAEMON_AUTOSTART_PPROF_SERVER", "127.0.0.1:0").stderr(Stdio::null());
+    let mut daemon = command.stdout(fs::File::create("/dev/full").unwrap()).spawn().unwrap();
+    let mut log = BufReader::new(server.accept().unwrap().0).lines().map(Result::unwrap);
+    let mut complained = false;
+    let mut address = None;
+    while !(complained && address.is_some()) {
+        let line = log.next().unwrap();
+        complained |=
+            line.contains("outlet error outlet_type=\"stdout\" err=\"No space left on device (os error 28)\"");
+        let served = line.split_once("serving profiles on http://").and_then(|(_, after)| after.split('/').next());
+        address = address.or(served.map(str::to_owned));
+    }
+    assert!(place.run(&["signal", "wakeup", "snap"]).is_silent());
+    wait_for_status(&place, |status| status["Jobs"]["snap"]["snap"]["Invocation"]["Number"] == 1);
+    let metrics = place::http_get(&address.unwrap(), "/metrics");
+    let lost = metrics.lines().find_map(|line| line.strip_prefix("zrepl_log_lost_lines_total{outlet=\"stdout\"} "));
+    assert!(lost.unwrap().parse::<f64>().unwrap() >= 1.0, "{metrics}");
+    kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
+    assert_eq!(daemon.wait().unwrap().code(), Some(0));
 }

@@ -109,10 +109,10 @@ impl Prune<'_> {
                 }
                 DestroyOutcome::Failed(why) => failed.push((name, why)),
                 // Planning keeps what is held; this hold is younger than the listing.
-                DestroyOutcome::Kept(why) => self.events.tell(What::Warning {
-                    subsystem: "pruning",
-                    message: format!("{filesystem}@{name} is kept: {why}"),
-                }),
+                DestroyOutcome::Kept(why) => {
+                    let message = format!("{filesystem}@{name} is kept: {why}");
+                    self.events.tell_of(&filesystem, What::Warning { subsystem: "pruning", message });
+                }
             }
         }
         self.tally.destroyed(destroyed.len());

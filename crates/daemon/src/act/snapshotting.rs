@@ -41,8 +41,8 @@ pub enum PlanError {
 /// The listing failed or shows nothing at all.
 pub async fn look(zfs: &dyn Zfs, filter: &FilesystemFilter, events: &Events) -> Result<Listing, PlanError> {
     let (listing, unlisted) = look_everywhere(zfs, filter, events).await?;
-    for error in unlisted.values() {
-        events.tell(What::Warning { subsystem: "snapshot", message: error.to_string() });
+    for (root, error) in &unlisted {
+        events.tell_of(root, What::Warning { subsystem: "snapshot", message: error.to_string() });
     }
     Ok(listing)
 }

@@ -65,7 +65,7 @@ impl Tally {
     pub(super) fn count_unlisted(&self, view: &View, events: &Events, subsystem: &'static str) {
         for (root, why) in &view.unlisted {
             if self.failed(root) {
-                events.tell(What::Error { subsystem, message: unlisted(root, why) });
+                events.tell_of(root, What::Error { subsystem, message: unlisted(root, why) });
             }
         }
     }

@@ -39,8 +39,8 @@ impl Side {
     ) {
         let mut abandoned = abandoned(all, &self.job, selects, &jobs.names);
         abandoned.retain(|one| jobs.is_new(one));
-        if let Some(message) = warning(&abandoned, &self.job) {
-            self.events.tell(What::Warning { subsystem: "endpoint", message });
+        if let Some((example, message)) = abandoned.first().zip(warning(&abandoned, &self.job)) {
+            self.events.tell_of(&example.dataset, What::Warning { subsystem: "endpoint", message });
         }
     }
 }

@@ -138,7 +138,7 @@ impl Side {
         let is_it = |protection: &Protection| {
             protection.version.kind == VersionKind::Bookmark && protection.version.name == *name
         };
-        self.tell_removed(format!("bookmark {dataset}#{name}"), &result);
+        self.tell_removed(dataset, format!("bookmark {dataset}#{name}"), &result);
         if destroyed {
             self.table.change(dataset, |facts| facts.protections.retain(|protection| !is_it(protection)));
         }
@@ -151,7 +151,7 @@ impl Side {
             VersionKind::Snapshot => format!("hold {} on {dataset}@{}", self.tag(made.kind)?, made.version.name),
             VersionKind::Bookmark => format!("bookmark {dataset}#{}", made.version.name),
         };
-        self.events.tell(What::Protection { object, outcome: ProtectionOutcome::Made });
+        self.events.tell_of(dataset, What::Protection { object, outcome: ProtectionOutcome::Made });
         Ok(())
     }
 
@@ -168,15 +168,15 @@ impl Side {
             });
         }
         let tag = self.tag(kind).map_or_else(|_| String::new(), |tag| tag.to_string());
-        self.tell_removed(format!("hold {tag} on {dataset}@{}", version.name), &result);
+        self.tell_removed(dataset, format!("hold {tag} on {dataset}@{}", version.name), &result);
     }
 
-    fn tell_removed(&self, object: String, result: &Result<(), zfs::Error>) {
+    fn tell_removed(&self, dataset: &DatasetName, object: String, result: &Result<(), zfs::Error>) {
         let outcome = match result {
             Ok(()) => ProtectionOutcome::Removed,
             Err(error) => ProtectionOutcome::Failed(error.to_string()),
         };
-        self.events.tell(What::Protection { object, outcome });
+        self.events.tell_of(dataset, What::Protection { object, outcome });
     }
 
     fn tagged(

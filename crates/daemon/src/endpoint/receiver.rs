@@ -199,7 +199,7 @@ impl Receiver {
     /// ancestor is gone with it. With something below it, ZFS would never discard it again (`dataset
     /// already exists`) nor receive anything else into it. Whoever sends below it does not resume it.
     async fn discard_ancestor(&self, ancestor: &DatasetName) -> Result<bool, CallError> {
-        self.side.events.tell(What::Warning {
+        self.side.events.tell_of(ancestor, What::Warning {
             subsystem: "endpoint",
             message: format!(
                 "discarding the interrupted receive into {:?}: a filesystem below it arrives, after which it could not be discarded any more",
@@ -267,7 +267,7 @@ impl Receiver {
     async fn check_replaced(&self, target: &DatasetName, claim: Claim) -> Result<(), CallError> {
         let contents = self.side.zfs.contents(target).await.map_err(|error| refused(&error))?;
         claim.check(target, &contents)?;
-        self.side.events.tell(What::Note { subsystem: "endpoint", message: claim.describe(target) });
+        self.side.events.tell_of(target, What::Note { subsystem: "endpoint", message: claim.describe(target) });
         Ok(())
     }
 

@@ -71,14 +71,17 @@ impl Side {
         self.zfs.destroy_together(target, &names).await.map_err(|error| kept(target, &error))?;
         let snapshot = Snapshot { dataset: target.clone(), name: to.name.clone() };
         self.zfs.rollback(&snapshot).await.map_err(|error| refused(&error))?;
-        self.tell_resolved(match names.is_empty() {
-            true => format!("rolled {:?} back to {to}, as the sender's job wants", target.as_str()),
-            false => format!(
-                "rolled {:?} back to {to}, as the sender's job wants; destroyed @{}",
-                target.as_str(),
-                names.iter().map(VersionName::as_str).collect::<Vec<_>>().join(", @")
-            ),
-        });
+        self.tell_resolved(
+            target,
+            match names.is_empty() {
+                true => format!("rolled {:?} back to {to}, as the sender's job wants", target.as_str()),
+                false => format!(
+                    "rolled {:?} back to {to}, as the sender's job wants; destroyed @{}",
+                    target.as_str(),
+                    names.iter().map(VersionName::as_str).collect::<Vec<_>>().join(", @")
+                ),
+            },
+        );
         Ok(names)
     }
 
@@ -158,14 +161,15 @@ impl Side {
             _ => refused(&error),
         })?;
         let (old, new) = (target.as_str(), aside.as_str());
-        self.tell_resolved(format!(
-            "renamed {old:?} to {new:?}, as the sender's job wants; it is left alone from now on"
-        ));
+        self.tell_resolved(
+            target,
+            format!("renamed {old:?} to {new:?}, as the sender's job wants; it is left alone from now on"),
+        );
         Ok(aside)
     }
 
-    fn tell_resolved(&self, message: String) {
-        self.events.tell(What::Warning { subsystem: "endpoint", message });
+    fn tell_resolved(&self, target: &DatasetName, message: String) {
+        self.events.tell_of(target, What::Warning { subsystem: "endpoint", message });
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::event::What;
+use model::event::{About, What};
 use model::name::MAX_NAME_LEN;
 use model::plan::protection::{ProtectionChanges, after_completion, protect_before_send};
 use model::protection::{Protection, ProtectionKind, ProtectionStrategy, cursor_name, tentative_cursor_name};
@@ -109,10 +109,13 @@ impl Sender {
                 "no filesystem of the job exists: {missing} (is the pool imported? see `zpool import`)"
             )));
         }
-        let warn = |name: String| {
-            format!("filesystem {name} in the job's filter does not exist (is the pool imported? see `zpool import`)")
+        let warn = |(name, quoted): (&DatasetName, String)| {
+            let message = format!(
+                "filesystem {quoted} in the job's filter does not exist (is the pool imported? see `zpool import`)"
+            );
+            (About::Filesystem(name.clone()), message)
         };
-        warnings.extend(quoted.into_iter().map(warn));
+        warnings.extend(missing.iter().zip(quoted).map(warn));
         self.side.warn_once(warnings);
         Ok(Scanned { seen, missing, unlisted, warnings: Vec::new(), abstractions })
     }
@@ -189,13 +192,13 @@ impl Sender {
         if let Some(token) = &request.resume_token {
             match self.resume(request, token, encryption).await? {
                 Ok(stream) => return Ok((stream, true)),
-                Err(problem) => self.side.events.tell(What::Warning {
-                    subsystem: "endpoint",
-                    message: format!(
+                Err(problem) => {
+                    let message = format!(
                         "cannot resume the step to {}{}, sending it from its beginning: {problem}",
                         request.filesystem, request.to
-                    ),
-                }),
+                    );
+                    self.side.events.tell_of(&request.filesystem, What::Warning { subsystem: "endpoint", message });
+                }
             }
         }
         let flags = self.send.effective_flags();

@@ -92,7 +92,7 @@ impl Client {
     fn note(&self, filesystem: &DatasetName, change: impl FnOnce(&mut Needs)) {
         let other = self.clients(|clients| clients.note(filesystem, &self.name, change));
         if let Some(other) = other {
-            self.source.events.tell(What::Warning {
+            self.source.events.tell_of(filesystem, What::Warning {
                 subsystem: "endpoint",
                 message: format!(
                     "clients {:?} and {:?} both replicate {filesystem}: they share one replication cursor, which protects the base of one of them only (give each client a source job of its own)",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::abstraction::Abstraction;
 use model::aside::is_aside;
-use model::event::What;
+use model::event::{About, What};
 use model::protection::{Protection, bookmark_protection, hold_protection};
 use model::view::{FilesystemView, PartialReceive};
 use model::{DatasetName, JobName, RetryClass};
@@ -33,7 +33,7 @@ pub(super) struct Side {
     pub(super) stall: Duration,
     locks: Locks<DatasetName>,
     /// What the last listing had to warn of, so that it is told once and not at every listing.
-    warned: Mutex<Vec<String>>,
+    warned: Mutex<Vec<(About, String)>>,
 }
 
 /// The result of a listing.
@@ -44,7 +44,7 @@ pub(super) struct Scanned {
     /// Trees that could not be listed, and why.
     pub(super) unlisted: Unlisted,
     /// What was left out, for [`Side::warn_once`].
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<(About, String)>,
     /// What zrepl keeps on everything that was listed, wanted or not; only if that was asked for.
     pub(super) abstractions: Vec<Abstraction>,
 }
@@ -108,7 +108,8 @@ impl Side {
         let seen = self.protected(datasets, &mut holds);
         let facts = seen.iter().map(|seen| (seen.dataset.name.clone(), seen.facts()));
         self.table.replace(&started, facts, unlisted.keys().cloned().collect());
-        let warnings = skipped.into_iter().map(|what| format!("left out of the listing: {what}")).collect();
+        let warnings =
+            skipped.into_iter().map(|what| (About::Nothing, format!("left out of the listing: {what}"))).collect();
         Ok(Scanned { seen, missing, unlisted, warnings, abstractions })
     }
 
@@ -269,11 +270,11 @@ impl Side {
     }
 
     /// Tells warnings that the last listing did not have.
-    pub(super) fn warn_once(&self, warnings: Vec<String>) {
+    pub(super) fn warn_once(&self, warnings: Vec<(About, String)>) {
         let before =
             std::mem::replace(&mut *self.warned.lock().unwrap_or_else(PoisonError::into_inner), warnings.clone());
-        for message in warnings.into_iter().filter(|message| !before.contains(message)) {
-            self.events.tell(What::Warning { subsystem: "endpoint", message });
+        for (about, message) in warnings.into_iter().filter(|warning| !before.contains(warning)) {
+            self.events.tell_about(about, What::Warning { subsystem: "endpoint", message });
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use config::types::{LocalServe, Serve};
-use model::event::What;
+use model::event::{About, What};
 use model::{ClientIdentity, JobName};
 use wire::Service;
 use wire::frame::Limits;
@@ -14,7 +14,7 @@ use super::Context;
 use super::transport::{self, Bound};
 use crate::events::Events;
 use crate::limits::{BACK_OFF_FIRST, BACK_OFF_MAX};
-use crate::report::Metrics;
+use crate::report::{Metrics, label_name};
 
 /// Serves a job's clients until the daemon stops.
 pub(super) fn start(context: &Context, serve: Serve, service: Arc<dyn Service>) {
@@ -102,14 +102,15 @@ impl Watcher for Told {
             0 => incident.to_string(),
             untold => format!("{incident} ({untold} more like it since the last such message)"),
         };
-        self.events.tell(match incident {
+        let what = match incident {
             Incident::AcceptFailed(_) | Incident::Panicked { .. } => What::Error { subsystem: "transport", message },
             Incident::Lost { .. } => What::Warning { subsystem: "rpc", message },
             Incident::Crowded { .. }
             | Incident::Refused { .. }
             | Incident::Unintelligible { .. }
             | Incident::Unserved { .. } => What::Warning { subsystem: "transport", message },
-        });
+        };
+        self.events.tell_about(peer(incident), what);
     }
 
     fn comes(&self, client: &ClientIdentity, label: Label) {
@@ -119,4 +120,18 @@ impl Watcher for Told {
     fn goes(&self, client: &ClientIdentity, label: Label) {
         self.metrics.client_goes(&self.job, client, label);
     }
+}
+
+fn peer(incident: &Incident) -> About {
+    let (from, client, label) = match incident {
+        Incident::AcceptFailed(_) => return About::Nothing,
+        Incident::Crowded { from } | Incident::Refused { from, .. } | Incident::Panicked { from, .. } => {
+            (from, None, None)
+        }
+        Incident::Unintelligible { from, client, .. } | Incident::Unserved { from, client, .. } => {
+            (from, Some(client), None)
+        }
+        Incident::Lost { from, client, label, .. } => (from, Some(client), Some(label_name(*label))),
+    };
+    About::Peer { address: from.clone(), client: client.cloned(), label }
 }

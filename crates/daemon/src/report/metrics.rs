@@ -140,12 +140,12 @@ impl Metrics {
 
     /// A client of a job has come, with a connection for this.
     pub fn client_comes(&self, job: &JobName, client: &ClientIdentity, label: Label) {
-        self.lock().table.add(Metric::Clients, &[job.as_str(), client.as_str(), name_of(label)], 1.0);
+        self.lock().table.add(Metric::Clients, &[job.as_str(), client.as_str(), label_name(label)], 1.0);
     }
 
     /// One that has come is gone.
     pub fn client_goes(&self, job: &JobName, client: &ClientIdentity, label: Label) {
-        self.lock().table.add(Metric::Clients, &[job.as_str(), client.as_str(), name_of(label)], -1.0);
+        self.lock().table.add(Metric::Clients, &[job.as_str(), client.as_str(), label_name(label)], -1.0);
     }
 
     /// The text of a scrape.
@@ -267,7 +267,8 @@ fn lag(ages: &Ages) -> Option<f64> {
     Some(ages.received.map_or(f64::INFINITY, |received| newest.duration_since(received).as_secs_f64().max(0.0)))
 }
 
-fn name_of(label: Label) -> &'static str {
+/// What a connection is for.
+pub(crate) fn label_name(label: Label) -> &'static str {
     match label {
         Label::Control => "control",
         Label::Data => "data",

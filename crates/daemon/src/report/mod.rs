@@ -7,6 +7,7 @@ mod status;
 pub mod trace;
 mod version;
 
+pub(crate) use metrics::label_name;
 pub use metrics::{Live, Metrics};
 pub use status::{Status, StatusFold, Summary};
 pub use version::Version;

@@ -30,7 +30,12 @@ fn polled(events: Vec<What>) -> Vec<Value> {
     let config = config::parse("zrepl.yml", CONFIG).unwrap().config;
     let fold = StatusFold::new(&config);
     let poll = |what| {
-        fold.read(&Event { at: jiff::Timestamp::UNIX_EPOCH, job: Some(job("push")), what });
+        fold.read(&Event {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            job: Some(job("push")),
+            about: model::event::About::Nothing,
+            what,
+        });
         let report: Value = serde_json::from_str(&fold.status(Vec::new(), &Tuning::default()).to_json()).unwrap();
         check(&report["Jobs"]["push"]["push"]["Replication"]);
         report["Jobs"]["push"]["push"]["Replication"].clone()

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use config::types::Config;
 use daemon::clock::Clock;
-use daemon::events::{Events, Reader};
-use daemon::report::log::{Complaints, Outlet, RemoteLog, StdoutLog, Terminal};
+use daemon::events::Events;
+use daemon::report::log::{Complaints, Log, Outlet, RemoteLog, StdoutLog, Terminal};
 use daemon::report::trace::TraceFile;
 use daemon::signals::{Asked, StopSignals};
 use daemon::tuning::Tuning;
@@ -59,7 +59,9 @@ pub(crate) fn run(config: Option<&Path>) -> Result<()> {
     let result = runtime.block_on(serve(loaded.config, world));
     // What was told to stop at once may still be about to.
     runtime.shutdown_timeout(ABORTED);
-    logs.iter().for_each(|log| log.flush(LAST_LINES));
+    if let Some(missing) = daemon::report::log::finish(&logs, LAST_LINES) {
+        eprintln!("{missing}");
+    }
     trace.close(LAST_LINES);
     result
 }
@@ -104,7 +106,7 @@ fn logs(config: &Config) -> Vec<Arc<dyn Outlet>> {
     let complaints = Complaints::default();
     let outlet = |outlet: &config::types::Outlet| -> Arc<dyn Outlet> {
         match outlet {
-            config::types::Outlet::Stdout(outlet) => Arc::new(StdoutLog::new(outlet, terminal)),
+            config::types::Outlet::Stdout(outlet) => Arc::new(StdoutLog::new(outlet, terminal, &complaints)),
             config::types::Outlet::Syslog(outlet) => Arc::new(RemoteLog::syslog(outlet, &complaints)),
             config::types::Outlet::Journald(outlet) => Arc::new(RemoteLog::journald(outlet, &complaints)),
             config::types::Outlet::Tcp(outlet) => Arc::new(RemoteLog::tcp(outlet, terminal, &complaints)),
@@ -119,7 +121,6 @@ fn logs(config: &Config) -> Vec<Arc<dyn Outlet>> {
 }
 
 fn world(logs: &[Arc<dyn Outlet>], tuning: Tuning) -> World {
-    let readers = || logs.iter().map(|log| Arc::clone(log) as Arc<dyn Reader>).collect::<Vec<_>>();
     let cli = ZfsCli::new(CliConfig::default());
     let zfs: Arc<dyn Zfs> = Arc::new(cli.clone());
     let outlets = logs.to_vec();
@@ -127,7 +128,7 @@ fn world(logs: &[Arc<dyn Outlet>], tuning: Tuning) -> World {
     World {
         job_zfs: Arc::new(move |_, events| Arc::new(cli.with_observer(observer(events.clone())))),
         clock: Clock::system(),
-        readers: readers(),
+        readers: vec![Arc::new(Log::new(logs.to_vec()))],
         lost_lines: Arc::new(lost_lines),
         tuning,
         ..World::new(zfs)

@@ -189,8 +189,8 @@ fn is_routine(line: &str) -> bool {
         ": planned filesystems",
         "warning: the daemon runs as user",
         "  zfs allow",
-        "[repl]: replicated",
-        "[transport]: listening on ",
+        ": replicated fs=",
+        "]: listening on ",
     ];
     ROUTINE.iter().any(|routine| line.contains(routine))
 }
@@ -202,6 +202,8 @@ fn neutral_line(line: &str) -> String {
         vec![
             pattern(r"20\d\d-\d\d-\d\dT[0-9:.]+Z", "TIME"),
             pattern(r"(20\d\d-\d\d-\d\d )?\b\d\d:\d\d:\d\d\b", "TIME"),
+            // The daemon, in spans.
+            pattern(r"\]\[[A-Za-z0-9+/]{4}\$", "][aB3d$"),
             pattern(r#"duration="[0-9.]+s""#, r#"duration="0.1s""#),
             pattern(r#"bytes="[1-9][0-9]*""#, r#"bytes="…""#),
             pattern(r" +[0-9.]+ (B|KiB) / ", " … / "),

@@ -59,7 +59,7 @@ impl Execution<'_> {
                     "{filesystem} cannot be replicated, and {} was not protected, the newest that both sides have: now it is",
                     base.version
                 );
-                self.invocation.events.tell(What::Warning { subsystem: "repl", message });
+                self.invocation.events.tell_of(&filesystem, What::Warning { subsystem: "repl", message });
             }
             Err(CallError::Connection(cause)) if may_try_again => {
                 self.endangered.push_back(endangered);
@@ -82,7 +82,7 @@ impl Execution<'_> {
             "{filesystem} cannot be replicated, and {} is not protected, the newest that both sides have: {why}",
             base.version
         );
-        self.invocation.events.tell(What::Warning { subsystem: "repl", message });
+        self.invocation.events.tell_of(filesystem, What::Warning { subsystem: "repl", message });
     }
 
     pub(super) fn endangered_again(&mut self, endangered: Endangered) {

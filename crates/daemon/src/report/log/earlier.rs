@@ -1,5 +1,5 @@
-//! What lines say of events before theirs: the names of steps, which events speak of by number, and when a job
-//! last succeeded.
+//! What lines say of events before theirs: the names of steps, which events speak of by number, when a job last
+//! succeeded, and what runs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,7 +10,11 @@ use model::event::{Event, Hook, InvocationSummary, Pruning, Replication, Snapsho
 use model::plan::replication::{FilesystemAction, FilesystemPlan, ReplicationPlan};
 use model::{DatasetName, JobName};
 
-use super::entry::{Entry, Value};
+use super::describe::describe;
+use super::entry::{Entry, Line, Value};
+use super::level::level_of;
+use super::running::{NOTHING_RUNS, Running};
+use super::span::{id, span};
 
 /// What is remembered of earlier events.
 #[derive(Default)]
@@ -19,13 +23,16 @@ pub(super) struct Earlier {
     jobs: HashMap<JobName, Plan>,
     successes: HashMap<JobName, Timestamp>,
     told: HashMap<JobName, Told>,
+    running: HashMap<JobName, Running>,
+    /// The daemon, in spans: another one after each start.
+    root: Option<String>,
 }
 
 /// What was said about failures of a job, so that each is told once.
 #[derive(Default)]
 struct Told {
-    /// Texts of errors of the invocation that runs.
-    errors: Vec<String>,
+    /// Texts of errors of the invocation that runs, with the levels of their lines.
+    errors: Vec<(String, LogLevel)>,
     /// Filesystems of the round of snapshots that runs, of which a hook has failed.
     hooks: HashSet<DatasetName>,
     /// A snapshot of that round has failed.
@@ -46,20 +53,41 @@ struct Plan {
 }
 
 impl Earlier {
-    /// The line for the next event, if it deserves one.
-    pub(super) fn entry(&mut self, event: &Event) -> Option<Entry> {
-        let mut entry = Entry::of(event, self);
+    /// The line for the next event, if it deserves one that any of the outlets takes, which have these levels.
+    pub(super) fn entry(&mut self, event: &Event, outlets: &[LogLevel]) -> Option<Entry> {
+        let root = self.root.get_or_insert_with(|| id(&event.at.as_nanosecond().to_string())).clone();
+        if let Some(job) = &event.job {
+            self.running.entry(job.clone()).or_default().begin(&event.what);
+        }
+        let is_taken = |level: &LogLevel| outlets.iter().any(|outlet| level >= outlet);
+        let mut entry = level_of(event).filter(is_taken).and_then(|level| self.described(event, level, &root));
         self.follow(event);
-        if let (Some(job), Some(entry)) = (&event.job, &mut entry) {
-            self.told.entry(job.clone()).or_default().once(event, entry);
+        if let Some(job) = &event.job {
+            let told = self.told.entry(job.clone()).or_default();
+            told.once(event, entry.as_mut(), outlets);
         }
         entry
     }
 
+    fn described(&self, event: &Event, level: LogLevel, root: &str) -> Option<Entry> {
+        let Line { subsystem, message, fields, also } = describe(event, self)?;
+        let span = event.job.as_ref().map(|job| span(root, job, self.running(Some(job)), event));
+        Some(Entry { at: event.at, level, job: event.job.clone(), subsystem, span, message, fields, also })
+    }
+
+    /// What runs in a job.
+    pub(super) fn running(&self, job: Option<&JobName>) -> &Running {
+        job.and_then(|job| self.running.get(job)).unwrap_or(NOTHING_RUNS)
+    }
+
     /// Keeps what the following events refer to, as long as they do.
-    pub(super) fn follow(&mut self, event: &Event) {
+    fn follow(&mut self, event: &Event) {
         let Some(job) = &event.job else { return };
+        if let Some(running) = self.running.get_mut(job) {
+            running.end(&event.what);
+        }
         match &event.what {
+            What::JobStopped => drop(self.running.remove(job)),
             What::Replication(Replication::Planned { plan }) => {
                 self.jobs.insert(job.clone(), Plan::new(plan));
             }
@@ -100,7 +128,7 @@ impl Earlier {
 
 impl Told {
     /// Makes less of a line that says what an earlier one has said.
-    fn once(&mut self, event: &Event, entry: &mut Entry) {
+    fn once(&mut self, event: &Event, entry: Option<&mut Entry>, outlets: &[LogLevel]) {
         match &event.what {
             What::InvocationStarted { .. } => self.errors.clear(),
             What::Snapshotting(what) => self.of_snapshots(what, entry),
@@ -111,16 +139,20 @@ impl Told {
                 | Replication::Reconnecting { error, .. }
                 | Replication::ReconnectFailed { error },
             )
-            | What::Pruning { what: Pruning::PlanFailed { error }, .. } => self.of_sides(error, entry),
-            What::Warning { subsystem: "pruning", message } => self.of_sides(message, entry),
+            | What::Pruning { what: Pruning::PlanFailed { error }, .. } => self.of_sides(error, entry, outlets),
+            What::Warning { subsystem: "pruning", message } => self.of_sides(message, entry, outlets),
             _ => {}
         }
     }
 
-    fn of_sides(&mut self, text: &str, entry: &mut Entry) {
-        let Some(known) = self.errors.iter().find(|known| text.contains(*known)) else {
+    fn of_sides(&mut self, text: &str, entry: Option<&mut Entry>, outlets: &[LogLevel]) {
+        let Some(entry) = entry else { return };
+        // What one outlet has is not above this line in another one that did not take it.
+        let is_above = |level: LogLevel| !outlets.iter().any(|outlet| (level < *outlet) && (*outlet <= entry.level));
+        let known = self.errors.iter().find(|(known, level)| text.contains(known) && is_above(*level));
+        let Some((known, _)) = known else {
             if self.errors.len() < TOLD && !text.is_empty() {
-                self.errors.push(text.to_owned());
+                self.errors.push((text.to_owned(), entry.level));
             }
             return;
         };
@@ -133,7 +165,7 @@ impl Told {
     }
 
     /// The failure of a hook prevents a snapshot, and that of a snapshot fails the round.
-    fn of_snapshots(&mut self, what: &Snapshotting, entry: &mut Entry) {
+    fn of_snapshots(&mut self, what: &Snapshotting, entry: Option<&mut Entry>) {
         match what {
             Snapshotting::RoundStarted { .. } => {
                 self.hooks.clear();
@@ -141,13 +173,15 @@ impl Told {
             }
             Snapshotting::Taken { filesystem, result: Err(_), .. } => {
                 self.snapshots = true;
-                if self.hooks.contains(filesystem) {
+                if let Some(entry) = entry.filter(|_| self.hooks.contains(filesystem)) {
                     entry.level = LogLevel::Warn;
                     set_error(entry, |_| "a hook before it failed, see above".to_owned());
                 }
             }
-            Snapshotting::State { error: Some(_), .. } if self.snapshots || !self.hooks.is_empty() => {
-                entry.level = LogLevel::Warn;
+            Snapshotting::State { error: Some(_), .. } => {
+                if let Some(entry) = entry.filter(|_| self.snapshots || !self.hooks.is_empty()) {
+                    entry.level = LogLevel::Warn;
+                }
             }
             _ => {}
         }
@@ -155,8 +189,8 @@ impl Told {
 }
 
 fn set_error(entry: &mut Entry, other: impl Fn(&str) -> String) {
-    for (name, value) in &mut entry.fields {
-        if let (&mut "err", Value::Text(value)) = (name, value) {
+    for (name, value) in entry.fields.iter_mut().chain(&mut entry.also) {
+        if let (&mut ("err" | "most_recent_err"), Value::Text(value)) = (name, value) {
             *value = other(value);
         }
     }

@@ -55,7 +55,7 @@ impl Layout {
         }
     }
 
-    /// `TIME [LEVL][job][subsystem]: message key="value"`
+    /// `TIME [LEVL][job][subsystem][span]: message key="value"`
     fn human(&self, entry: &Entry) -> String {
         let mut line = String::new();
         if self.metadata.time {
@@ -64,8 +64,12 @@ impl Layout {
         }
         let color = color_of(entry.level);
         let level = short_name(entry.level);
-        let context =
-            [Some(level).filter(|_| self.metadata.level), entry.job.as_ref().map(|job| job.as_str()), entry.subsystem];
+        let context = [
+            Some(level).filter(|_| self.metadata.level),
+            entry.job.as_ref().map(|job| job.as_str()),
+            entry.subsystem,
+            entry.span.as_deref(),
+        ];
         for part in context.into_iter().flatten() {
             line += "[";
             self.paint(&mut line, color, part);
@@ -84,7 +88,7 @@ impl Layout {
         line
     }
 
-    /// `time=… level=… job=… subsystem=… msg="…" key=value`
+    /// `time=… level=… job=… subsystem=… span=… msg="…" key=value`
     fn logfmt(&self, entry: &Entry) -> String {
         let time = self.metadata.time.then(|| self.time(entry.at, Fraction::Kept));
         let head = [
@@ -92,10 +96,11 @@ impl Layout {
             ("level", self.metadata.level.then(|| name(entry.level).to_owned())),
             ("job", entry.job.as_ref().map(ToString::to_string)),
             ("subsystem", entry.subsystem.map(str::to_owned)),
+            ("span", entry.span.clone()),
             ("msg", Some(entry.message.clone())),
         ];
         let head = head.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        let all = head.chain(entry.fields.iter().map(|(key, value)| (*key, plain(key, value))));
+        let all = head.chain(entry.fields.iter().chain(&entry.also).map(|(key, value)| (*key, plain(key, value))));
         let pairs: Vec<String> = all.map(|(key, value)| format!("{key}={}", quoted_if_needed(&value))).collect();
         pairs.join(" ")
     }
@@ -103,7 +108,7 @@ impl Layout {
     /// One object. It has time and level whatever the outlet says, as in zrepl.
     fn json(&self, entry: &Entry) -> String {
         let mut object = Map::new();
-        for (key, value) in &entry.fields {
+        for (key, value) in entry.fields.iter().chain(&entry.also) {
             object.insert((*key).to_owned(), json_value(value));
         }
         let mut set = |key: &str, text: String| object.insert(key.to_owned(), Json::String(text));
@@ -115,6 +120,9 @@ impl Layout {
         }
         if let Some(subsystem) = entry.subsystem {
             set("subsystem", subsystem.to_owned());
+        }
+        if let Some(span) = &entry.span {
+            set("span", span.clone());
         }
         Json::Object(object).to_string()
     }
@@ -144,9 +152,9 @@ impl Layout {
 /// some characters longer than they are; whether there was something to cut.
 fn shorten(entry: &mut Entry, excess: usize) -> bool {
     const MARK: &str = "…";
-    let fields = entry.fields.iter_mut().filter_map(|(_, value)| match value {
+    let fields = entry.fields.iter_mut().chain(&mut entry.also).filter_map(|(_, value)| match value {
         Value::Text(text) => Some(text),
-        Value::Number(_) | Value::Seconds(_) => None,
+        Value::Number(_) | Value::Seconds(_) | Value::Truth(_) => None,
     });
     let longest = std::iter::once(&mut entry.message).chain(fields).max_by_key(|text| text.len());
     let Some(text) = longest.filter(|text| text.len() > MARK.len()) else { return false };
@@ -197,6 +205,7 @@ pub(super) fn plain(name: &str, value: &Value) -> String {
         Value::Seconds(duration) if name.ends_with("_s") => format!("{:.6}", duration.as_secs_f64()),
         Value::Text(text) => text.clone(),
         Value::Number(number) => number.to_string(),
+        Value::Truth(truth) => truth.to_string(),
         Value::Seconds(duration) => format!("{:.3}s", duration.as_secs_f64()),
     }
 }
@@ -205,6 +214,7 @@ fn json_value(value: &Value) -> Json {
     match value {
         Value::Text(text) => Json::String(text.clone()),
         Value::Number(number) => Json::from(*number),
+        Value::Truth(truth) => Json::from(*truth),
         Value::Seconds(duration) => Json::from(duration.as_secs_f64()),
     }
 }

@@ -158,7 +158,10 @@ pub(super) fn journal_entry(entry: &Entry, line: &str) -> String {
     if let Some(subsystem) = entry.subsystem {
         add("ZREPL_SUBSYSTEM", subsystem);
     }
-    for (name, value) in &entry.fields {
+    if let Some(span) = &entry.span {
+        add("ZREPL_SPAN", span);
+    }
+    for (name, value) in entry.fields.iter().chain(&entry.also) {
         add(&format!("ZREPL_{}", name.to_ascii_uppercase()), &plain(name, value));
     }
     text.push('\n');

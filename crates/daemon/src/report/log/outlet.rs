@@ -2,50 +2,66 @@
 //! reading never stops the daemon.
 
 use std::collections::VecDeque;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use config::types::{LogLevel, StdoutOutlet};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use model::event::Event;
 
-use super::earlier::Earlier;
 use super::entry::Entry;
 use super::format::{Layout, Metadata};
-use crate::events::Reader;
+use super::remote::{Complaints, STDOUT};
 use crate::limits::{LOG_QUEUE_BYTES, LOG_QUEUE_RESERVED_BYTES};
 
 /// The `stdout` outlet.
 pub struct StdoutLog {
     level: LogLevel,
     layout: Layout,
-    steps: Mutex<Earlier>,
     writer: Writer,
 }
 
 impl StdoutLog {
     /// An outlet as configured, for a standard output that is (or is not) a terminal which wants
     /// colours.
-    pub fn new(outlet: &StdoutOutlet, terminal: Terminal) -> StdoutLog {
+    pub fn new(outlet: &StdoutOutlet, terminal: Terminal, complaints: &Complaints) -> StdoutLog {
         let metadata = Metadata {
             time: outlet.time || terminal != Terminal::No,
             level: true,
             color: outlet.color && terminal == Terminal::Color,
         };
         let layout = Layout { format: outlet.format, metadata, zone: TimeZone::system() };
-        StdoutLog::with(outlet.level, layout, Writer::start(std::io::stdout()))
+        StdoutLog::with(outlet.level, layout, standard_output(), complaints)
     }
 
     /// An outlet with these parts.
-    pub fn with(level: LogLevel, layout: Layout, writer: Writer) -> StdoutLog {
-        StdoutLog { level, layout, steps: Mutex::default(), writer }
+    pub fn with(
+        level: LogLevel,
+        layout: Layout,
+        out: impl Write + Send + 'static,
+        complaints: &Complaints,
+    ) -> StdoutLog {
+        let (complaints, of_notice) = (complaints.clone(), layout.clone());
+        let notice = move |happened: Written<'_>| match happened {
+            Written::Failed(why) => {
+                complaints.complain(STDOUT, why);
+                String::new()
+            }
+            Written::Again { lost, why } => {
+                let message =
+                    format!("{lost} log lines were lost because standard output could not be written to: {why}");
+                of_notice.line(&Entry::of_the_log(Timestamp::now(), message))
+            }
+        };
+        StdoutLog { level, layout, writer: Writer::start(out, notice) }
     }
 
-    /// Waits until everything is written, at most so long.
-    pub fn flush(&self, limit: Duration) {
-        self.writer.flush(limit);
+    /// Waits until everything is written, at most so long; how many lines still wait then.
+    pub fn flush(&self, limit: Duration) -> u64 {
+        self.writer.flush(limit)
     }
 
     pub(super) fn lost(&self) -> u64 {
@@ -66,9 +82,7 @@ impl StdoutLog {
     /// How many lines were lost before this one.
     fn loss(&self, lines: u64, at: Timestamp) -> String {
         let message = format!("{lines} log lines were lost because standard output is not read fast enough");
-        let entry =
-            Entry { at, level: LogLevel::Error, job: None, subsystem: Some("meta"), message, fields: Vec::new() };
-        self.layout.line(&entry)
+        self.layout.line(&Entry::of_the_log(at, message))
     }
 }
 
@@ -83,15 +97,6 @@ pub enum Terminal {
     Color,
 }
 
-impl Reader for StdoutLog {
-    fn read(&self, event: &Event) {
-        let entry = self.steps.lock().unwrap_or_else(PoisonError::into_inner).entry(event);
-        if let Some(entry) = entry {
-            self.take(&entry);
-        }
-    }
-}
-
 /// How many bytes may wait before an entry of this level is lost: what is important has room of its own.
 pub(super) fn limit_of(level: LogLevel) -> usize {
     match level {
@@ -100,8 +105,29 @@ pub(super) fn limit_of(level: LogLevel) -> usize {
     }
 }
 
+/// Without the buffer of the standard library, which would try again to write what is counted as lost.
+fn standard_output() -> Box<dyn Write + Send> {
+    match io::stdout().as_fd().try_clone_to_owned() {
+        Ok(descriptor) => Box::new(File::from(descriptor)),
+        Err(_) => Box::new(io::stdout()),
+    }
+}
+
+/// What a thread that writes has met.
+pub(super) enum Written<'a> {
+    /// Nothing can be written, and why. Told once, until it works again.
+    Failed(&'a str),
+    /// Something can be written again. What is answered is written first.
+    Again {
+        /// So many lines are missing.
+        lost: u64,
+        /// Why the last of them is.
+        why: &'a str,
+    },
+}
+
 /// A queue of lines and the thread that writes them.
-pub struct Writer {
+pub(super) struct Writer {
     shared: Arc<(Mutex<Queue>, Condvar)>,
 }
 
@@ -109,9 +135,12 @@ pub struct Writer {
 struct Queue {
     lines: VecDeque<String>,
     bytes: usize,
+    /// Found no room, and nobody was told yet.
     lost: u64,
+    /// Missing for good, and counted.
     lost_before: u64,
-    writing: bool,
+    /// Lines that are being written.
+    writing: u64,
     closed: bool,
 }
 
@@ -121,15 +150,20 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
 
 impl Writer {
     /// Starts the thread. It ends when the writer is dropped and everything is written.
-    pub fn start(mut out: impl Write + Send + 'static) -> Writer {
+    pub(super) fn start(
+        out: impl Write + Send + 'static,
+        notice: impl FnMut(Written<'_>) -> String + Send + 'static,
+    ) -> Writer {
         let shared = Arc::new((Mutex::new(Queue::default()), Condvar::new()));
         let theirs = Arc::clone(&shared);
         // Not a task: a write to a pipe that nobody reads blocks for ever.
         std::thread::spawn(move || {
+            let mut pen = Pen { out, notice, torn: false, failing: None };
             while let Some(lines) = next(&theirs) {
-                // There is nowhere to complain to.
-                let _ = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
-                lock(&theirs.0).writing = false;
+                let lost = pen.write(&lines);
+                let mut queue = lock(&theirs.0);
+                queue.lost_before += lost;
+                queue.writing = 0;
                 theirs.1.notify_all();
             }
         });
@@ -153,17 +187,18 @@ impl Writer {
         self.shared.1.notify_all();
     }
 
-    /// How many lines found no room since the start.
+    /// How many lines found no room or could not be written since the start.
     pub(super) fn lost(&self) -> u64 {
         let queue = lock(&self.shared.0);
         queue.lost_before + queue.lost
     }
 
-    pub(super) fn flush(&self, limit: Duration) {
+    /// Waits until everything is written, at most so long; how many lines still wait then.
+    pub(super) fn flush(&self, limit: Duration) -> u64 {
         let (queue, changed) = &*self.shared;
-        let busy = |queue: &mut Queue| queue.writing || !queue.lines.is_empty();
-        let waited = changed.wait_timeout_while(lock(queue), limit, busy);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        let waited = changed.wait_timeout_while(lock(queue), limit, |queue| queue.waiting() > 0);
+        let (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        queue.waiting()
     }
 }
 
@@ -179,6 +214,10 @@ impl Queue {
         self.bytes += line.len();
         self.lines.push_back(line);
     }
+
+    fn waiting(&self) -> u64 {
+        self.writing + self.lines.len() as u64
+    }
 }
 
 /// Everything that waits, as one text; none once the queue is closed and empty.
@@ -189,7 +228,73 @@ fn next(shared: &(Mutex<Queue>, Condvar)) -> Option<String> {
     if queue.lines.is_empty() {
         return None;
     }
-    queue.writing = true;
+    queue.writing = queue.lines.len() as u64;
     queue.bytes = 0;
     Some(queue.lines.drain(..).collect())
 }
+
+/// Writes, and remembers what could not be written.
+struct Pen<W, N> {
+    out: W,
+    notice: N,
+    /// The last line ends in its middle.
+    torn: bool,
+    /// Lines that are missing since it worked last, and why.
+    failing: Option<(u64, String)>,
+}
+
+impl<W: Write, N: FnMut(Written<'_>) -> String> Pen<W, N> {
+    /// How many lines are lost.
+    fn write(&mut self, lines: &str) -> u64 {
+        if let Some((lost, why)) = &self.failing {
+            // Without it the rest would not be written either.
+            let notice = (self.notice)(Written::Again { lost: *lost, why });
+            let notice = if self.torn { format!("\n{notice}") } else { notice };
+            match write_out(&mut self.out, notice.as_bytes()) {
+                Ok(()) => (self.failing, self.torn) = (None, false),
+                Err((rest, error)) => return self.lose(&notice, rest, lines, &error),
+            }
+        }
+        match write_out(&mut self.out, lines.as_bytes()) {
+            Ok(()) => 0,
+            Err((rest, error)) => self.lose(lines, rest, lines.get(lines.len() - rest..).unwrap_or(lines), &error),
+        }
+    }
+
+    /// Of `text`, the last `rest` bytes were not written, and `missing` is what is counted.
+    fn lose(&mut self, text: &str, rest: usize, missing: &str, error: &io::Error) -> u64 {
+        let written = text.len() - rest;
+        if written > 0 {
+            self.torn = text.as_bytes().get(written - 1) != Some(&b'\n');
+        }
+        let lost = missing.bytes().filter(|byte| *byte == b'\n').count() as u64;
+        let why = error.to_string();
+        match &mut self.failing {
+            Some((before, last)) => (*before, *last) = (*before + lost, why),
+            none => {
+                (self.notice)(Written::Failed(&why));
+                *none = Some((lost, why));
+            }
+        }
+        lost
+    }
+}
+
+/// The error is how many bytes were not written, and why.
+fn write_out(out: &mut impl Write, text: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut rest = text;
+    while !rest.is_empty() {
+        match out.write(rest) {
+            Ok(0) => return Err((rest.len(), io::ErrorKind::WriteZero.into())),
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Whoever shares the terminal or pipe has made it so.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(FULL),
+            Err(error) => return Err((rest.len(), error)),
+        }
+    }
+    out.flush().map_err(|error| (0, error))
+}
+
+/// How long a pipe is left alone that is full and does not let its writer wait. People do not notice it.
+const FULL: Duration = Duration::from_millis(20);

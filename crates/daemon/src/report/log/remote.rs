@@ -5,57 +5,55 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use config::types::{HostPort, JournaldOutlet, LogFormat, LogLevel, LogNet, SyslogOutlet, TcpOutlet};
 use futures::FutureExt;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use model::event::Event;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::tls::{TlsDialer, TlsFiles, TlsOptions};
 use wire::transport::{Connection, Dialer};
 
-use super::earlier::Earlier;
 use super::entry::{Entry, Value};
 use super::format::{Layout, Metadata};
 use super::local::{JOURNAL_SOCKET, Journal, SYSLOG_SOCKETS, Syslog, journal_entry, send_datagram};
 use super::outlet::{StdoutLog, Terminal, Writer, limit_of};
-use crate::events::Reader;
 use crate::job::transport::address;
 
 /// What syslog calls the program.
 pub(super) const TAG: &str = "zrepl";
 
+/// What the configuration calls standard output.
+pub(super) const STDOUT: &str = "stdout";
+
 /// Where an outlet says that it does not work: the first outlet that takes errors. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Complaints(Arc<OnceLock<Complain>>);
-
-type Complain = Box<dyn Fn(&Entry) + Send + Sync>;
+pub struct Complaints(Arc<OnceLock<Arc<dyn Outlet>>>);
 
 impl Complaints {
     /// Everything is said to this outlet from now on. One that it makes about itself is written when it
     /// works again.
     pub fn go_to(&self, outlet: Arc<dyn Outlet>) {
         // The first one stays.
-        let _ = self.0.set(Box::new(move |entry| outlet.write(entry)));
+        let _ = self.0.set(outlet);
     }
 
-    fn complain(&self, outlet: &str, error: &str) {
+    pub(super) fn complain(&self, outlet: &str, error: &str) {
         let fields = vec![("outlet_type", Value::from(outlet)), ("err", Value::from(error))];
-        let message = "outlet error".to_owned();
-        let entry =
-            Entry { at: Timestamp::now(), level: LogLevel::Error, job: None, subsystem: Some("meta"), message, fields };
+        let entry = Entry { fields, ..Entry::of_the_log(Timestamp::now(), "outlet error".to_owned()) };
         match self.0.get() {
-            Some(complain) => complain(&entry),
+            // What standard output does not take now, it tells by itself later.
+            Some(first) if outlet == STDOUT && first.kind() == STDOUT => {}
+            Some(first) => first.write(&entry),
             None => eprintln!("{outlet} log outlet: {error}"),
         }
     }
 }
 
 /// Takes entries.
-pub trait Outlet: Reader {
+pub trait Outlet: Send + Sync {
     /// The least important level that it takes.
     fn level(&self) -> LogLevel;
     /// What the configuration calls it.
@@ -64,8 +62,8 @@ pub trait Outlet: Reader {
     fn lost(&self) -> u64;
     /// Queues an entry, if it is important enough.
     fn write(&self, entry: &Entry);
-    /// Waits until everything is written, at most so long.
-    fn flush(&self, limit: Duration);
+    /// Waits until everything is written, at most so long; how many lines still wait then.
+    fn flush(&self, limit: Duration) -> u64;
 }
 
 impl Outlet for StdoutLog {
@@ -74,7 +72,7 @@ impl Outlet for StdoutLog {
     }
 
     fn kind(&self) -> &'static str {
-        "stdout"
+        STDOUT
     }
 
     fn lost(&self) -> u64 {
@@ -85,8 +83,8 @@ impl Outlet for StdoutLog {
         self.take(entry);
     }
 
-    fn flush(&self, limit: Duration) {
-        StdoutLog::flush(self, limit);
+    fn flush(&self, limit: Duration) -> u64 {
+        StdoutLog::flush(self, limit)
     }
 }
 
@@ -96,7 +94,6 @@ pub struct RemoteLog {
     level: LogLevel,
     layout: Layout,
     frame: Frame,
-    steps: Mutex<Earlier>,
     writer: Writer,
     complaints: Complaints,
 }
@@ -161,8 +158,9 @@ impl RemoteLog {
         let layout = Layout { format, metadata, zone: TimeZone::system() };
         let complaints = complaints.clone();
         let persistent = Persistent { way, kind, retry_interval, complaints: complaints.clone(), failing: false };
-        let writer = Writer::start(persistent);
-        RemoteLog { kind, level, layout, frame, steps: Mutex::default(), writer, complaints }
+        // It does not return before everything is written.
+        let writer = Writer::start(persistent, |_| String::new());
+        RemoteLog { kind, level, layout, frame, writer, complaints }
     }
 
     fn framed(&self, entry: &Entry) -> String {
@@ -189,15 +187,6 @@ pub(super) fn severity(level: LogLevel) -> u16 {
     }
 }
 
-impl Reader for RemoteLog {
-    fn read(&self, event: &Event) {
-        let entry = self.steps.lock().unwrap_or_else(PoisonError::into_inner).entry(event);
-        if let Some(entry) = entry {
-            self.write(&entry);
-        }
-    }
-}
-
 impl Outlet for RemoteLog {
     fn level(&self) -> LogLevel {
         self.level
@@ -217,9 +206,7 @@ impl Outlet for RemoteLog {
         }
         let loss = |lost: u64| {
             let message = format!("{lost} log lines were lost because the {} outlet was not fast enough", self.kind);
-            let (level, subsystem) = (LogLevel::Error, Some("meta"));
-            let lost = Entry { at: entry.at, level, job: None, subsystem, message: message.clone(), fields: vec![] };
-            (self.framed(&lost), message)
+            (self.framed(&Entry::of_the_log(entry.at, message.clone())), message)
         };
         let mut said = None;
         self.writer.push(self.framed(entry), limit_of(entry.level), |lost| {
@@ -232,8 +219,8 @@ impl Outlet for RemoteLog {
         }
     }
 
-    fn flush(&self, limit: Duration) {
-        self.writer.flush(limit);
+    fn flush(&self, limit: Duration) -> u64 {
+        self.writer.flush(limit)
     }
 }
 

@@ -6,7 +6,10 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc;
 
 use config::types::{Outlet as Configured, StdoutOutlet};
-use model::event::What;
+use model::event::{About, Event, What};
+
+use super::super::Log;
+use crate::events::Reader;
 
 use super::*;
 
@@ -24,7 +27,12 @@ fn tcp(fields: &str) -> TcpOutlet {
 
 fn event(message: &str) -> Event {
     let what = What::Warning { subsystem: "repl", message: message.to_owned() };
-    Event { at: "2024-05-14T12:00:00Z".parse().unwrap(), job: Some(model::JobName::parse("j").unwrap()), what }
+    Event {
+        at: "2024-05-14T12:00:00Z".parse().unwrap(),
+        job: Some(model::JobName::parse("j").unwrap()),
+        about: About::Nothing,
+        what,
+    }
 }
 
 /// A first outlet that hands out what it would print.
@@ -43,8 +51,29 @@ fn complaints() -> (Complaints, mpsc::Receiver<String>) {
     let metadata = Metadata { time: false, level: true, color: false };
     let layout = Layout { format: StdoutOutlet::default().format, metadata, zone: TimeZone::UTC };
     let complaints = Complaints::default();
-    complaints.go_to(Arc::new(StdoutLog::with(LogLevel::Error, layout, Writer::start(Lines(sender)))));
+    complaints.go_to(Arc::new(StdoutLog::with(LogLevel::Error, layout, Lines(sender), &complaints)));
     (complaints, receiver)
+}
+
+/// An outlet with the log that it writes.
+struct Read {
+    outlet: Arc<RemoteLog>,
+    log: Log,
+}
+
+impl Read {
+    fn read(&self, event: &Event) {
+        self.log.read(event);
+    }
+
+    fn flush(&self, limit: Duration) {
+        self.outlet.flush(limit);
+    }
+}
+
+fn read_by(outlet: RemoteLog) -> Read {
+    let outlet = Arc::new(outlet);
+    Read { log: Log::new(vec![outlet.clone()]), outlet }
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,14 +88,14 @@ fn syslog_gets_priority_time_and_tag_but_neither_time_nor_level_again() {
         panic!("not syslog");
     };
     let (complaints, _) = complaints();
-    let log = RemoteLog::syslog_at(vec![directory.path().join("missing"), path], &outlet, &complaints);
+    let log = read_by(RemoteLog::syslog_at(vec![directory.path().join("missing"), path], &outlet, &complaints));
     log.read(&event("look\nhere"));
     let mut bytes = [0; 500];
     let length = daemon.recv(&mut bytes).unwrap();
     let text = std::str::from_utf8(&bytes[..length]).unwrap();
     // daemon is 3, a warning 4.
     assert!(text.starts_with("<28>May 14 "), "{text}");
-    let tail = format!("zrepl[{}]: [j][repl]: look\\nhere", std::process::id());
+    let tail = format!("zrepl[{}]: [j][repl][jrdK$7ww6$7ww6]: look\\nhere", std::process::id());
     assert!(text.ends_with(&tail), "{text}");
 }
 
@@ -76,7 +105,7 @@ fn a_server_that_comes_later_gets_everything_and_its_absence_is_told_once() {
     let address = taken.local_addr().unwrap();
     drop(taken);
     let (complaints, told) = complaints();
-    let log = RemoteLog::tcp(&tcp(&format!("address: \"{address}\"")), Terminal::No, &complaints);
+    let log = read_by(RemoteLog::tcp(&tcp(&format!("address: \"{address}\"")), Terminal::No, &complaints));
     for number in 0..100 {
         log.read(&event(&format!("line {number}")));
     }
@@ -89,7 +118,7 @@ fn a_server_that_comes_later_gets_everything_and_its_absence_is_told_once() {
     let (stream, _) = server.accept().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let lines: Vec<String> = BufReader::new(stream).lines().take(100).map(Result::unwrap).collect();
-    assert!(lines[0].ends_with("[WARN][j][repl]: line 0"), "{}", lines[0]);
+    assert!(lines[0].ends_with("[WARN][j][repl][jrdK$7ww6$7ww6]: line 0"), "{}", lines[0]);
     assert!(lines[99].ends_with("line 99"), "{}", lines[99]);
     assert!(told.try_recv().is_err(), "said once");
     log.flush(PATIENCE);
@@ -100,7 +129,7 @@ fn a_server_that_starts_again_misses_no_line_that_was_written_later() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let (complaints, told) = complaints();
     let fields = format!("address: \"{}\"", server.local_addr().unwrap());
-    let log = RemoteLog::tcp(&tcp(&fields), Terminal::No, &complaints);
+    let log = read_by(RemoteLog::tcp(&tcp(&fields), Terminal::No, &complaints));
     for number in 1..=3 {
         // A line that went into the connection that is closed would be lost, and the one after it would fail.
         for line in [format!("line {number}"), "another".to_owned()] {
@@ -121,7 +150,7 @@ fn a_server_that_reads_nothing_blocks_nobody_and_losses_are_counted() {
     let address = server.local_addr().unwrap();
     let (complaints, told) = complaints();
     let fields = format!("address: \"{address}\"");
-    let log = RemoteLog::tcp(&tcp(&fields), Terminal::No, &complaints);
+    let log = read_by(RemoteLog::tcp(&tcp(&fields), Terminal::No, &complaints));
     let long = "x".repeat(30_000);
     let begun = std::time::Instant::now();
     // Far more than the queue and the kernel's buffers hold.
@@ -140,11 +169,11 @@ fn datagrams_carry_a_line_each() {
     server.set_read_timeout(Some(PATIENCE)).unwrap();
     let fields = format!("net: udp, address: \"{}\"", server.local_addr().unwrap());
     let (complaints, _) = complaints();
-    let log = RemoteLog::tcp(&tcp(&fields), Terminal::No, &complaints);
+    let log = read_by(RemoteLog::tcp(&tcp(&fields), Terminal::No, &complaints));
     log.read(&event("one"));
     let mut bytes = [0; 500];
     let length = server.recv(&mut bytes).unwrap();
-    assert!(std::str::from_utf8(&bytes[..length]).unwrap().ends_with("[WARN][j][repl]: one\n"));
+    assert!(std::str::from_utf8(&bytes[..length]).unwrap().ends_with("[WARN][j][repl][jrdK$7ww6$7ww6]: one\n"));
 }
 
 #[test]
@@ -153,14 +182,14 @@ fn of_a_line_that_no_datagram_holds_the_beginning_is_sent_and_the_next_one_comes
     server.set_read_timeout(Some(PATIENCE)).unwrap();
     let fields = format!("net: udp, address: \"{}\"", server.local_addr().unwrap());
     let (complaints, _) = complaints();
-    let log = RemoteLog::tcp(&tcp(&fields), Terminal::No, &complaints);
+    let log = read_by(RemoteLog::tcp(&tcp(&fields), Terminal::No, &complaints));
     log.read(&event(&"x".repeat(100_000)));
     log.read(&event("next"));
     let mut bytes = vec![0; 70_000];
     let length = server.recv(&mut bytes).unwrap();
     assert!((30_000..65_508).contains(&length), "{length}");
     let length = server.recv(&mut bytes).unwrap();
-    assert!(std::str::from_utf8(&bytes[..length]).unwrap().ends_with("[WARN][j][repl]: next\n"));
+    assert!(std::str::from_utf8(&bytes[..length]).unwrap().ends_with("[WARN][j][repl][jrdK$7ww6$7ww6]: next\n"));
 }
 
 #[test]
@@ -171,7 +200,7 @@ fn the_journal_gets_the_fields_of_an_entry_and_its_text() {
         panic!("not journald");
     };
     let (complaints, told) = complaints();
-    let log = RemoteLog::journald_at(path.clone(), &outlet, &complaints);
+    let log = read_by(RemoteLog::journald_at(path.clone(), &outlet, &complaints));
     let mut failed = event("");
     let filesystem = model::DatasetName::parse("p/a").unwrap();
     failed.what = What::Replication(model::event::Replication::StepFailed {
@@ -195,7 +224,7 @@ fn the_journal_gets_the_fields_of_an_entry_and_its_text() {
     for field in ["PRIORITY=3", "SYSLOG_IDENTIFIER=zrepl", "ZREPL_JOB=j", "ZREPL_SUBSYSTEM=repl", "ZREPL_FS=p/a"] {
         assert!(fields.contains(&field), "no {field} in {text}");
     }
-    assert!(fields[0].starts_with("MESSAGE=[j][repl]: "), "{text}");
+    assert!(fields[0].starts_with("MESSAGE=[j][repl][jrdK$7ww6$7ww6.QtEY.s1]: "), "{text}");
     assert!(fields.contains(&"ZREPL_ERR=no\\nspace"), "{text}");
 }
 
@@ -232,7 +261,7 @@ fn a_server_with_tls_is_known_by_its_name_without_the_port() {
         panic!("not tcp");
     };
     let (complaints, _) = complaints();
-    let log = RemoteLog::tcp(&outlet, Terminal::No, &complaints);
+    let log = read_by(RemoteLog::tcp(&outlet, Terminal::No, &complaints));
     log.read(&event("secret"));
     let line = runtime.block_on(async {
         let files = TlsFiles { ca: client.0.clone(), cert: server.0.clone(), key: server.1.clone() };
@@ -243,5 +272,5 @@ fn a_server_with_tls_is_known_by_its_name_without_the_port() {
         let mut lines = tokio::io::BufReader::new(connection).lines();
         tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap()
     });
-    assert!(line.unwrap().ends_with("[WARN][j][repl]: secret"));
+    assert!(line.unwrap().ends_with("[WARN][j][repl][jrdK$7ww6$7ww6]: secret"));
 }

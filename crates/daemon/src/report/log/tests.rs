@@ -9,7 +9,8 @@ use config::types::{LogFormat, LogLevel};
 use expect_test::{Expect, expect};
 use jiff::tz::{Offset, TimeZone};
 use model::event::{
-    Event, Hook, HookEdge, InvocationSummary, OutputStream, ProtectionOutcome, Pruning, Replication, Snapshotting, What,
+    About, Event, Hook, HookEdge, InvocationSummary, OutputStream, ProtectionOutcome, Pruning, Replication,
+    Snapshotting, What,
 };
 use model::plan::prune::PruneSide;
 use model::plan::replication::{Base, Discard, FilesystemAction, FilesystemPlan, ReplicationPlan, Step};
@@ -42,9 +43,10 @@ fn layout(format: LogFormat, time: bool, color: bool) -> Layout {
 /// What a log with this level and layout writes about these events.
 fn written(level: LogLevel, layout: Layout, events: &[Event]) -> String {
     let page = Page::default();
-    let log = StdoutLog::with(level, layout, Writer::start(page.clone()));
+    let outlet = Arc::new(StdoutLog::with(level, layout, page.clone(), &Complaints::default()));
+    let log = Log::new(vec![outlet.clone()]);
     events.iter().for_each(|event| log.read(event));
-    log.flush(Duration::from_secs(60));
+    outlet.flush(Duration::from_secs(60));
     let bytes = page.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
 }
@@ -55,7 +57,7 @@ fn check(level: LogLevel, layout: Layout, events: &[Event], expected: &Expect) {
 
 fn event(job: Option<&str>, what: What) -> Event {
     let at = "2024-05-14T21:16:23.004567Z".parse().unwrap();
-    Event { at, job: job.map(|job| JobName::parse(job).unwrap()), what }
+    Event { at, job: job.map(|job| JobName::parse(job).unwrap()), about: About::Nothing, what }
 }
 
 fn dataset(name: &str) -> DatasetName {
@@ -91,6 +93,7 @@ fn story() -> Vec<Event> {
                 result: Err("cannot take snapshot \"p/a@b\": out of space".to_owned()),
             }),
         ),
+        event(Some("office push"), What::InvocationStarted { number: 7 }),
         replication(Replication::AttemptStarted),
         replication(Replication::Planned { plan: Arc::new(ReplicationPlan { filesystems }) }),
         replication(Replication::StepStarted { filesystem: filesystem.clone(), step: 0 }),
@@ -158,14 +161,15 @@ fn human_lines() {
         &story(),
         &expect![[r#"
             2024-05-14T23:16:23+02:00 [INFO]: starting daemon version="1.2.3"
-            2024-05-14T23:16:23+02:00 [INFO][office push][job]: starting job
-            2024-05-14T23:16:23+02:00 [ERRO][office push][snapshot]: snapshot failed fs="p/a" snap="b" err="cannot take snapshot \"p/a@b\": out of space"
-            2024-05-14T23:16:23+02:00 [INFO][office push][repl]: planned filesystems="1" steps="1"
-            2024-05-14T23:16:23+02:00 [WARN][office push][repl]: step failed and will be tried again fs="p/a" step="@a => @b" bytes="1" err="broken"
-            2024-05-14T23:16:23+02:00 [INFO][office push][repl]: replicated fs="p/a" step="@a => @b" bytes="4096" duration="1.234s"
-            2024-05-14T23:16:23+02:00 [INFO][office push][pruning]: destroyed snapshot prune_side="sender" fs="p/a" destroy_snap="x" reason="no keep rule keeps it" rule="not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)"
-            2024-05-14T23:16:23+02:00 [ERRO][office push][endpoint]: protection failed abstraction="hold h on p/a@b" err="busy"
-            2024-05-14T23:16:23+02:00 [INFO][office push][job]: invocation finished invocation="7" filesystems="1" steps="1" bytes="4096" destroyed="2" errors="0" duration="1.234s"
+            2024-05-14T23:16:23+02:00 [INFO][office push][job][sQaZ$i+Dr$i+Dr]: starting job
+            2024-05-14T23:16:23+02:00 [ERRO][office push][snapshot][sQaZ$i+Dr$i+Dr.QtEY]: snapshot failed fs="p/a" snap="b" err="cannot take snapshot \"p/a@b\": out of space"
+            2024-05-14T23:16:23+02:00 [INFO][office push][job][sQaZ$i+Dr$i+Dr.i7]: invocation started invocation="7"
+            2024-05-14T23:16:23+02:00 [INFO][office push][repl][sQaZ$i+Dr$i+Dr.i7.r1]: planned filesystems="1" steps="1"
+            2024-05-14T23:16:23+02:00 [WARN][office push][repl][sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1]: step failed and will be tried again fs="p/a" step="@a => @b" bytes="1" err="broken"
+            2024-05-14T23:16:23+02:00 [INFO][office push][repl][sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1]: replicated fs="p/a" step="@a => @b" bytes="4096" duration="1.234s"
+            2024-05-14T23:16:23+02:00 [INFO][office push][pruning][sQaZ$i+Dr$i+Dr.i7.ps.QtEY]: destroyed snapshot prune_side="sender" fs="p/a" destroy_snap="x" reason="no keep rule keeps it" rule="not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)"
+            2024-05-14T23:16:23+02:00 [ERRO][office push][endpoint][sQaZ$i+Dr$i+Dr]: protection failed abstraction="hold h on p/a@b" err="busy"
+            2024-05-14T23:16:23+02:00 [INFO][office push][job][sQaZ$i+Dr$i+Dr.i7]: invocation finished invocation="7" filesystems="1" steps="1" bytes="4096" destroyed="2" errors="0" duration="1.234s"
             2024-05-14T23:16:23+02:00 [WARN][meta]: first\nsecond \u{1b}[31m
         "#]],
     );
@@ -178,7 +182,12 @@ fn an_invocation_that_failed_says_when_the_last_one_succeeded() {
         let summary = InvocationSummary { errors, cancelled, ..InvocationSummary::default() };
         let job = Some(JobName::parse("j").unwrap());
         let what = What::InvocationFinished { number: 1, summary };
-        let entry = earlier.entry(&Event { at: jiff::Timestamp::from_second(second).unwrap(), job, what }).unwrap();
+        let entry = earlier
+            .entry(
+                &Event { at: jiff::Timestamp::from_second(second).unwrap(), job, about: About::Nothing, what },
+                &[LogLevel::Info],
+            )
+            .unwrap();
         entry.fields.into_iter().find_map(|(name, value)| (name == "last_successful").then_some(value))
     };
     let text = |text: &str| Some(Value::Text(text.to_owned()));
@@ -196,14 +205,15 @@ fn logfmt_lines() {
         &story(),
         &expect![[r#"
             time=2024-05-14T23:16:23.004567+02:00 level=info msg="starting daemon" version=1.2.3
-            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job msg="starting job"
-            time=2024-05-14T23:16:23.004567+02:00 level=error job="office push" subsystem=snapshot msg="snapshot failed" fs=p/a snap=b err="cannot take snapshot \"p/a@b\": out of space"
-            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl msg=planned filesystems=1 steps=1
-            time=2024-05-14T23:16:23.004567+02:00 level=warn job="office push" subsystem=repl msg="step failed and will be tried again" fs=p/a step="@a => @b" bytes=1 err=broken
-            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl msg=replicated fs=p/a step="@a => @b" bytes=4096 duration=1.234s
-            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=pruning msg="destroyed snapshot" prune_side=sender fs=p/a destroy_snap=x reason="no keep rule keeps it" rule="not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)"
-            time=2024-05-14T23:16:23.004567+02:00 level=error job="office push" subsystem=endpoint msg="protection failed" abstraction="hold h on p/a@b" err=busy
-            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job msg="invocation finished" invocation=7 filesystems=1 steps=1 bytes=4096 destroyed=2 errors=0 duration=1.234s
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job span=sQaZ$i+Dr$i+Dr msg="starting job"
+            time=2024-05-14T23:16:23.004567+02:00 level=error job="office push" subsystem=snapshot span=sQaZ$i+Dr$i+Dr.QtEY msg="snapshot failed" fs=p/a snap=b err="cannot take snapshot \"p/a@b\": out of space"
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job span=sQaZ$i+Dr$i+Dr.i7 msg="invocation started" invocation=7
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl span=sQaZ$i+Dr$i+Dr.i7.r1 msg=planned filesystems=1 steps=1 attempt_number=1
+            time=2024-05-14T23:16:23.004567+02:00 level=warn job="office push" subsystem=repl span=sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1 msg="step failed and will be tried again" fs=p/a step="@a => @b" bytes=1 err=broken filesystem=p/a
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl span=sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1 msg=replicated fs=p/a step="@a => @b" bytes=4096 duration=1.234s filesystem=p/a duration_s=1.234000
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=pruning span=sQaZ$i+Dr$i+Dr.i7.ps.QtEY msg="destroyed snapshot" prune_side=sender fs=p/a destroy_snap=x reason="no keep rule keeps it" rule="not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)"
+            time=2024-05-14T23:16:23.004567+02:00 level=error job="office push" subsystem=endpoint span=sQaZ$i+Dr$i+Dr msg="protection failed" abstraction="hold h on p/a@b" err=busy
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job span=sQaZ$i+Dr$i+Dr.i7 msg="invocation finished" invocation=7 filesystems=1 steps=1 bytes=4096 destroyed=2 errors=0 duration=1.234s duration_s=1.234000
             time=2024-05-14T23:16:23.004567+02:00 level=warn subsystem=meta msg="first\nsecond \u001b[31m"
         "#]],
     );
@@ -217,14 +227,15 @@ fn json_lines() {
         &story(),
         &expect![[r#"
             {"level":"info","msg":"starting daemon","time":"2024-05-14T23:16:23+02:00","version":"1.2.3"}
-            {"job":"office push","level":"info","msg":"starting job","subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
-            {"err":"cannot take snapshot \"p/a@b\": out of space","fs":"p/a","job":"office push","level":"error","msg":"snapshot failed","snap":"b","subsystem":"snapshot","time":"2024-05-14T23:16:23+02:00"}
-            {"filesystems":1,"job":"office push","level":"info","msg":"planned","steps":1,"subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
-            {"bytes":1,"err":"broken","fs":"p/a","job":"office push","level":"warn","msg":"step failed and will be tried again","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
-            {"bytes":4096,"duration":1.234,"fs":"p/a","job":"office push","level":"info","msg":"replicated","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
-            {"destroy_snap":"x","fs":"p/a","job":"office push","level":"info","msg":"destroyed snapshot","prune_side":"sender","reason":"no keep rule keeps it","rule":"not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)","subsystem":"pruning","time":"2024-05-14T23:16:23+02:00"}
-            {"abstraction":"hold h on p/a@b","err":"busy","job":"office push","level":"error","msg":"protection failed","subsystem":"endpoint","time":"2024-05-14T23:16:23+02:00"}
-            {"bytes":4096,"destroyed":2,"duration":1.234,"errors":0,"filesystems":1,"invocation":7,"job":"office push","level":"info","msg":"invocation finished","steps":1,"subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
+            {"job":"office push","level":"info","msg":"starting job","span":"sQaZ$i+Dr$i+Dr","subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
+            {"err":"cannot take snapshot \"p/a@b\": out of space","fs":"p/a","job":"office push","level":"error","msg":"snapshot failed","snap":"b","span":"sQaZ$i+Dr$i+Dr.QtEY","subsystem":"snapshot","time":"2024-05-14T23:16:23+02:00"}
+            {"invocation":7,"job":"office push","level":"info","msg":"invocation started","span":"sQaZ$i+Dr$i+Dr.i7","subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
+            {"attempt_number":1,"filesystems":1,"job":"office push","level":"info","msg":"planned","span":"sQaZ$i+Dr$i+Dr.i7.r1","steps":1,"subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
+            {"bytes":1,"err":"broken","filesystem":"p/a","fs":"p/a","job":"office push","level":"warn","msg":"step failed and will be tried again","span":"sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
+            {"bytes":4096,"duration":1.234,"duration_s":1.234,"filesystem":"p/a","fs":"p/a","job":"office push","level":"info","msg":"replicated","span":"sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
+            {"destroy_snap":"x","fs":"p/a","job":"office push","level":"info","msg":"destroyed snapshot","prune_side":"sender","reason":"no keep rule keeps it","rule":"not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)","span":"sQaZ$i+Dr$i+Dr.i7.ps.QtEY","subsystem":"pruning","time":"2024-05-14T23:16:23+02:00"}
+            {"abstraction":"hold h on p/a@b","err":"busy","job":"office push","level":"error","msg":"protection failed","span":"sQaZ$i+Dr$i+Dr","subsystem":"endpoint","time":"2024-05-14T23:16:23+02:00"}
+            {"bytes":4096,"destroyed":2,"duration":1.234,"duration_s":1.234,"errors":0,"filesystems":1,"invocation":7,"job":"office push","level":"info","msg":"invocation finished","span":"sQaZ$i+Dr$i+Dr.i7","steps":1,"subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
             {"level":"warn","msg":"first\nsecond \u001b[31m","subsystem":"meta","time":"2024-05-14T23:16:23+02:00"}
         "#]],
     );
@@ -245,8 +256,8 @@ fn debug_tells_of_children() {
         layout(LogFormat::Human, false, false),
         &story()[2..3],
         &expect![[r#"
-        [DEBG][office push][zfs.cmd]: started command cmd="zfs list"
-    "#]],
+            [DEBG][office push][zfs.cmd][sQaZ$i+Dr$i+Dr]: started command cmd="zfs list"
+        "#]],
     );
 }
 
@@ -293,8 +304,8 @@ fn a_field_whose_name_says_seconds_is_a_number() {
         layout(LogFormat::Human, false, false),
         &[event(Some("j"), command)],
         &expect![[r#"
-        [DEBG][j][zfs.cmd]: command exited with success cmd="zfs list" total_time_s="0.012345"
-    "#]],
+            [DEBG][j][zfs.cmd][sQaZ$7ww6$7ww6]: command exited with success cmd="zfs list" total_time_s="0.012345"
+        "#]],
     );
 }
 
@@ -320,17 +331,19 @@ impl Write for Gate {
 fn a_reader_who_stops_reading_loses_lines_and_learns_how_many() {
     let (key, open): (Sender<()>, _) = channel();
     let page = Page::default();
-    let writer = Writer::start(Gate { open, page: page.clone() });
-    let log = StdoutLog::with(LogLevel::Info, layout(LogFormat::Human, false, false), writer);
+    let gate = Gate { open, page: page.clone() };
+    let layout = layout(LogFormat::Human, false, false);
+    let outlet = Arc::new(StdoutLog::with(LogLevel::Info, layout, gate, &Complaints::default()));
+    let log = Log::new(vec![outlet.clone()]);
     let info = |text: &str| event(None, What::DaemonStarted { version: text.repeat(60_000) });
     for _ in 0..100 {
         log.read(&info("x"));
     }
     log.read(&event(None, What::Error { subsystem: "job", message: "important".to_owned() }));
     drop(key);
-    log.flush(Duration::from_secs(60));
+    outlet.flush(Duration::from_secs(60));
     log.read(&event(None, What::DaemonStopped));
-    log.flush(Duration::from_secs(60));
+    outlet.flush(Duration::from_secs(60));
     let bytes = page.0.lock().unwrap().clone();
     let text = String::from_utf8(bytes).unwrap();
     assert!(text.len() < 5 << 20, "{} bytes", text.len());
@@ -339,6 +352,121 @@ fn a_reader_who_stops_reading_loses_lines_and_learns_how_many() {
     let lost: usize = complaint.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
     assert_eq!(text.lines().filter(|line| line.contains("xxx")).count() + lost, 100);
     assert!(text.trim_end().ends_with("daemon exiting"));
+}
+
+/// A disk that is full until it is not.
+#[derive(Clone, Default)]
+struct Disk {
+    page: Page,
+    room: Arc<Mutex<usize>>,
+}
+
+impl Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut room = self.room.lock().unwrap();
+        let part = bytes.get(..bytes.len().min(*room)).unwrap();
+        *room -= part.len();
+        match part {
+            [] => Err(io::ErrorKind::StorageFull.into()),
+            _ => self.page.write(part),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_full_disk_does_not_take_is_counted_and_told_when_it_has_room() {
+    let disk = Disk::default();
+    let layout = layout(LogFormat::Human, false, false);
+    let outlet = Arc::new(StdoutLog::with(LogLevel::Info, layout, disk.clone(), &Complaints::default()));
+    let log = Log::new(vec![outlet.clone()]);
+    let tell = |what| {
+        log.read(&event(None, what));
+        assert_eq!(outlet.flush(Duration::from_secs(60)), 0);
+    };
+    *disk.room.lock().unwrap() = 10;
+    tell(What::DaemonStarted { version: "1".to_owned() });
+    tell(What::DaemonStopped);
+    assert_eq!(outlet.lost(), 2);
+    *disk.room.lock().unwrap() = usize::MAX;
+    tell(What::DaemonStopped);
+    tell(What::DaemonStopped);
+    assert_eq!(outlet.lost(), 2);
+    expect![[r#"
+        [INFO]: st
+        [ERRO][meta]: 2 log lines were lost because standard output could not be written to: no storage space
+        [INFO]: daemon exiting
+        [INFO]: daemon exiting
+    "#]]
+    .assert_eq(std::str::from_utf8(&disk.page.0.lock().unwrap()).unwrap());
+}
+
+#[test]
+fn an_error_is_repeated_where_the_line_that_had_it_is_not() {
+    let outlet = |level| {
+        let page = Page::default();
+        let layout = layout(LogFormat::Human, false, false);
+        (Arc::new(StdoutLog::with(level, layout, page.clone(), &Complaints::default())), page)
+    };
+    let both = [outlet(LogLevel::Warn), outlet(LogLevel::Error)];
+    let log = Log::new(both.iter().map(|(outlet, _)| Arc::clone(outlet) as Arc<dyn Outlet>).collect());
+    let error = || "the cable is out".to_owned();
+    let until = jiff::Timestamp::UNIX_EPOCH;
+    for what in [
+        Replication::Reconnecting { error: error(), until },
+        Replication::Reconnecting { error: error(), until },
+        Replication::ReconnectFailed { error: error() },
+        Replication::ReconnectFailed { error: error() },
+    ] {
+        log.read(&event(Some("j"), What::Replication(what)));
+    }
+    let [warnings, errors] = both.map(|(outlet, page)| {
+        outlet.flush(Duration::from_secs(60));
+        String::from_utf8(page.0.lock().unwrap().clone()).unwrap()
+    });
+    let has = |text: &str| text.lines().map(|line| line.contains("the cable is out")).collect::<Vec<_>>();
+    assert_eq!(has(&warnings), [true, false, true, false], "{warnings}");
+    assert_eq!(has(&errors), [true, false], "{errors}");
+}
+
+#[test]
+fn what_an_outlet_has_not_written_at_the_end_is_told_by_the_first_one() {
+    let page = Page::default();
+    let (key, open): (Sender<()>, _) = channel();
+    let layout = layout(LogFormat::Human, false, false);
+    let outlet = |out: Box<dyn Write + Send>| -> Arc<dyn Outlet> {
+        Arc::new(StdoutLog::with(LogLevel::Info, layout.clone(), out, &Complaints::default()))
+    };
+    let slow = outlet(Box::new(Gate { open, page: Page::default() }));
+    let outlets = [outlet(Box::new(page.clone())), Arc::clone(&slow)];
+    let log = Log::new(outlets.to_vec());
+    log.read(&event(None, What::DaemonStopped));
+    assert_eq!(finish(&outlets, Duration::from_millis(1)), None);
+    expect![[r#"
+        [INFO]: daemon exiting
+        [ERRO][meta]: the last 1 log lines are missing in the stdout outlet, which was too slow
+    "#]]
+    .assert_eq(std::str::from_utf8(&page.0.lock().unwrap()).unwrap());
+    let left = finish(&[slow], Duration::from_millis(1));
+    assert_eq!(left.as_deref(), Some("the last 1 log lines are missing in the stdout outlet, which was too slow"));
+    drop(key);
+}
+
+#[test]
+fn a_span_leads_from_the_daemon_to_the_step() {
+    let lines = written(LogLevel::Debug, layout(LogFormat::Logfmt, false, false), &story());
+    let span = |message: &str| {
+        let line = lines.lines().find(|line| line.contains(message)).unwrap();
+        line.split(' ').find_map(|word| word.strip_prefix("span=")).unwrap().to_owned()
+    };
+    let attempt = span("start planning");
+    assert!(attempt.starts_with(&span("invocation started")) && attempt.ends_with(".i7.r1"), "{attempt}");
+    assert!(span("step started").starts_with(&format!("{attempt}.")), "{lines}");
+    let [root, job, stack] = attempt.split('$').collect::<Vec<_>>()[..] else { panic!("{attempt}") };
+    assert!(root != job && stack.starts_with(job) && root.len() == 4 && job.len() == 4, "{attempt}");
 }
 
 #[test]
@@ -358,10 +486,10 @@ fn hooks_say_what_they_do_and_what_their_programs_write() {
     .collect();
     let lines = written(LogLevel::Info, layout(LogFormat::Human, false, false), &story);
     expect![[r#"
-        [INFO][j][hook]: run pre-edges in configuration order fs="p/a" snap="zrepl_1"
-        [INFO][j][hook]: hook output stdout="frozen" command="/etc/zrepl/hooks/freeze" fs="p/a" snap="zrepl_1"
-        [WARN][j][hook]: hook output stderr="slowly" command="/etc/zrepl/hooks/freeze" fs="p/a" snap="zrepl_1"
-        [ERRO][j][hook]: hook invocation failed for post-edge hook="/etc/zrepl/hooks/freeze" err="exit status: 1" fs="p/a" snap="zrepl_1"
+        [INFO][j][hook][sQaZ$7ww6$7ww6.QtEY]: run pre-edges in configuration order fs="p/a" snap="zrepl_1"
+        [INFO][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook output stdout="frozen" command="/etc/zrepl/hooks/freeze" fs="p/a" snap="zrepl_1"
+        [WARN][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook output stderr="slowly" command="/etc/zrepl/hooks/freeze" fs="p/a" snap="zrepl_1"
+        [ERRO][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook invocation failed for post-edge hook="/etc/zrepl/hooks/freeze" err="exit status: 1" fs="p/a" snap="zrepl_1"
     "#]].assert_eq(&lines);
 }
 
@@ -389,13 +517,13 @@ fn what_is_done_about_conflicts_is_said_before_and_after() {
     .collect();
     let lines = written(LogLevel::Info, layout(LogFormat::Human, false, false), &story);
     expect![[r#"
-        [WARN][j][repl]: resolving a conflict as the job is configured to fs="p/a" how="roll the receiver back to @1, destroying @own, @own 2 (diverged: rollback_receiver)"
-        [WARN][j][repl]: destroyed a snapshot on the receiver fs="p/a" snap="own" reason="newer than @1 (diverged: rollback_receiver)"
-        [WARN][j][repl]: resolved a conflict fs="p/a" how="rolled back to @1"
-        [WARN][j][repl]: resolving a conflict as the job is configured to fs="p/a" how="rename the receiver's filesystem, whose newest snapshot is @own, with 1 below it, aside (no_common: rename_aside)"
-        [WARN][j][repl]: resolved a conflict fs="p/a" how="renamed to q/a.zrepl.aside.1"
-        [WARN][j][repl]: discarding what an interrupted receive left, it cannot be resumed fs="p/a" reason="p/a@2 is gone from the sender"
-        [WARN][j][repl]: discarding what an interrupted receive left, it cannot be resumed fs="p/a" reason="the resume token cannot be read: its checksum does not match"
+        [WARN][j][repl][sQaZ$7ww6$7ww6.QtEY]: resolving a conflict as the job is configured to fs="p/a" how="roll the receiver back to @1, destroying @own, @own 2 (diverged: rollback_receiver)"
+        [WARN][j][repl][sQaZ$7ww6$7ww6.QtEY]: destroyed a snapshot on the receiver fs="p/a" snap="own" reason="newer than @1 (diverged: rollback_receiver)"
+        [WARN][j][repl][sQaZ$7ww6$7ww6.QtEY]: resolved a conflict fs="p/a" how="rolled back to @1"
+        [WARN][j][repl][sQaZ$7ww6$7ww6.QtEY]: resolving a conflict as the job is configured to fs="p/a" how="rename the receiver's filesystem, whose newest snapshot is @own, with 1 below it, aside (no_common: rename_aside)"
+        [WARN][j][repl][sQaZ$7ww6$7ww6.QtEY]: resolved a conflict fs="p/a" how="renamed to q/a.zrepl.aside.1"
+        [WARN][j][repl][sQaZ$7ww6$7ww6.QtEY]: discarding what an interrupted receive left, it cannot be resumed fs="p/a" reason="p/a@2 is gone from the sender"
+        [WARN][j][repl][sQaZ$7ww6$7ww6.QtEY]: discarding what an interrupted receive left, it cannot be resumed fs="p/a" reason="the resume token cannot be read: its checksum does not match"
     "#]]
     .assert_eq(&lines);
 }

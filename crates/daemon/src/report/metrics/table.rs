@@ -102,7 +102,7 @@ metrics! {
     Clients "zrepl_client_connections" Gauge, ["zrepl_job", "client", "kind"],
         "Connections of a client in another process to a job that serves others, of the kinds `control` and `data`.";
     LostLines "zrepl_log_lost_lines_total" Counter, ["outlet"],
-        "Log lines that were lost because an outlet could not take them in time.";
+        "Log lines that an outlet did not take in time, or could not write.";
     ConfigLoaded "zrepl_config_load_timestamp_seconds" Gauge, [],
         "When the configuration that is in use was read, as Unix time.";
     ConfigGood "zrepl_config_last_reload_successful" Gauge, [],

@@ -43,7 +43,7 @@ impl Told {
     fn tell(&mut self, job: &str, what: What) {
         self.now += 1;
         let job = (!job.is_empty()).then(|| JobName::parse(job).unwrap());
-        self.metrics.read(&Event { at: at(self.now), job, what });
+        self.metrics.read(&Event { at: at(self.now), job, about: model::event::About::Nothing, what });
     }
 
     fn has(&self, lines: &[&str]) {

@@ -99,6 +99,7 @@ mod tests {
             sink.apply(&Event {
                 at: Timestamp::from_second(1_700_000_000).unwrap(),
                 job: Some(JobName::parse("sink").unwrap()),
+                about: model::event::About::Nothing,
                 what: What::Receiving {
                     client: ClientIdentity::parse(client).unwrap(),
                     filesystem: DatasetName::parse("p/a").unwrap(),

@@ -45,7 +45,12 @@ impl Story {
 
     fn tell(&mut self, job: &str, what: What) -> &mut Story {
         self.at += SignedDuration::from_secs(1);
-        self.fold.read(&Event { at: self.at, job: Some(JobName::parse(job).unwrap()), what });
+        self.fold.read(&Event {
+            at: self.at,
+            job: Some(JobName::parse(job).unwrap()),
+            about: model::event::About::Nothing,
+            what,
+        });
         self
     }
 

@@ -15,7 +15,12 @@ fn at(micros: i64) -> Timestamp {
 }
 
 fn tell(trace: &Trace, micros: i64, what: What) {
-    trace.read(&Event { at: at(micros), job: Some(JobName::parse("j").unwrap()), what });
+    trace.read(&Event {
+        at: at(micros),
+        job: Some(JobName::parse("j").unwrap()),
+        about: model::event::About::Nothing,
+        what,
+    });
 }
 
 fn fs(name: &str) -> DatasetName {
