@@ -39,12 +39,15 @@ impl Notify {
         self.say("RELOADING=1");
     }
 
-    /// Gives the next sign of life when it is due; never ends if nobody waits for one.
-    pub(crate) async fn watchdog(&self) {
+    /// Gives the next sign of life when it is due and `alive` says that there is any; never ends if nobody
+    /// waits for one.
+    pub(crate) async fn watchdog(&self, alive: impl AsyncFnOnce() -> bool) {
         match self.interval {
             Some(interval) => {
                 tokio::time::sleep(interval).await;
-                self.say("WATCHDOG=1");
+                if alive().await {
+                    self.say("WATCHDOG=1");
+                }
             }
             None => std::future::pending().await,
         }
@@ -86,8 +89,11 @@ mod tests {
         notify.reloading();
         assert_eq!(heard(), "RELOADING=1");
         assert_eq!(notify.interval, Some(Duration::from_millis(1)));
-        notify.watchdog().await;
+        notify.watchdog(async || true).await;
         assert_eq!(heard(), "WATCHDOG=1");
+        notify.watchdog(async || false).await;
+        notify.say("STOPPING=1");
+        assert_eq!(heard(), "STOPPING=1", "who does not answer gives no sign of life");
         drop(manager);
         notify.say("STOPPING=1");
     }

@@ -302,6 +302,19 @@ fn another_configuration_is_used_without_a_restart_and_one_with_a_mistake_is_not
 }
 
 #[test]
+fn a_daemon_that_listens_where_it_did_before_is_hinted_at() {
+    let place = Place::new("exit 1");
+    let daemon = place.daemon();
+    let file = std::fs::read_to_string(place.path("zrepl.yml")).unwrap();
+    std::fs::write(place.path("zrepl.yml"), file.replace("run/control", "run/moved")).unwrap();
+    let refused = place.run(&["reload"]);
+    refused.failed_with("run/moved: ");
+    refused.failed_with("`global.control.sockpath` has changed since");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code, Some(0));
+}
+
+#[test]
 fn the_service_manager_hears_of_every_state() {
     let place = Place::new("exit 1");
     let manager = UnixDatagram::bind(place.path("notify")).unwrap();
@@ -571,7 +584,7 @@ fn a_plan_comes_from_the_daemon_or_without_one_and_changes_nothing() {
     let daemon = place.daemon();
     let asked = place.run(&["plan", "snap"]);
     assert_eq!(asked.code, Some(0));
-    assert!(asked.err.starts_with("planned by the running daemon, with the configuration that it started with ("));
+    assert!(asked.err.starts_with("planned by the running daemon, with the configuration that it read last ("));
     assert_eq!(asked.out.split_once('\n').unwrap().1, table);
     let summary = place.run(&["plan", "--format", "summary"]);
     assert!(summary.out.contains("\n  p/a  2 snapshots destroyed\n"), "{summary:?}");
@@ -590,7 +603,7 @@ fn a_plan_comes_from_the_daemon_or_without_one_and_changes_nothing() {
     assert!(changed.out.contains("local keeps: 1. last_n 2\n"), "{changed:?}");
     assert!(changed.out.contains("p/a: 1 snapshot destroyed\n"), "{changed:?}");
     fs::write(place.path("zrepl.yml"), file.replace("name: snap", "name: new")).unwrap();
-    place.run(&["plan"]).failed_with("the running daemon has no job \"new\", as it started with another");
+    place.run(&["plan"]).failed_with("the running daemon has no job \"new\", as it has read another");
     fs::write(place.path("zrepl.yml"), file).unwrap();
     fs::write(place.path("bin/away"), "").unwrap();
     let away = place.run(&["plan", "snap"]);
