@@ -25,6 +25,10 @@ pub const BACK_OFF_FIRST: Duration = Duration::from_secs(2);
 /// Longest such wait, so that a peer that is back is noticed soon.
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 
+/// Longest wait before a sink whose pool could not be listed looks again. What it costs is a process, and the
+/// pool of a backup disk is away for months.
+pub const SINK_LOOK_PAUSE: Duration = Duration::from_secs(10 * 60);
+
 /// How long a call to one side may take: to list, to start a stream, to move a cursor, to confirm.
 /// Whoever serves it has limits of its own, half an hour at most for each child process, and says more
 /// precisely what hangs; this one is for a side that says nothing, and so longer than any two of those.
