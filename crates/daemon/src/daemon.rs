@@ -406,6 +406,11 @@ impl Daemon {
         Ok(())
     }
 
+    /// Whether something undoes hooks. A stop may take as long as their timeouts then.
+    pub fn undoes_hooks(&self) -> bool {
+        self.shared.undoing.count() > 0
+    }
+
     /// A child whose task has ended is killed, and reaped soon after.
     async fn children_reaped(&self) {
         while !self.shared.world.zfs.running().is_empty() {

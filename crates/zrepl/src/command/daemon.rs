@@ -178,7 +178,7 @@ async fn serve(config: Config, world: World) -> Result<()> {
     notify.say("STOPPING=1\nSTATUS=waiting for jobs to finish");
     let told = cause.to_string();
     tokio::select! {
-        stopped = daemon.stop(&told) => stopped?,
+        stopped = notify.with_more_time(|| daemon.undoes_hooks(), daemon.stop(&told)) => stopped?,
         again = signals.next() => bail!("stopped at once by a second signal ({again})"),
     }
     match cause {
