@@ -85,7 +85,8 @@ Examples:
     /// Show what the daemon is doing, or check that all is well
     ///
     /// On a terminal, a screen with all jobs and their filesystems; `?` shows its keys. Otherwise the same
-    /// as text, once.
+    /// as text, once. The daemon remembers nothing of an earlier one: last successes, and how old snapshots
+    /// are, are what it has seen since its start. `--check` waits two intervals of a job for that.
     #[command(after_help = "\
 Examples:
   zrepl status                        look at what happens

@@ -219,7 +219,15 @@ fn the_status_is_text_where_there_is_no_terminal() {
     assert_eq!((text.code, text.err.as_str()), (Some(0), ""));
     assert!(text.out.starts_with("snap  snap\nnot run yet\n\nPruning: not started\n"), "{text:?}");
     assert_eq!(place.run(&["status", "--mode", "dump", "--job", "snap"]).out, text.out);
-    place.run(&["status", "--job", "snip"]).failed_with("job \"snip\" not found");
+    for words in [&["status", "--job", "snip"][..], &["status", "--json", "--job", "snip"]] {
+        place.run(words).failed_with("job \"snip\" not found: there are snap");
+    }
+    let alone: serde_json::Value =
+        serde_json::from_str(&place.run(&["status", "--json", "--job", "snap"]).out).unwrap();
+    let names: Vec<&String> = alone["Jobs"].as_object().unwrap().keys().collect();
+    assert_eq!((names, &alone["Version"]), (vec!["snap"], &1.into()));
+    let all = place.run(&["status", "--mode", "raw", "--job", "snip"]);
+    assert!(all.code == Some(0) && all.out.contains("_control"), "as zrepl does: {all:?}");
     let colored = place.run(&["status", "--color", "always"]);
     assert!(colored.out.starts_with("\u{1b}[1msnap\u{1b}[0m"), "{colored:?}");
 
