@@ -26,6 +26,7 @@ use crate::dispatch::Operation;
 use crate::http::{self, Lasting};
 use crate::limits::{CONTROL_REQUEST_BYTES, HTTP_REQUEST};
 use crate::preview::Wish;
+use crate::reload::ReloadAnswer;
 use crate::report::{Status, Version};
 
 pub use follow::{Outcome, OutcomeRequest, Ticket};
@@ -173,7 +174,10 @@ async fn reload(Extension(lasting): Extension<Lasting>, State(shared): State<Sha
         let _ = done.send(task.reload_from_file().await);
     });
     match outcome.await {
-        Ok(Ok(reloaded)) => text(StatusCode::OK, format!("{reloaded}\n")),
+        Ok(Ok(reloaded)) => match serde_json::to_string(&ReloadAnswer::from(&reloaded)) {
+            Ok(json) => text(StatusCode::OK, json + "\n"),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        },
         Ok(Err(error)) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the reload has ended early: see the daemon's log"),
     }

@@ -33,7 +33,8 @@ use crate::preview::{NextRound, Preview, Wish, WishError, preview};
 use crate::reload::{ReloadError, Reloaded, Running};
 use crate::report::trace::Trace;
 use crate::report::{Metrics, Status, StatusFold};
-use crate::startup::check_pools;
+use crate::services::{ServiceLost, Services};
+use crate::startup::look_at_pools;
 use crate::tasks::Tasks;
 use crate::tuning::Tuning;
 
@@ -44,7 +45,23 @@ pub type WrapConnector = Arc<dyn Fn(&JobName, Arc<dyn Connector>) -> Arc<dyn Con
 pub type WrapZfs = Arc<dyn Fn(Arc<dyn Zfs>, &Events) -> Arc<dyn Zfs> + Send + Sync>;
 
 /// Reads the configuration again; the error is every mistake in it.
-pub type LoadConfig = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+pub type LoadConfig = Arc<dyn Fn() -> Result<Reread, String> + Send + Sync>;
+
+/// A configuration that was read again.
+#[derive(Debug, Clone)]
+pub struct Reread {
+    /// What it says.
+    pub config: Config,
+    /// What can be used and is to be told all the same, each as a text of its own: what is probably not meant,
+    /// certificates that are no good, what this user is not allowed.
+    pub warnings: Vec<String>,
+}
+
+impl From<Config> for Reread {
+    fn from(config: Config) -> Reread {
+        Reread { config, warnings: Vec::new() }
+    }
+}
 
 /// How many lines each log outlet has lost, by its kind.
 pub type LostLines = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
@@ -156,6 +173,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Tells what a person should look at.
+    pub(crate) fn warn(&self, message: String) {
+        self.events.tell(What::Warning { subsystem: "job", message });
+    }
+
     /// How many tasks jobs have.
     pub(crate) fn tasks_alive(&self) -> usize {
         self.tasks.count() + self.undoing.count()
@@ -190,8 +212,7 @@ impl Shared {
 pub struct Daemon {
     shared: Shared,
     /// The dispatcher and the control socket, which outlive the jobs.
-    services: Tasks,
-    end_services: CancellationToken,
+    services: Services,
 }
 
 impl Daemon {
@@ -212,7 +233,7 @@ impl Daemon {
         let own = [Arc::clone(&status) as Arc<dyn Reader>, Arc::clone(&world.trace) as _, Arc::clone(&metrics) as _];
         let readers = own.into_iter().chain(world.readers.iter().cloned());
         let events = Events::new(world.clock.clone(), readers.collect());
-        let (jobs, end_services) = (CancellationToken::new(), CancellationToken::new());
+        let jobs = CancellationToken::new();
         let started = world.clock.now();
         let (dispatch, mut dispatcher) = Dispatch::new(events.clone(), jobs.clone());
         let configured: Arc<[Job]> = config.jobs.clone().into();
@@ -238,7 +259,7 @@ impl Daemon {
             reloading: Arc::default(),
             previewing: Arc::default(),
         };
-        let services = Tasks::default();
+        let services = Services::default();
 
         shared.events.tell(What::DaemonStarted { version: crate::VERSION.to_owned() });
         shared.running.begin(&config);
@@ -248,25 +269,19 @@ impl Daemon {
         }
         if let Some(socket) = socket {
             dispatcher.add(control::JOB, crate::dispatch::Slot::passive());
-            services.spawn(
-                "control socket",
-                &shared.events,
-                control::serve(socket, shared.clone(), end_services.clone()),
-            );
+            let serving = control::serve(socket, shared.clone(), services.end());
+            services.spawn_vital("control socket", &shared.events, serving);
         }
         if let Some(monitoring) = monitoring {
             dispatcher.add(monitoring::JOB, crate::dispatch::Slot::passive());
-            services.spawn(
-                "metrics listener",
-                &shared.events,
-                monitoring::serve(monitoring, shared.clone(), end_services.clone()),
-            );
+            let serving = monitoring::serve(monitoring, shared.clone(), services.end());
+            services.spawn("metrics listener", &shared.events, serving);
         }
         if let Some(address) = shared.world.profiles_at.clone() {
             shared.tasks.spawn("profile listener", &shared.events, control::autostart(shared.clone(), address));
         }
-        services.spawn("dispatcher", &shared.events, dispatcher.run(end_services.clone()));
-        Ok(Daemon { shared, services, end_services })
+        services.spawn_vital("dispatcher", &shared.events, dispatcher.run(services.end()));
+        Ok(Daemon { shared, services })
     }
 
     /// Starts an invocation of a job now, or after the one that runs.
@@ -315,7 +330,7 @@ impl Daemon {
     pub async fn check_pools(&self) {
         let shared = &self.shared;
         let configured = Arc::clone(&*shared.configured.lock().unwrap_or_else(PoisonError::into_inner));
-        check_pools(&configured, &*shared.world.zfs, &shared.events).await;
+        look_at_pools(configured.iter(), &*shared.world.zfs, |message| shared.warn(message)).await;
     }
 
     /// The status report as it is now.
@@ -329,7 +344,7 @@ impl Daemon {
     /// # Errors
     /// The configuration cannot be used; nothing has changed then, which is told.
     pub async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
-        self.shared.reload(config).await
+        self.shared.reload(config.into()).await
     }
 
     /// The same with what [`World::load`] reads.
@@ -338,6 +353,27 @@ impl Daemon {
     /// As above.
     pub async fn reload_from_file(&self) -> Result<Reloaded, ReloadError> {
         self.shared.reload_from_file().await
+    }
+
+    /// Whether whoever puts requests in order answers within [`limits::SIGN_OF_LIFE`]. A daemon in which it
+    /// does not looks alive and does nothing; that is told.
+    pub async fn answers(&self) -> bool {
+        let answers = self.shared.dispatch.answers().await;
+        if !answers {
+            let message = format!(
+                "whoever puts requests to jobs in order has not answered within {:?}: a fault of this program, or a \
+                 machine that is starved; the service manager hears of it",
+                limits::SIGN_OF_LIFE
+            );
+            self.shared.events.tell(What::Error { subsystem: "job", message });
+        }
+        answers
+    }
+
+    /// Waits until the dispatcher or the control socket has ended although nobody stopped the daemon, which
+    /// then is to be stopped and started anew; as a rule for ever.
+    pub async fn lost(&self) -> ServiceLost {
+        self.services.lost().await
     }
 
     /// Cancels what runs and waits until all tasks have ended and all children are reaped; the
@@ -350,21 +386,29 @@ impl Daemon {
     /// [`limits::STOP`] passed first, for the jobs or for the rest.
     pub async fn stop(&self, cause: &str) -> Result<(), StillRunning> {
         let jobs = tokio::time::timeout(limits::STOP, async {
-            self.shared.dispatch.stop(cause).await;
+            if !self.shared.dispatch.stop(cause).await {
+                // It has ended before its time: see `lost`.
+                self.shared.events.tell(What::DaemonStopping { cause: cause.to_owned() });
+                self.shared.jobs.cancel();
+            }
             self.shared.tasks.wait().await;
         });
         let jobs = jobs.await;
         self.shared.undoing.wait().await;
         let rest = tokio::time::timeout(limits::STOP, async {
             self.children_reaped().await;
-            self.end_services.cancel();
-            self.services.wait().await;
+            self.services.stop().await;
         });
         if jobs.is_err() || rest.await.is_err() {
             return Err(self.still_running());
         }
         self.shared.events.tell(What::DaemonStopped);
         Ok(())
+    }
+
+    /// Whether something undoes hooks. A stop may take as long as their timeouts then.
+    pub fn undoes_hooks(&self) -> bool {
+        self.shared.undoing.count() > 0
     }
 
     /// A child whose task has ended is killed, and reaped soon after.
@@ -385,7 +429,6 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.shared.jobs.cancel();
-        self.end_services.cancel();
         self.shared.tasks.abort();
         self.shared.undoing.abort();
         self.services.abort();

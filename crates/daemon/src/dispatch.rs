@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Events;
-use crate::limits::DISPATCH_QUEUE;
+use crate::limits::{DISPATCH_QUEUE, SIGN_OF_LIFE};
 
 pub(crate) use outcomes::{Followed, Outcomes};
 pub(crate) use rounds::SnapshotRequests;
@@ -77,15 +77,43 @@ pub(crate) struct Start {
 
 #[derive(Debug)]
 enum Message {
-    Signal { job: String, operation: Operation, reply: oneshot::Sender<Result<(), SignalError>> },
-    WakeAndFollow { job: String, reply: oneshot::Sender<Result<Followed, SignalError>> },
-    Follow { job: String, number: u64, reply: oneshot::Sender<Result<Followed, SignalError>> },
+    Signal {
+        job: String,
+        operation: Operation,
+        reply: oneshot::Sender<Result<(), SignalError>>,
+    },
+    WakeAndFollow {
+        job: String,
+        reply: oneshot::Sender<Result<Followed, SignalError>>,
+    },
+    Follow {
+        job: String,
+        number: u64,
+        reply: oneshot::Sender<Result<Followed, SignalError>>,
+    },
     RoundFinished(JobName),
     Due(JobName),
-    InvocationFinished(JobName, InvocationSummary),
-    Install { job: JobName, slot: Box<Slot>, reply: oneshot::Sender<Result<(), SignalError>> },
-    Retire { job: JobName, reply: oneshot::Sender<Result<(), SignalError>> },
-    Stop { cause: String },
+    InvocationFinished {
+        job: JobName,
+        number: u64,
+        summary: InvocationSummary,
+    },
+    Install {
+        job: JobName,
+        slot: Box<Slot>,
+        reply: oneshot::Sender<Result<(), SignalError>>,
+    },
+    Retire {
+        job: JobName,
+        reply: oneshot::Sender<Result<(), SignalError>>,
+    },
+    /// Is anybody there?
+    Ping {
+        reply: oneshot::Sender<Result<(), SignalError>>,
+    },
+    Stop {
+        cause: String,
+    },
 }
 
 /// The way to the dispatcher. Cheap to clone.
@@ -98,7 +126,7 @@ impl Dispatch {
     /// A dispatcher, to be run with [`Dispatcher::run`].
     pub(crate) fn new(events: Events, jobs: CancellationToken) -> (Dispatch, Dispatcher) {
         let (messages, inbox) = mpsc::channel(DISPATCH_QUEUE);
-        (Dispatch { messages }, Dispatcher { inbox, events, jobs, slots: BTreeMap::new(), stopping: false })
+        (Dispatch { messages }, Dispatcher::new(inbox, events, jobs))
     }
 
     /// Asks something of a job.
@@ -139,8 +167,8 @@ impl Dispatch {
     }
 
     /// A job's invocation is over and it waits for the next.
-    pub(crate) async fn invocation_finished(&self, job: &JobName, summary: InvocationSummary) {
-        self.send(Message::InvocationFinished(job.clone(), summary)).await;
+    pub(crate) async fn invocation_finished(&self, job: &JobName, number: u64, summary: InvocationSummary) {
+        self.send(Message::InvocationFinished { job: job.clone(), number, summary }).await;
     }
 
     /// A job has begun.
@@ -156,9 +184,15 @@ impl Dispatch {
         let _ = self.ask(|reply| Message::Retire { job, reply }).await;
     }
 
-    /// The daemon shall stop.
-    pub(crate) async fn stop(&self, cause: &str) {
-        self.send(Message::Stop { cause: cause.to_owned() }).await;
+    /// The daemon shall stop; whether anybody is there to do it.
+    pub(crate) async fn stop(&self, cause: &str) -> bool {
+        self.messages.send(Message::Stop { cause: cause.to_owned() }).await.is_ok()
+    }
+
+    /// Whether requests are answered in good time.
+    pub(crate) async fn answers(&self) -> bool {
+        let answer = self.ask(|reply| Message::Ping { reply });
+        matches!(tokio::time::timeout(SIGN_OF_LIFE, answer).await, Ok(Ok(())))
     }
 
     /// A dispatcher that is gone was stopped: whoever speaks to it is about to be.
@@ -282,14 +316,32 @@ impl Slot {
     }
 
     /// Notes the end of an invocation; whether another one was asked for meanwhile.
-    fn finished(&mut self, summary: InvocationSummary) -> bool {
+    fn finished(&mut self, ended: u64, summary: InvocationSummary) -> bool {
         match &mut self.invocations {
-            Invocations::Active { running, queued, number, outcomes, .. } => {
+            Invocations::Active { running, queued, number, outcomes, .. } if *number == ended => {
                 *running = None;
                 outcomes.send_modify(|outcomes| outcomes.note(*number, summary));
                 std::mem::take(queued)
             }
-            Invocations::Passive => false,
+            // One of a job that was replaced by another configuration and took long to end.
+            Invocations::Active { .. } | Invocations::Passive => false,
+        }
+    }
+
+    /// The last invocation.
+    fn number(&self) -> u64 {
+        match &self.invocations {
+            Invocations::Active { number, .. } => *number,
+            Invocations::Passive => 0,
+        }
+    }
+
+    /// Counts on from an earlier job of the same name, so that nobody who asks for one of its invocations is
+    /// told of another one.
+    fn counting_from(&mut self, last: u64) {
+        if let Invocations::Active { number, outcomes, .. } = &mut self.invocations {
+            *number = last;
+            outcomes.send_modify(|outcomes| outcomes.forget_until(last));
         }
     }
 }
@@ -308,10 +360,16 @@ pub(crate) struct Dispatcher {
     events: Events,
     jobs: CancellationToken,
     slots: BTreeMap<String, Slot>,
+    /// The last invocations of jobs that have ended.
+    retired: BTreeMap<String, u64>,
     stopping: bool,
 }
 
 impl Dispatcher {
+    fn new(inbox: mpsc::Receiver<Message>, events: Events, jobs: CancellationToken) -> Dispatcher {
+        Dispatcher { inbox, events, jobs, slots: BTreeMap::new(), retired: BTreeMap::new(), stopping: false }
+    }
+
     /// Makes a job known.
     pub(crate) fn add(&mut self, name: &str, slot: Slot) {
         self.slots.insert(name.to_owned(), slot);
@@ -339,12 +397,13 @@ impl Dispatcher {
             Message::Due(job) => self.due(&job),
             // A round that ends while a start is queued already is part of what that start covers.
             Message::RoundFinished(job) => self.wake(&job),
-            Message::InvocationFinished(job, summary) => {
-                if self.slots.get_mut(job.as_str()).is_some_and(|slot| slot.finished(summary)) {
+            Message::InvocationFinished { job, number, summary } => {
+                if self.slots.get_mut(job.as_str()).is_some_and(|slot| slot.finished(number, summary)) {
                     self.wake(&job);
                 }
             }
-            Message::Install { job, slot, reply } => {
+            Message::Install { job, mut slot, reply } => {
+                slot.counting_from(self.retired.remove(job.as_str()).unwrap_or_default());
                 self.add(job.as_str(), *slot);
                 let _ = reply.send(Ok(()));
             }
@@ -352,7 +411,11 @@ impl Dispatcher {
                 if let Some(slot) = self.slots.remove(job.as_str()) {
                     // One that does nothing has nothing to cancel.
                     let _ = slot.reset(job.as_str());
+                    self.retired.insert(job.to_string(), slot.number());
                 }
+                let _ = reply.send(Ok(()));
+            }
+            Message::Ping { reply } => {
                 let _ = reply.send(Ok(()));
             }
             Message::Stop { cause } => {
@@ -420,10 +483,10 @@ mod tests {
         assert_eq!(slot.wake("j", &jobs), Ok(()), "queued");
         assert_eq!(slot.wake("j", &jobs), Err(SignalError::AlreadyWokenUp));
         assert!(starts.try_recv().is_err(), "the queued one waits for the end of the first");
-        assert!(slot.finished(InvocationSummary::default()));
+        assert!(slot.finished(1, InvocationSummary::default()));
         assert_eq!(slot.wake("j", &jobs), Ok(()));
         assert_eq!(starts.try_recv().unwrap().number, 2);
-        assert!(!slot.finished(InvocationSummary::default()));
+        assert!(!slot.finished(2, InvocationSummary::default()));
     }
 
     #[test]
@@ -437,7 +500,7 @@ mod tests {
         assert!(start.cancel.is_cancelled());
         assert!(!jobs.is_cancelled(), "the job goes on");
         assert_eq!(slot.reset("j"), Err(SignalError::AlreadyReset));
-        assert!(slot.finished(InvocationSummary::default()));
+        assert!(slot.finished(1, InvocationSummary::default()));
     }
 
     #[tokio::test]
@@ -451,18 +514,45 @@ mod tests {
         let joined = slot.wake_or_join("j", &jobs).unwrap();
         assert_eq!((joined.number, joined.joined), (2, true), "the one that waits begins later than this request");
         let outcome = slot.follow("j", 2).unwrap().finished();
-        slot.finished(summary(1));
+        slot.finished(1, summary(1));
         slot.wake("j", &jobs).unwrap();
         starts.try_recv().unwrap();
-        slot.finished(summary(2));
+        slot.finished(2, summary(2));
         assert_eq!(outcome.await, Some(summary(2)));
         for number in 3..40 {
             slot.wake("j", &jobs).unwrap();
             starts.try_recv().unwrap();
-            slot.finished(summary(number));
+            slot.finished(number, summary(1));
         }
-        assert_eq!(slot.follow("j", 39).unwrap().finished().await, Some(summary(39)));
+        assert_eq!(slot.follow("j", 39).unwrap().finished().await, Some(summary(1)));
         assert_eq!(slot.follow("j", 2).unwrap().finished().await, None, "forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dispatcher_that_stands_still_is_noticed() {
+        let events = Events::new(crate::clock::Clock::system(), Vec::new());
+        let (dispatch, dispatcher) = Dispatch::new(events, CancellationToken::new());
+        assert!(!dispatch.answers().await, "nobody runs it");
+        let end = CancellationToken::new();
+        let running = tokio::spawn(dispatcher.run(end.clone()));
+        assert!(dispatch.answers().await);
+        end.cancel();
+        running.await.unwrap();
+        assert!(!dispatch.answers().await && !dispatch.stop("test").await, "it is gone");
+    }
+
+    #[tokio::test]
+    async fn numbers_go_on_where_an_earlier_job_of_that_name_has_ended() {
+        let (mut slot, mut starts, jobs) = active();
+        slot.counting_from(7);
+        slot.wake("j", &jobs).unwrap();
+        assert_eq!(starts.try_recv().unwrap().number, 8);
+        slot.wake("j", &jobs).unwrap();
+        assert!(!slot.finished(7, InvocationSummary::default()), "that one is of the earlier job");
+        assert!(slot.is_running());
+        assert_eq!(slot.follow("j", 7).unwrap().finished().await, None, "nobody waits for what has ended");
+        assert!(slot.finished(8, InvocationSummary::default()));
+        assert_eq!((slot.number(), Slot::passive().number()), (8, 0));
     }
 
     #[test]

@@ -24,14 +24,16 @@ mod not_yet;
 pub mod preview;
 mod reload;
 pub mod report;
+mod services;
 pub mod signals;
 mod startup;
 mod tasks;
 pub mod tuning;
 
-pub use daemon::{Daemon, LoadConfig, LostLines, StartError, StillRunning, World, WrapConnector, WrapZfs};
+pub use daemon::{Daemon, LoadConfig, LostLines, Reread, StartError, StillRunning, World, WrapConnector, WrapZfs};
 pub use dispatch::{Operation, SignalError};
-pub use reload::{ReloadError, Reloaded};
+pub use reload::{ReloadAnswer, ReloadError, Reloaded};
+pub use services::ServiceLost;
 
 /// The program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

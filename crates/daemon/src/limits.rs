@@ -25,6 +25,10 @@ pub const BACK_OFF_FIRST: Duration = Duration::from_secs(2);
 /// Longest such wait, so that a peer that is back is noticed soon.
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 
+/// Longest wait before a sink whose pool could not be listed looks again. What it costs is a process, and the
+/// pool of a backup disk is away for months.
+pub const SINK_LOOK_PAUSE: Duration = Duration::from_secs(10 * 60);
+
 /// How long a call to one side may take: to list, to start a stream, to move a cursor, to confirm.
 /// Whoever serves it has limits of its own, half an hour at most for each child process, and says more
 /// precisely what hangs; this one is for a side that says nothing, and so longer than any two of those.
@@ -101,6 +105,10 @@ pub const STOP: Duration = Duration::from_secs(30);
 /// longer than its connection may last, a job until the daemon stops.
 pub const DISPATCH_QUEUE: usize = 64;
 
+/// How long the dispatcher may take to answer before the service manager is no longer told that the daemon
+/// lives. It answers within microseconds; a machine that is starved takes seconds.
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
 /// Invocations of a job whose outcomes are remembered, for who asks again a moment later.
 pub const OUTCOMES: usize = 16;
 
@@ -118,6 +126,9 @@ pub const HTTP_CONNECTIONS: usize = 32;
 
 /// How long an HTTP client may take the rest of its answer when the daemon ends.
 pub const HTTP_LAST: Duration = Duration::from_millis(200);
+
+/// How long a reload looks at the pools of the jobs that it has begun, while a person waits for its answer.
+pub const RELOAD_LOOK: Duration = Duration::from_secs(10);
 
 /// How long a preview waits for a side to be listed: less than the client of the control socket waits
 /// for its answer, also if sizes are asked for afterwards.

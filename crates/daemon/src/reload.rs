@@ -9,16 +9,18 @@ use config::types::Job;
 use config::{Config, Part, Secrets};
 use model::JobName;
 use model::event::What;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::daemon::Shared;
+use crate::daemon::{Reread, Shared};
 use crate::dispatch::Operation;
 use crate::endpoint::ConfiguredJobs;
 use crate::job;
 use crate::limits;
 use crate::not_yet::not_yet;
+use crate::startup::look_at_pools;
 
 /// The jobs that run.
 #[derive(Clone, Default)]
@@ -50,22 +52,63 @@ pub struct Reloaded {
     pub unchanged: Vec<JobName>,
     /// Whether `global` has changed, which takes effect when the daemon is started anew.
     pub global_changed: bool,
+    /// What a start would have warned of.
+    pub warnings: Vec<String>,
 }
 
 impl fmt::Display for Reloaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Reloaded { started, stopped, restarted, unchanged, global_changed } = self;
-        let named = |what: &str, jobs: &[JobName]| {
-            let names: Vec<&str> = jobs.iter().map(JobName::as_str).collect();
-            (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
-        };
-        let changes = [named("started", started), named("stopped", stopped), named("restarted", restarted)];
+        ReloadAnswer::from(self).fmt(f)
+    }
+}
+
+/// The same, for clients of the control socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadAnswer {
+    /// Changes if something is taken away or means something else; 1.
+    pub version: u32,
+    /// Jobs that are new.
+    pub started: Vec<String>,
+    /// Jobs that are gone.
+    pub stopped: Vec<String>,
+    /// Jobs that have changed.
+    pub restarted: Vec<String>,
+    /// Jobs that go on as they were.
+    pub unchanged: Vec<String>,
+    /// Whether `global` has changed, which takes effect when the daemon is started anew.
+    pub global_changed: bool,
+    /// What a start would have warned of.
+    pub warnings: Vec<String>,
+}
+
+impl From<&Reloaded> for ReloadAnswer {
+    fn from(reloaded: &Reloaded) -> ReloadAnswer {
+        let Reloaded { started, stopped, restarted, unchanged, global_changed, warnings } = reloaded;
+        let names = |jobs: &[JobName]| jobs.iter().map(JobName::to_string).collect();
+        ReloadAnswer {
+            version: 1,
+            started: names(started),
+            stopped: names(stopped),
+            restarted: names(restarted),
+            unchanged: names(unchanged),
+            global_changed: *global_changed,
+            warnings: warnings.clone(),
+        }
+    }
+}
+
+/// In one line, without the warnings.
+impl fmt::Display for ReloadAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = |what: &str, jobs: &[String]| (!jobs.is_empty()).then(|| format!("{what} {}", jobs.join(", ")));
+        let changes =
+            [named("started", &self.started), named("stopped", &self.stopped), named("restarted", &self.restarted)];
         let mut parts: Vec<String> = changes.into_iter().flatten().collect();
         if parts.is_empty() {
             parts.push("no job has changed".to_owned());
         }
-        parts.push(format!("{} unchanged", unchanged.len()));
-        if *global_changed {
+        parts.push(format!("{} unchanged", self.unchanged.len()));
+        if self.global_changed {
             parts.push("`global` has changed: restart the daemon for that".to_owned());
         }
         f.write_str(&parts.join("; "))
@@ -141,16 +184,36 @@ impl Shared {
         let Some(load) = self.world.load.clone() else { return self.told(Err(ReloadError::NoFile)) };
         // Reads files, includes and all.
         match tokio::task::spawn_blocking(move || load()).await {
-            Ok(Ok(config)) => self.reload(config).await,
+            Ok(Ok(read)) => self.reload(read).await,
             Ok(Err(mistakes)) => self.told(Err(ReloadError::Unusable(mistakes))),
             Err(error) => self.told(Err(ReloadError::Unusable(error.to_string()))),
         }
     }
 
     /// See [`crate::Daemon::reload`].
-    pub(crate) async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+    pub(crate) async fn reload(&self, read: Reread) -> Result<Reloaded, ReloadError> {
         let _one_at_a_time = self.reloading.lock().await;
-        self.told(self.change(config).await)
+        let Reread { config, warnings } = read;
+        let jobs = config.jobs.clone();
+        let mut reloaded = self.told(self.change(config).await)?;
+        let begun = |job: &&Job| reloaded.started.contains(job.name()) || reloaded.restarted.contains(job.name());
+        let missing = self.missing_pools(jobs.iter().filter(begun)).await;
+        reloaded.warnings = warnings.into_iter().chain(missing).collect();
+        reloaded.warnings.iter().for_each(|warning| self.warn(warning.clone()));
+        Ok(reloaded)
+    }
+
+    /// What a start tells of pools, for jobs that have begun. Who waits for the answer is not kept waiting by a
+    /// pool that hangs.
+    async fn missing_pools<'a>(&self, jobs: impl Iterator<Item = &'a Job>) -> Vec<String> {
+        let mut found = Vec::new();
+        let look = look_at_pools(jobs, &*self.world.zfs, |message| found.push(message));
+        let complete = tokio::time::timeout(limits::RELOAD_LOOK, look).await.is_ok();
+        if !complete {
+            let limit = limits::RELOAD_LOOK;
+            found.push(format!("the pools of the jobs that have begun could not be looked at within {limit:?}"));
+        }
+        found
     }
 
     fn told(&self, result: Result<Reloaded, ReloadError>) -> Result<Reloaded, ReloadError> {

@@ -1,17 +1,18 @@
-//! What is looked at once, when a daemon has started: whether its pools are there. Nothing depends on the
-//! answer; a person who reads the log at that time can do something about it.
+//! What is looked at once, when a daemon or a job has started: whether its pools are there. Nothing depends on
+//! the answer; a person who reads the log at that time can do something about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use config::types::Job;
-use model::event::What;
 use model::{DatasetName, FilesystemFilter, JobName};
 use zfs::Zfs;
 
-use crate::events::Events;
-
 /// Tells of pools that jobs are about and that cannot be seen.
-pub(crate) async fn check_pools(jobs: &[Job], zfs: &dyn Zfs, events: &Events) {
+pub(crate) async fn look_at_pools<'a>(
+    jobs: impl Iterator<Item = &'a Job>,
+    zfs: &dyn Zfs,
+    mut tell: impl FnMut(String),
+) {
     for (pool, jobs) in pools(jobs) {
         let Err(error) = zfs.dataset(&pool).await else { continue };
         let names: Vec<String> = jobs.iter().map(|job| format!("`{job}`")).collect();
@@ -24,14 +25,14 @@ pub(crate) async fn check_pools(jobs: &[Job], zfs: &dyn Zfs, events: &Events) {
         } else {
             format!("cannot look at pool `{pool}` of {whose} {names}: {error}; trying again whenever it is needed")
         };
-        events.tell(What::Warning { subsystem: "job", message });
+        tell(message);
     }
 }
 
 /// The pools that the configuration names, each with its jobs. A filter that reaches all pools names none.
-fn pools(jobs: &[Job]) -> BTreeMap<DatasetName, BTreeSet<&JobName>> {
+fn pools<'a>(jobs: impl Iterator<Item = &'a Job>) -> BTreeMap<DatasetName, BTreeSet<&'a JobName>> {
     let filtered = |filter: &FilesystemFilter| filter.roots().unwrap_or_default();
-    let mut pools: BTreeMap<DatasetName, BTreeSet<&JobName>> = BTreeMap::new();
+    let mut pools: BTreeMap<DatasetName, BTreeSet<&'a JobName>> = BTreeMap::new();
     for job in jobs {
         let datasets = match job {
             Job::Push(job) => filtered(&job.filesystems),

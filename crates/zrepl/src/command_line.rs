@@ -1,21 +1,25 @@
 //! The words of the command line.
 
 pub(crate) mod abstractions;
+mod length;
 pub(crate) mod pprof;
 pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod test;
+mod words;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use model::DatasetName;
 
 use abstractions::{Migrate, ZfsAbstraction};
+use length::length;
 use pprof::Pprof;
 use shell::{Completion, Gencompletion, Gendoc};
 use status::Status;
@@ -28,6 +32,8 @@ use crate::completion;
 #[command(
     name = "zrepl",
     disable_version_flag = true,
+    // As in zrepl the last one counts.
+    args_override_self = true,
     arg_required_else_help = true,
     after_help = "\
 Examples:
@@ -43,6 +49,20 @@ pub(crate) struct CommandLine {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl CommandLine {
+    /// Reads the words, the program's own name first, in all the forms that zrepl takes.
+    ///
+    /// # Errors
+    /// They make no command, or help was asked for; the words that were understood come with it.
+    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<CommandLine, (clap::Error, Vec<OsString>)> {
+        let mut command = CommandLine::command();
+        let words = words::plain(&command, words);
+        let read = command.try_get_matches_from_mut(&words);
+        let read = read.and_then(|matches| CommandLine::from_arg_matches(&matches));
+        read.map_err(|error| (error.format(&mut command), words))
+    }
 }
 
 /// What to do.
@@ -65,7 +85,8 @@ Examples:
     /// Show what the daemon is doing, or check that all is well
     ///
     /// On a terminal, a screen with all jobs and their filesystems; `?` shows its keys. Otherwise the same
-    /// as text, once.
+    /// as text, once. The daemon remembers nothing of an earlier one: last successes, and how old snapshots
+    /// are, are what it has seen since its start. `--check` waits two intervals of a job for that.
     #[command(after_help = "\
 Examples:
   zrepl status                        look at what happens
@@ -92,15 +113,16 @@ Examples:
     ///
     /// Jobs that are as they were go on, with everything that they are at. Those that have changed end and
     /// begin anew. What has changed in `global` takes effect when the daemon is restarted. A configuration
-    /// with mistakes changes nothing. SIGHUP does the same.
+    /// with mistakes changes nothing. What a start would warn of is told. SIGHUP does the same.
     #[command(after_help = "\
 Exit code:
   0  the configuration is in use
   1  it cannot be used, or there is no daemon; standard error says why
 
-Example:
-  zrepl configcheck && zrepl reload")]
-    Reload,
+Examples:
+  zrepl reload
+  zrepl reload --json | jq -r '.restarted[], .warnings[]'")]
+    Reload(Reload),
     /// Show the version of this program and of the daemon
     #[command(after_help = "Example:\n  zrepl version --show client")]
     Version {
@@ -186,6 +208,14 @@ Examples:
     Gendoc(Gendoc),
 }
 
+/// How to show what a reload changes.
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// What to tell which job.
 #[derive(Debug, Args)]
 pub(crate) struct Signal {
@@ -218,7 +248,7 @@ pub(crate) struct Plan {
     #[arg(long)]
     pub no_estimate: bool,
     /// Plan with the configuration file as it is now, also if a daemon runs, which has the one that it
-    /// started with
+    /// read last
     #[arg(long)]
     pub without_daemon: bool,
 }
@@ -290,28 +320,18 @@ pub(crate) enum SimulateFormat {
     Json,
 }
 
-/// A whole number and a unit.
+/// A length of time that is worth being imagined or compared with.
 fn span(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len()));
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        "w" => 7 * 86_400,
-        "y" => 365 * 86_400,
-        "" => return Err("it has no unit: write s, m, h, d, w or y after the number".to_owned()),
-        _ => return Err(format!("{unit:?} is no unit: write s, m, h, d, w or y")),
-    };
-    let length = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds));
-    match length.filter(|seconds| (1..=MAX_SPAN).contains(seconds)) {
-        Some(seconds) => Ok(Duration::from_secs(seconds)),
-        None => Err("it is not between 1s and 100y".to_owned()),
+    match length(text)? {
+        span if (MIN_SPAN..=MAX_SPAN).contains(&span) => Ok(span),
+        _ => Err("it is not between 1s and 100y".to_owned()),
     }
 }
 
+/// Nothing that is scheduled or checked is shorter.
+const MIN_SPAN: Duration = Duration::from_secs(1);
 /// Longer than anybody keeps snapshots.
-const MAX_SPAN: u64 = 100 * 365 * 86_400;
+const MAX_SPAN: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 fn moment(text: &str) -> Result<Timestamp, String> {
     let wrong = |_| "it is neither a date such as 2024-05-14 nor a time such as 2024-05-14T12:00:00Z".to_owned();
@@ -408,6 +428,21 @@ mod tests {
     }
 
     #[test]
+    fn of_what_is_said_twice_the_last_counts() {
+        let read = |words: &str| CommandLine::read(words.split(' ').map(OsString::from)).map_err(|(error, _)| error);
+        let line =
+            read("zrepl --config a status --mode raw --mode dump --job x --job=y --config b -d 2s -d 0.5s").unwrap();
+        assert_eq!(line.config, Some(PathBuf::from("b")));
+        let Command::Status(status) = line.command else { panic!("another command") };
+        assert_eq!((status.mode, status.job.as_deref()), (Some(status::StatusMode::Dump), Some("y")));
+        assert_eq!(status.delay, Duration::from_millis(500));
+        let several = read("zrepl status --socket a --socket b --json --json=true").unwrap();
+        let Command::Status(status) = several.command else { panic!("another command") };
+        assert_eq!((status.socket.len(), status.json), (2, true), "what may be given several times is");
+        assert!(read("zrepl status --json=maybe").is_err());
+    }
+
+    #[test]
     fn unknown_and_surplus_words_fail() {
         for words in [
             &["zrepl", "dance"][..],
@@ -423,10 +458,12 @@ mod tests {
 
     #[test]
     fn spans_have_units_and_moments_are_dates_or_times() {
-        for (text, seconds) in [("90d", 7_776_000), ("1s", 1), ("2w", 1_209_600), ("100y", MAX_SPAN), ("12h", 43_200)] {
+        for (text, seconds) in
+            [("90d", 7_776_000), ("1s", 1), ("1d12h", 129_600), ("1.5h", 5400), ("100y", 3_153_600_000)]
+        {
             assert_eq!(span(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "90", "d", "0d", "-1d", "1.5h", "1q", "1dd", "101y", "99999999999999999999s", "1\u{e9}"] {
+        for text in ["", "90", "d", "0d", "999ms", "-1d", "1q", "101y"] {
             assert!(span(text).is_err(), "{text}");
         }
         let at = |text: &str| text.parse::<Timestamp>().unwrap();

@@ -8,10 +8,10 @@ mod environment;
 mod notify;
 mod status;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use command::confirm::Unconfirmed;
 use command_line::test::Test;
@@ -22,9 +22,9 @@ fn main() -> ExitCode {
     if let Some(answered) = completion::answer(std::env::args_os()) {
         return answered;
     }
-    let CommandLine { config, command } = match CommandLine::try_parse() {
+    let CommandLine { config, command } = match CommandLine::read(std::env::args_os()) {
         Ok(line) => line,
-        Err(error) => return explain(&error),
+        Err((error, words)) => return explain(&error, &words),
     };
     let config = config.as_deref();
     let result = match command {
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Command::Configcheck(check) if check.json => command::configcheck::json(config, &check),
         Command::Configcheck(check) => command::configcheck::run(config, &check),
         Command::Signal(signal) => command::signal::run(config, &signal),
-        Command::Reload => command::reload::run(config),
+        Command::Reload(how) => command::reload::run(config, &how),
         Command::Version { show, json } => command::version::run(config, show, json),
         Command::Stdinserver { client_identity } => command::stdinserver::run(config, &client_identity),
         Command::Plan(plan) => command::plan::run(config, &plan),
@@ -75,10 +75,10 @@ fn allocate_from_one_heap() {
 }
 
 /// Help was asked for, or the words make no command. zrepl has no exit code of its own for that.
-fn explain(error: &clap::Error) -> ExitCode {
+fn explain(error: &clap::Error, words: &[OsString]) -> ExitCode {
     let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
     let text = error.render();
-    if !help && std::env::args_os().any(|word| word == "--check") {
+    if !help && words.iter().any(|word| word == "--check") {
         // A plug-in's exit code 1 is a mild warning, and its words are on standard output.
         let reason = text.to_string();
         let first = reason.lines().next().unwrap_or_default();

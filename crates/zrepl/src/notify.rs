@@ -1,9 +1,14 @@
 //! What the service manager is told: that the daemon is ready, reloads, stops, and lives. See
 //! sd_notify(3); without `NOTIFY_SOCKET` nobody is told.
 
+use std::future::Future;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What is asked for at a time: enough for what follows the last wait for hooks, too, see
+/// [`daemon::limits::STOP`].
+const MORE_TIME: Duration = Duration::from_secs(90);
 
 /// The way to the service manager. Cheap to clone.
 #[derive(Clone)]
@@ -39,12 +44,39 @@ impl Notify {
         self.say("RELOADING=1");
     }
 
-    /// Gives the next sign of life when it is due; never ends if nobody waits for one.
-    pub(crate) async fn watchdog(&self) {
+    /// Does the last work of a stop, and asks for more time than the manager's limit again and again, as long
+    /// as `takes_time` says that it is needed.
+    pub(crate) async fn with_more_time<T>(&self, takes_time: impl Fn() -> bool, work: impl Future<Output = T>) -> T {
+        self.with_more_time_every(MORE_TIME / 6, takes_time, work).await
+    }
+
+    async fn with_more_time_every<T>(
+        &self,
+        pause: Duration,
+        takes_time: impl Fn() -> bool,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(pause) => {}
+            }
+            if takes_time() {
+                self.say(&format!("EXTEND_TIMEOUT_USEC={}", MORE_TIME.as_micros()));
+            }
+        }
+    }
+
+    /// Gives the next sign of life when it is due and `alive` says that there is any; never ends if nobody
+    /// waits for one.
+    pub(crate) async fn watchdog(&self, alive: impl AsyncFnOnce() -> bool) {
         match self.interval {
             Some(interval) => {
                 tokio::time::sleep(interval).await;
-                self.say("WATCHDOG=1");
+                if alive().await {
+                    self.say("WATCHDOG=1");
+                }
             }
             None => std::future::pending().await,
         }
@@ -86,10 +118,42 @@ mod tests {
         notify.reloading();
         assert_eq!(heard(), "RELOADING=1");
         assert_eq!(notify.interval, Some(Duration::from_millis(1)));
-        notify.watchdog().await;
+        notify.watchdog(async || true).await;
         assert_eq!(heard(), "WATCHDOG=1");
+        notify.watchdog(async || false).await;
+        notify.say("STOPPING=1");
+        assert_eq!(heard(), "STOPPING=1", "who does not answer gives no sign of life");
         drop(manager);
         notify.say("STOPPING=1");
+    }
+
+    #[tokio::test]
+    async fn the_manager_is_asked_for_time_as_long_as_hooks_are_undone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let notify = Notify::new(path.to_str(), None);
+        let looks = std::cell::Cell::new(0);
+        // Hooks are undone when this is asked for the third, fourth and fifth time.
+        let undoing = || {
+            looks.set(looks.get() + 1);
+            (3..6).contains(&looks.get())
+        };
+        let work = async {
+            while looks.get() < 8 {
+                tokio::task::yield_now().await;
+            }
+            "done"
+        };
+        assert_eq!(notify.with_more_time_every(Duration::from_millis(1), undoing, work).await, "done");
+        let mut heard = Vec::new();
+        let mut bytes = [0; 200];
+        while let Ok(length) = manager.recv(&mut bytes) {
+            heard.push(String::from_utf8_lossy(&bytes[..length]).into_owned());
+        }
+        assert_eq!(heard, ["EXTEND_TIMEOUT_USEC=90000000"; 3]);
+        assert!(MORE_TIME > daemon::limits::STOP * 2, "until the next time, and for what comes after the hooks");
     }
 
     #[test]

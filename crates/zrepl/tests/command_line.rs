@@ -169,6 +169,11 @@ fn scripts_get_json_with_a_version() {
     );
     let woken = json(&place.run(&["signal", "wakeup", "snap", "--json"]));
     assert_eq!(woken, serde_json::json!({"version": 1, "job": "snap", "operation": "wakeup"}));
+    place.configure(JOBS);
+    let reloaded = json(&place.run(&["reload", "--json"]));
+    let names = |jobs: &str| reloaded[jobs].as_array().unwrap().iter().filter_map(Value::as_str).collect::<Vec<_>>();
+    assert_eq!((&reloaded["version"], &reloaded["global_changed"]), (&1.into(), &false.into()), "{reloaded}");
+    assert_eq!((names("started"), names("unchanged")), (vec!["push", "sink"], vec!["snap"]), "{reloaded}");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().code, Some(0));
 
@@ -248,7 +253,10 @@ fn profiles_are_served_when_asked_for_and_not_any_longer() {
     place.run(&["pprof", "listen", "on"]).failed_with("<ADDRESS>");
     let mut daemon = place.daemon_with(&[("ZREPL_ZFS_DEBUG", "1"), ("ZREPL_DAEMON_AUTOSTART_PPROF_SERVER", ":0")]);
     let address = daemon.address_served();
-    assert!(place.run(&["pprof", "listen", "on", "127.0.0.1:1"]).is_silent(), "it serves already");
+    assert!(place.run(&["pprof", "listen", "on", &address]).is_silent(), "it serves there already");
+    let elsewhere = place.run(&["pprof", "listen", "on", "127.0.0.1:1"]);
+    let already = format!("already served on {address}, and not on 127.0.0.1:1 (");
+    assert!(elsewhere.code == Some(0) && elsewhere.err.starts_with(&already), "{elsewhere:?}");
     // The first one waits for what is done when a job begins.
     for signal in ["wakeup", "reset", "wakeup"] {
         assert!(place.run(&["signal", signal, "snap"]).is_silent());

@@ -219,7 +219,15 @@ fn the_status_is_text_where_there_is_no_terminal() {
     assert_eq!((text.code, text.err.as_str()), (Some(0), ""));
     assert!(text.out.starts_with("snap  snap\nnot run yet\n\nPruning: not started\n"), "{text:?}");
     assert_eq!(place.run(&["status", "--mode", "dump", "--job", "snap"]).out, text.out);
-    place.run(&["status", "--job", "snip"]).failed_with("job \"snip\" not found");
+    for words in [&["status", "--job", "snip"][..], &["status", "--json", "--job", "snip"]] {
+        place.run(words).failed_with("job \"snip\" not found: there are snap");
+    }
+    let alone: serde_json::Value =
+        serde_json::from_str(&place.run(&["status", "--json", "--job", "snap"]).out).unwrap();
+    let names: Vec<&String> = alone["Jobs"].as_object().unwrap().keys().collect();
+    assert_eq!((names, &alone["Version"]), (vec!["snap"], &1.into()));
+    let all = place.run(&["status", "--mode", "raw", "--job", "snip"]);
+    assert!(all.code == Some(0) && all.out.contains("_control"), "as zrepl does: {all:?}");
     let colored = place.run(&["status", "--color", "always"]);
     assert!(colored.out.starts_with("\u{1b}[1msnap\u{1b}[0m"), "{colored:?}");
 
@@ -297,6 +305,19 @@ fn another_configuration_is_used_without_a_restart_and_one_with_a_mistake_is_not
     daemon.signal(Signal::HUP);
     daemon.wait_for_line("the configuration was read again: stopped more; restarted snap; 0 unchanged");
     assert!(status(&place)["Jobs"]["more"].is_null());
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code, Some(0));
+}
+
+#[test]
+fn a_daemon_that_listens_where_it_did_before_is_hinted_at() {
+    let place = Place::new("exit 1");
+    let daemon = place.daemon();
+    let file = std::fs::read_to_string(place.path("zrepl.yml")).unwrap();
+    std::fs::write(place.path("zrepl.yml"), file.replace("run/control", "run/moved")).unwrap();
+    let refused = place.run(&["reload"]);
+    refused.failed_with("run/moved: ");
+    refused.failed_with("`global.control.sockpath` has changed since");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end().code, Some(0));
 }
@@ -574,7 +595,7 @@ fn a_plan_comes_from_the_daemon_or_without_one_and_changes_nothing() {
     let daemon = place.daemon();
     let asked = place.run(&["plan", "snap"]);
     assert_eq!(asked.code, Some(0));
-    assert!(asked.err.starts_with("planned by the running daemon, with the configuration that it started with ("));
+    assert!(asked.err.starts_with("planned by the running daemon, with the configuration that it read last ("));
     assert_eq!(asked.out.split_once('\n').unwrap().1, table);
     let summary = place.run(&["plan", "--format", "summary"]);
     assert!(summary.out.contains("\n  p/a  2 snapshots destroyed\n"), "{summary:?}");
@@ -593,7 +614,7 @@ fn a_plan_comes_from_the_daemon_or_without_one_and_changes_nothing() {
     assert!(changed.out.contains("local keeps: 1. last_n 2\n"), "{changed:?}");
     assert!(changed.out.contains("p/a: 1 snapshot destroyed\n"), "{changed:?}");
     fs::write(place.path("zrepl.yml"), file.replace("name: snap", "name: new")).unwrap();
-    place.run(&["plan"]).failed_with("the running daemon has no job \"new\", as it started with another");
+    place.run(&["plan"]).failed_with("the running daemon has no job \"new\", as it has read another");
     fs::write(place.path("zrepl.yml"), file).unwrap();
     fs::write(place.path("bin/away"), "").unwrap();
     let away = place.run(&["plan", "snap"]);

@@ -29,8 +29,22 @@ pub(super) const TRACE: &str = "/debug/zrepl/activity-trace";
 
 /// The listener, if there is one, and room for those that read the trace.
 pub(crate) struct Profiling {
-    listening: Mutex<Option<CancellationToken>>,
+    listening: Mutex<Option<Listening>>,
     readers: Arc<Semaphore>,
+}
+
+/// Where it is served.
+struct Listening {
+    at: SocketAddr,
+    end: CancellationToken,
+}
+
+/// What became of a wish to listen.
+enum Listened {
+    /// It is done, there.
+    There,
+    /// It was done already, elsewhere.
+    Already(SocketAddr),
 }
 
 impl Default for Profiling {
@@ -40,7 +54,8 @@ impl Default for Profiling {
 }
 
 /// Begins or ends to listen: `{"Run": bool, "HttpListenAddress": "host:port"}`. As in zrepl, a second
-/// beginning changes nothing; unlike there, an address that cannot be used is an error.
+/// beginning changes nothing; unlike there, the answer says where it is served already
+/// (`{"AlreadyServedOn": "host:port"}`), and an address that cannot be used is an error.
 pub(super) async fn switch(State(shared): State<Shared>, body: Body) -> Response {
     let request: Request = match super::bytes(body).await {
         Err(problem) => return text(StatusCode::BAD_REQUEST, problem),
@@ -55,7 +70,10 @@ pub(super) async fn switch(State(shared): State<Shared>, body: Body) -> Response
             text(StatusCode::OK, "{}\n")
         }
         Request { run: true, address } => match listen(&shared, &address).await {
-            Ok(()) => text(StatusCode::OK, "{}\n"),
+            Ok(Listened::There) => text(StatusCode::OK, "{}\n"),
+            Ok(Listened::Already(at)) => {
+                text(StatusCode::OK, serde_json::json!({"AlreadyServedOn": at.to_string()}).to_string() + "\n")
+            }
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error),
         },
     }
@@ -76,12 +94,12 @@ pub(crate) async fn autostart(shared: Shared, address: String) {
     }
 }
 
-async fn listen(shared: &Shared, address: &str) -> Result<(), String> {
-    if is_listening(shared) {
-        return Ok(());
-    }
+async fn listen(shared: &Shared, address: &str) -> Result<Listened, String> {
     // Without a host the daemon is nobody's business but this machine's: there is no authentication.
     let place = if address.starts_with(':') { format!("127.0.0.1{address}") } else { address.to_owned() };
+    if let Some(at) = listening(shared) {
+        return Ok(if at.to_string() == place { Listened::There } else { Listened::Already(at) });
+    }
     let bound = TcpListener::bind(&place).await;
     let (listener, at) = bound
         .and_then(|listener| Ok((listener.local_addr()?, listener)))
@@ -90,29 +108,28 @@ async fn listen(shared: &Shared, address: &str) -> Result<(), String> {
     let end = shared.jobs.child_token();
     {
         let mut listening = lock(shared);
-        if listening.as_ref().is_some_and(|end| !end.is_cancelled()) {
-            // Somebody was quicker.
-            return Ok(());
+        if let Some(quicker) = listening.as_ref().filter(|one| !one.end.is_cancelled()) {
+            return Ok(Listened::Already(quicker.at));
         }
-        *listening = Some(end.clone());
+        *listening = Some(Listening { at, end: end.clone() });
     }
     tell(shared, format!("serving profiles on http://{at}/debug/pprof/, to everybody who can reach it"));
     shared.tasks.spawn("profile listener", &shared.events, serve(listener, at, shared.clone(), end));
-    Ok(())
+    Ok(Listened::There)
 }
 
 fn stop(shared: &Shared) {
-    if let Some(end) = lock(shared).take() {
-        end.cancel();
+    if let Some(listening) = lock(shared).take() {
+        listening.end.cancel();
         tell(shared, "profiles are not served any longer".to_owned());
     }
 }
 
-fn is_listening(shared: &Shared) -> bool {
-    lock(shared).as_ref().is_some_and(|end| !end.is_cancelled())
+fn listening(shared: &Shared) -> Option<SocketAddr> {
+    lock(shared).as_ref().filter(|one| !one.end.is_cancelled()).map(|one| one.at)
 }
 
-fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, Option<CancellationToken>> {
+fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, Option<Listening>> {
     shared.profiling.listening.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

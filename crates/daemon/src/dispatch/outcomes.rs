@@ -27,19 +27,28 @@ impl Followed {
 
 /// What the last invocations of a job did.
 #[derive(Debug, Default)]
-pub(crate) struct Outcomes(VecDeque<(u64, InvocationSummary)>);
+pub(crate) struct Outcomes {
+    /// The newest first.
+    known: VecDeque<(u64, InvocationSummary)>,
+    /// Up to here invocations are those of an earlier job.
+    forgotten: u64,
+}
 
 impl Outcomes {
     pub(super) fn note(&mut self, number: u64, summary: InvocationSummary) {
-        self.0.truncate(OUTCOMES - 1);
-        self.0.push_front((number, summary));
+        self.known.truncate(OUTCOMES - 1);
+        self.known.push_front((number, summary));
+    }
+
+    pub(super) fn forget_until(&mut self, number: u64) {
+        self.forgotten = number;
     }
 
     fn newest(&self) -> u64 {
-        self.0.front().map_or(0, |(number, _)| *number)
+        self.known.front().map_or(self.forgotten, |(number, _)| *number)
     }
 
     fn of(&self, wanted: u64) -> Option<InvocationSummary> {
-        self.0.iter().find(|(number, _)| *number == wanted).map(|(_, summary)| summary.clone())
+        self.known.iter().find(|(number, _)| *number == wanted).map(|(_, summary)| summary.clone())
     }
 }

@@ -131,7 +131,7 @@ impl Context {
                     Ok(summary) => summary,
                     Err(panic) => context.tell_panic(number, &panic),
                 };
-                context.shared.dispatch.invocation_finished(&context.name, summary).await;
+                context.shared.dispatch.invocation_finished(&context.name, number, summary).await;
             }
             context.events.tell(What::JobStopped);
         });

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use config::types::SinkJob;
+use model::event::What;
 use wire::Service;
 
-use super::{Context, serve, tell_not_cleaned};
+use super::{Context, serve};
 use crate::daemon::Shared;
 use crate::dispatch::Slot;
 use crate::endpoint::{ReceiverConfig, Sink};
+use crate::limits::{BACK_OFF_FIRST, SINK_LOOK_PAUSE};
 
 pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
@@ -21,13 +23,31 @@ pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
     serve::start(&context, job.serve, Arc::clone(&service) as Arc<dyn Service>);
     let task = context.clone();
     context.spawn("cleaning", async move {
-        let cleaning = service.clean_and_warn(&task.shared.configured_jobs);
-        let cleaned = task.shared.jobs.run_until_cancelled(cleaning).await;
-        if let Some(Err(error)) = cleaned {
-            tell_not_cleaned(&task, &error);
-        }
+        let _ = task.shared.jobs.run_until_cancelled(look(&task, &service)).await;
     });
     Slot::passive()
+}
+
+/// Looks at what the job has received until that is seen: how old it is, is not known before.
+async fn look(context: &Context, service: &Sink) {
+    let (mut pause, mut told) = (BACK_OFF_FIRST, String::new());
+    while let Err(error) = service.clean_and_warn(&context.shared.configured_jobs).await {
+        let problem = error.to_string();
+        if problem != told {
+            tell_not_listed(context, &problem);
+            told = problem;
+        }
+        tokio::time::sleep(pause).await;
+        pause = SINK_LOOK_PAUSE.min(pause * 2);
+    }
+}
+
+fn tell_not_listed(context: &Context, problem: &str) {
+    let message = format!(
+        "what the job has received, and holds that a crash may have left there, cannot be looked at now: {problem}; \
+         trying again"
+    );
+    context.events.tell(What::Warning { subsystem: "endpoint", message });
 }
 
 /// What the job's receivers are made of.

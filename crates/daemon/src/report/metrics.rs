@@ -304,4 +304,6 @@ fn command_finished(table: &mut Table, job: &str, command: &str, took: Duration,
 #[cfg(test)]
 mod dist_tests;
 #[cfg(test)]
+mod promql;
+#[cfg(test)]
 mod tests;

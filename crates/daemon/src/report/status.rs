@@ -7,6 +7,7 @@ mod clients;
 mod environment;
 mod health;
 mod json;
+mod movement;
 mod pruning;
 mod replication;
 mod snapshotting;
@@ -34,6 +35,7 @@ use crate::tuning::Tuning;
 use environment::Global;
 use health::Health;
 use json::optional_time;
+use movement::Movement;
 use pruning::Pruner;
 use replication::Report;
 use snapshotting::Snapper;
@@ -262,7 +264,12 @@ struct Invocation {
     start_at: Option<Timestamp>,
     #[serde(serialize_with = "optional_time")]
     finish_at: Option<Timestamp>,
+    /// When something of it last moved: a byte, a step, a phase.
+    #[serde(serialize_with = "optional_time")]
+    progress_at: Option<Timestamp>,
     summary: Option<Summary>,
+    #[serde(skip)]
+    movement: Movement,
 }
 
 /// What an invocation did, for clients of the control socket.
@@ -297,12 +304,33 @@ impl From<&InvocationSummary> for Summary {
 }
 
 impl Invocation {
+    fn started(number: u64, at: Timestamp) -> Invocation {
+        Invocation {
+            number,
+            start_at: Some(at),
+            finish_at: None,
+            progress_at: Some(at),
+            summary: None,
+            movement: Movement::default(),
+        }
+    }
+
     fn finished(started: Option<Invocation>, number: u64, at: Timestamp, summary: &InvocationSummary) -> Invocation {
         Invocation {
             number,
             start_at: started.and_then(|invocation| invocation.start_at),
             finish_at: Some(at),
+            progress_at: Some(at),
             summary: Some(summary.into()),
+            movement: Movement::default(),
+        }
+    }
+
+    /// Notes when something of the one that runs moves.
+    fn follow(invocation: &mut Option<Invocation>, event: &Event) {
+        let Some(running) = invocation.as_mut().filter(|invocation| invocation.finish_at.is_none()) else { return };
+        if running.movement.moves(&event.what) {
+            running.progress_at = Some(event.at);
         }
     }
 }
@@ -363,6 +391,7 @@ impl Active {
     fn apply(&mut self, event: &Event) {
         FailedProtections::count(&mut self.protections, &event.what);
         FailedProtections::invocation(&mut self.protections, &event.what);
+        Invocation::follow(&mut self.invocation, event);
         match &event.what {
             What::Snapshotting(what) => {
                 self.snapshotting.iter_mut().for_each(|snapper| snapper.apply(event.at, what));
@@ -374,8 +403,7 @@ impl Active {
                 let protections = self.protections.take();
                 *self = Active::new(self.snapshotting.take(), std::mem::take(&mut self.health));
                 self.protections = protections;
-                self.invocation =
-                    Some(Invocation { number: *number, start_at: Some(event.at), finish_at: None, summary: None });
+                self.invocation = Some(Invocation::started(*number, event.at));
             }
             What::Replication(what) => {
                 let report = self.replication.get_or_insert_with(|| Report::new(event.at));
@@ -427,6 +455,7 @@ impl Snap {
     fn apply(&mut self, event: &Event) {
         FailedProtections::count(&mut self.protections, &event.what);
         FailedProtections::invocation(&mut self.protections, &event.what);
+        Invocation::follow(&mut self.invocation, event);
         match &event.what {
             What::Snapshotting(what) => {
                 self.snapshotting.apply(event.at, what);
@@ -434,8 +463,7 @@ impl Snap {
             }
             What::InvocationStarted { number } => {
                 self.pruning = None;
-                self.invocation =
-                    Some(Invocation { number: *number, start_at: Some(event.at), finish_at: None, summary: None });
+                self.invocation = Some(Invocation::started(*number, event.at));
             }
             What::Pruning { what, .. } => {
                 self.pruning.get_or_insert_with(Pruner::new).apply(what);

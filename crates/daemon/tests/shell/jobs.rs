@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use daemon::SignalError;
+use daemon::{Daemon, SignalError};
 use model::event::What;
 use wire::{CallError, Connector, Endpoint};
-use zfs::fake::{Action, Moment, Verb};
+use zfs::fake::{Action, Moment, PoolState, Verb};
 
 use crate::world::{Lab, dataset, push_and_sink, version};
 
@@ -150,4 +151,34 @@ async fn a_sink_that_cannot_listen_says_so_in_the_status_until_it_can() {
     told(2).await;
     assert_eq!(error(), "");
     daemon.stop("test").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_whose_pool_comes_later_knows_the_ages_of_what_it_has() {
+    let lab = Lab::new();
+    lab.snapshot("one").await;
+    let daemon = lab.start(&push_and_sink("{type: manual}"));
+    assert_eq!(daemon.wakeup_and_wait("push").await.unwrap().unwrap().errors, 0);
+    daemon.stop("test").await.unwrap();
+
+    lab.host.set_pool_state("dst", PoolState::Exported).unwrap();
+    lab.diary.forget();
+    let sink_alone = config_of_sink_alone();
+    let daemon = Daemon::start(sink_alone, lab.world.clone()).unwrap();
+    lab.diary.wait_for("warning: what the job has received", 1).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(lab.diary.count("warning: what the job has received"), 1, "told once");
+    assert!(!daemon.status().to_json().contains("dst/backup/me/src/a"));
+    lab.host.set_pool_state("dst", PoolState::Online).unwrap();
+    // Nobody connects.
+    let stored = |what: &What| matches!(what, What::Stored { newest, .. } if newest.len() == 3);
+    lab.diary.wait_until(|whats| whats.iter().any(stored)).await;
+    assert!(daemon.status().to_json().contains("dst/backup/me/src/a"));
+    daemon.stop("test").await.unwrap();
+}
+
+fn config_of_sink_alone() -> config::Config {
+    let mut config = config::parse("zrepl.yml", &push_and_sink("{type: manual}")).unwrap().config;
+    config.jobs.remove(0);
+    config
 }

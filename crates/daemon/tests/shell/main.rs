@@ -14,5 +14,6 @@ mod preview;
 mod pulling;
 mod reload;
 mod requests;
+mod services;
 mod snapshots;
 mod world;

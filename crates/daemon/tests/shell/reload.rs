@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::Reread;
 use model::event::{Replication, What};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -142,7 +143,8 @@ async fn what_a_changed_job_was_at_goes_on() {
     let changed = daemon.reload(config(&yaml.replace("count: 3", "count: 4"))).await.unwrap();
     assert_eq!(names(&changed.restarted), ["push"]);
     // Nobody wakes it again.
-    lab.diary.wait_for("finished 1 with 0 errors", 1).await;
+    lab.diary.wait_for("finished 2 with 0 errors", 1).await;
+    assert_eq!((lab.diary.count("cancelled 1"), lab.diary.count("finished 1 ")), (1, 0), "numbers go on");
     daemon.stop("test").await.unwrap();
 }
 
@@ -161,7 +163,7 @@ async fn a_reload_goes_on_when_its_client_leaves() {
     lab.world.load = Some(Arc::new(move || {
         asked.send(()).unwrap();
         gate.lock().unwrap().recv().unwrap();
-        Ok(other.clone())
+        Ok(other.clone().into())
     }));
     let daemon = lab.start(&yaml);
     let mut client = UnixStream::connect(&socket).await.unwrap();
@@ -188,7 +190,7 @@ async fn a_file_with_a_mistake_changes_nothing_and_the_repaired_one_is_used() {
     let read = path.clone();
     lab.world.load = Some(Arc::new(move || {
         let loaded = config::load(Some(&read)).map_err(|errors| errors.render(config::Style::Plain))?;
-        Ok(loaded.config)
+        Ok(Reread { config: loaded.config, warnings: vec!["a certificate ends soon".to_owned()] })
     }));
     let yaml = push_and_sink("{type: manual}");
     let daemon = lab.start(&yaml);
@@ -199,8 +201,19 @@ async fn a_file_with_a_mistake_changes_nothing_and_the_repaired_one_is_used() {
     assert!(daemon.wakeup("extra").await.is_err());
     assert_eq!(daemon.wakeup_and_wait("push").await.unwrap().unwrap().errors, 0);
 
+    std::fs::write(&path, format!("{yaml}{}", SNAP.replace("src/a", "usb/a"))).unwrap();
+    let reloaded = daemon.reload_from_file().await.unwrap();
+    assert_eq!(names(&reloaded.started), ["extra"]);
+    // As a start would say it, in the answer and in the log.
+    assert_eq!(reloaded.warnings.len(), 2, "{reloaded:?}");
+    assert_eq!(reloaded.warnings[0], "a certificate ends soon");
+    assert!(reloaded.warnings[1].starts_with("pool `usb` of job `extra` is not there: import it"), "{reloaded:?}");
+    assert_eq!(lab.diary.count("warning: a certificate ends soon"), 1);
+    assert_eq!(lab.diary.count("warning: pool `usb` of job `extra`"), 1);
+
     std::fs::write(&path, format!("{yaml}{SNAP}")).unwrap();
-    assert_eq!(names(&daemon.reload_from_file().await.unwrap().started), ["extra"]);
+    let reloaded = daemon.reload_from_file().await.unwrap();
+    assert_eq!((names(&reloaded.restarted), reloaded.warnings.len()), (vec!["extra"], 1));
     assert_eq!(daemon.wakeup_and_wait("extra").await.unwrap().unwrap().errors, 0);
     daemon.stop("test").await.unwrap();
 }

@@ -1,8 +1,9 @@
 //! `zrepl daemon`
 
+use std::fmt;
 use std::io::{IsTerminal, stdout};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -13,7 +14,7 @@ use daemon::report::log::{Complaints, Log, Outlet, RemoteLog, StdoutLog, Termina
 use daemon::report::trace::TraceFile;
 use daemon::signals::{Asked, StopSignals};
 use daemon::tuning::Tuning;
-use daemon::{Daemon, LoadConfig, World};
+use daemon::{Daemon, LoadConfig, Reread, ServiceLost, World};
 use jiff::Timestamp;
 use model::event::What;
 use wire::tls::KeyLogFile;
@@ -43,15 +44,15 @@ pub(crate) fn run(config: Option<&Path>) -> Result<()> {
     // A job whose certificate has a problem must not keep the others from running.
     super::warn(&loaded.check_files(Timestamp::now()));
     check_zfs(&loaded.config)?;
-    if let Some(advice) = super::privileges::advice(rustix::process::geteuid().as_raw(), &loaded.config) {
-        eprintln!("{advice}");
-    }
+    let advice = advice(&loaded.config);
+    advice.iter().for_each(|advice| eprintln!("warning: {advice}"));
     let tuning = Tuning::from_environment(|name| std::env::var(name).ok())?;
     let key_log = key_log()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     let runtime = runtime.context("cannot start the program's runtime")?;
     let logs = logs(&loaded.config);
-    let world = World { key_log, profiles_at: profiles_at(), load: Some(load_again(config)), ..world(&logs, tuning) };
+    let world =
+        World { key_log, profiles_at: profiles_at(), load: Some(load_again(config, advice)), ..world(&logs, tuning) };
     if let Some(file) = trace_file()? {
         world.trace.into_file(file);
     }
@@ -163,21 +164,43 @@ async fn serve(config: Config, world: World) -> Result<()> {
         let daemon = Arc::clone(&daemon);
         async move { daemon.check_pools().await }
     });
-    let signal = loop {
+    let cause = loop {
         tokio::select! {
             asked = signals.asked() => match asked {
-                Asked::Stop(signal) => break signal,
+                Asked::Stop(signal) => break Cause::Signal(signal),
                 // A job that ends slowly must not keep the daemon from stopping.
                 Asked::Reload => drop(tokio::spawn(reload(Arc::clone(&daemon), notify.clone()))),
             },
-            () = notify.watchdog() => {}
+            lost = daemon.lost() => break Cause::Lost(lost),
+            () = notify.watchdog(async || daemon.answers().await) => {}
         }
     };
     check.abort();
     notify.say("STOPPING=1\nSTATUS=waiting for jobs to finish");
+    let told = cause.to_string();
     tokio::select! {
-        stopped = daemon.stop(signal) => Ok(stopped?),
+        stopped = notify.with_more_time(|| daemon.undoes_hooks(), daemon.stop(&told)) => stopped?,
         again = signals.next() => bail!("stopped at once by a second signal ({again})"),
+    }
+    match cause {
+        Cause::Signal(_) => Ok(()),
+        // Whoever started the daemon starts it anew after an error.
+        Cause::Lost(lost) => Err(lost.into()),
+    }
+}
+
+/// Why the daemon stops.
+enum Cause {
+    Signal(&'static str),
+    Lost(ServiceLost),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Signal(name) => f.write_str(name),
+            Cause::Lost(lost) => lost.fmt(f),
+        }
     }
 }
 
@@ -188,11 +211,27 @@ async fn reload(daemon: Arc<Daemon>, notify: Notify) {
     notify.say("READY=1");
 }
 
-/// The same file again, if the daemon began with it.
-fn load_again(config: Option<&Path>) -> LoadConfig {
+/// The same file again, if the daemon began with it, with what a start would warn of.
+fn load_again(config: Option<&Path>, advised: Option<String>) -> LoadConfig {
     let path = config.map(Path::to_owned);
+    let advised = Mutex::new(advised);
     Arc::new(move || {
         let loaded = config::load(path.as_deref()).map_err(|errors| errors.render(config::Style::Plain))?;
-        Ok(loaded.config)
+        let files = loaded.check_files(Timestamp::now());
+        let mut warnings: Vec<String> =
+            loaded.warnings.iter().chain(&files).map(|one| one.render(config::Style::Plain)).collect();
+        let advice = advice(&loaded.config);
+        let mut before = advised.lock().unwrap_or_else(PoisonError::into_inner);
+        // Once is enough.
+        if *before != advice {
+            warnings.extend(advice.clone());
+            *before = advice;
+        }
+        Ok(Reread { config: loaded.config, warnings })
     })
+}
+
+/// What this user must be allowed.
+fn advice(config: &Config) -> Option<String> {
+    super::privileges::advice(rustix::process::geteuid().as_raw(), config)
 }

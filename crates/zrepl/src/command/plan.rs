@@ -17,8 +17,8 @@ use crate::client::Client;
 use crate::command_line::{Plan, PlanFormat};
 
 /// Whoever has just changed the file must not take this for a plan by it.
-const BY_THE_DAEMON: &str = "planned by the running daemon, with the configuration that it started with (with the file \
-    as it is now: --without-daemon)";
+const BY_THE_DAEMON: &str = "planned by the running daemon, with the configuration that it read last (with the file as it \
+    is now: --without-daemon, or `zrepl reload` first)";
 
 /// Prints what the next invocations would do. Standard error says who planned.
 pub(crate) fn run(config: Option<&Path>, plan: &Plan) -> Result<()> {
@@ -95,8 +95,8 @@ fn refused(error: anyhow::Error, wish: &Wish) -> anyhow::Error {
     let unknown = |name: &String| error.to_string().contains(&WishError::UnknownJob(name.clone()).to_string());
     match &wish.job {
         Some(name) if unknown(name) => anyhow!(
-            "the running daemon has no job {name:?}, as it started with another configuration: restart it, or plan \
-             with --without-daemon"
+            "the running daemon has no job {name:?}, as it has read another configuration: `zrepl reload` makes it read \
+             this one; or plan with --without-daemon"
         ),
         _ => error,
     }

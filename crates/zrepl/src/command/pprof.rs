@@ -24,7 +24,13 @@ pub(crate) fn run(config: Option<&Path>, pprof: &Pprof) -> Result<()> {
 fn listen(config: Option<&Path>, run: bool, address: &str) -> Result<()> {
     let client = Client::new(&super::load(config)?.config)?;
     let request = json!({"Run": run, "HttpListenAddress": address}).to_string();
-    super::block_on(client.ask_text("/debug/pprof", request)).map(|_| ())
+    let answer = super::block_on(client.ask_text("/debug/pprof", request))?;
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
+    // No error, as in zrepl: it is served.
+    if let Some(at) = answer.get("AlreadyServedOn").and_then(serde_json::Value::as_str) {
+        eprintln!("already served on {at}, and not on {address} (`zrepl pprof listen off` ends that)");
+    }
+    Ok(())
 }
 
 /// Copies until the time is over or the daemon ends the trace. The list of events is closed in either

@@ -17,7 +17,7 @@ pub(super) fn advice(user: u32, config: &Config) -> Option<String> {
         return None;
     }
     let mut text = format!(
-        "warning: the daemon runs as user {user}, not as root: ZFS must allow it what the jobs do, and mounting needs \
+        "the daemon runs as user {user}, not as root: ZFS must allow it what the jobs do, and mounting needs \
          root on Linux. If something is refused, as root:"
     );
     let mut allow = |job: &Job, what: &str, dataset: &str| {

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde_json::Value;
 
 use crate::client::Client;
 use crate::command_line::status::{Coloring, Status, StatusMode};
@@ -36,7 +37,11 @@ pub(crate) fn run(config: Option<&Path>, status: &Status) -> Result<ExitCode> {
     }
     let sources = sources(config, status)?;
     match mode {
-        StatusMode::Raw => raw(&sources)?,
+        StatusMode::Raw => match &status.job {
+            // As in zrepl `--mode raw` shows all jobs in any case.
+            Some(job) if status.json => one_job(&sources, job)?,
+            _ => raw(&sources)?,
+        },
         StatusMode::Dump => return print(&sources, status, terminal),
         StatusMode::Interactive | StatusMode::Legacy => {
             let options = screen::Options {
@@ -66,11 +71,39 @@ fn is_colored(wanted: Coloring, terminal: bool) -> bool {
     }
 }
 
+const ONE_REPORT: &str = "`--mode raw` shows one report: give one `--socket` or `--from`";
+
 fn raw(sources: &[Source]) -> Result<()> {
-    let [source] = sources else { bail!("`--mode raw` shows one report: give one `--socket` or `--from`") };
+    let [source] = sources else { bail!(ONE_REPORT) };
     let mut line = RawLine { out: stdout().lock(), line_feed_held_back: false };
     super::block_on(source.raw(|piece| line.write(piece)))?;
     line.out.flush().context("cannot write to standard output")
+}
+
+/// The report with one job alone.
+fn one_job(sources: &[Source], wanted: &str) -> Result<()> {
+    let [source] = sources else { bail!(ONE_REPORT) };
+    let mut text = Vec::new();
+    super::block_on(source.raw(|piece| {
+        text.extend_from_slice(piece);
+        Ok(())
+    }))?;
+    let mut report: Value = serde_json::from_slice(&text).context("the daemon's report is not understood")?;
+    let jobs = report.get_mut("Jobs").and_then(Value::as_object_mut).context("the daemon's report has no jobs")?;
+    if !jobs.contains_key(wanted) {
+        return Err(unknown(wanted, jobs.keys().cloned()));
+    }
+    jobs.retain(|name, _| name == wanted);
+    write!(stdout(), "{report}").context("cannot write to standard output")
+}
+
+/// What zrepl says, and which jobs there are.
+fn unknown(wanted: &str, known: impl Iterator<Item = String>) -> anyhow::Error {
+    let known: Vec<String> = known.filter(|name| !name.starts_with('_')).collect();
+    match known.is_empty() {
+        true => anyhow!("job {wanted:?} not found: there are no jobs"),
+        false => anyhow!("job {wanted:?} not found: there are {}", known.join(", ")),
+    }
 }
 
 /// Asks all of them once.
@@ -90,7 +123,10 @@ fn print(sources: &[Source], status: &Status, terminal: bool) -> Result<ExitCode
     ensure!(errors.len() < seen.len(), "{}", errors.join("\n"));
     let zone = TimeZone::system();
     let lines = dump::lines(&seen, status.job.as_deref(), Show::All, Timestamp::now(), &zone);
-    let Some(lines) = lines else { bail!("job {:?} not found", status.job.as_deref().unwrap_or_default()) };
+    let Some(lines) = lines else {
+        let known = seen.iter().flat_map(|seen| seen.jobs().map(move |(name, _)| seen.full_name(name)));
+        return Err(unknown(status.job.as_deref().unwrap_or_default(), known));
+    };
     let width = crossterm::terminal::size().ok().filter(|_| terminal).map(|(width, _)| usize::from(width));
     let colored = is_colored(status.color, terminal);
     let mut out = std::io::BufWriter::new(stdout().lock());

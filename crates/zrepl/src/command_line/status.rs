@@ -10,13 +10,13 @@ pub(crate) struct Status {
     /// How to show it [default: interactive on a terminal, otherwise dump]
     #[arg(long, value_enum, conflicts_with = "check")]
     pub mode: Option<StatusMode>,
-    /// The same as --mode raw
+    /// The same as --mode raw; with --job that job alone, which --mode raw does not leave out the others for
     #[arg(long, conflicts_with_all = ["mode", "check"])]
     pub json: bool,
     /// Only this job
     #[arg(long, value_name = "NAME", add = crate::completion::any_job())]
     pub job: Option<String>,
-    /// How long to wait between two looks, such as 500ms, 1s or 1m30s
+    /// How long to wait between two looks, such as 500ms, 0.5s or 1m30s
     #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = pause)]
     pub delay: Duration,
     /// A daemon's control socket, instead of the configuration's; may be given several times, then jobs
@@ -54,6 +54,10 @@ pub(crate) struct Check {
     /// WARNING if it is older [default: as for snapshots]
     #[arg(long, value_name = "TIME", value_parser = super::span, requires = "check")]
     pub warn_replication_age: Option<Duration>,
+    /// WARNING if an invocation runs and nothing of it has moved for longer: no byte, step or phase
+    /// [default: 2h]
+    #[arg(long, value_name = "TIME", value_parser = super::span, requires = "check")]
+    pub max_still_time: Option<Duration>,
     /// WARNING if an invocation runs for longer [default: 1d]
     #[arg(long, value_name = "TIME", value_parser = super::span, requires = "check")]
     pub max_run_time: Option<Duration>,
@@ -86,29 +90,11 @@ pub(crate) enum Coloring {
 /// Shorter pauses keep the daemon busy with reports.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// Whole numbers with units, one after the other, as zrepl takes them: `1m30s`.
 fn pause(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no time: write it as in 500ms, 1s or 1m30s");
-    let mut rest = text;
-    let mut sum = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|one: char| !one.is_ascii_digit()).ok_or_else(wrong)?;
-        let (number, tail) = rest.split_at(digits);
-        let unit = tail.find(|one: char| one.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit);
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        let millis = match unit {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return Err(wrong()),
-        };
-        let part = number.checked_mul(millis).ok_or_else(wrong)?;
-        sum = sum.checked_add(Duration::from_millis(part)).ok_or_else(wrong)?;
-        rest = tail;
+    match super::length(text)? {
+        pause if pause < SHORTEST => Err(format!("it is shorter than {SHORTEST:?}")),
+        pause => Ok(pause),
     }
-    if sum < SHORTEST { Err(format!("it is shorter than {SHORTEST:?}")) } else { Ok(sum) }
 }
 
 #[cfg(test)]
@@ -117,10 +103,10 @@ mod tests {
 
     #[test]
     fn pauses_are_written_as_in_zrepl() {
-        for (text, millis) in [("1s", 1000), ("500ms", 500), ("1m30s", 90_000), ("1h", 3_600_000)] {
+        for (text, millis) in [("1s", 1000), ("500ms", 500), ("0.5s", 500), ("1m30s", 90_000), ("1h", 3_600_000)] {
             assert_eq!(pause(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "1", "s", "1.5s", "-1s", "99ms", "0s", "1d", "99999999999999999999s", "1s1"] {
+        for text in ["", "1", "s", "-1s", "99ms", "0s", "99999999999999999999s", "1s1"] {
             assert!(pause(text).is_err(), "{text}");
         }
     }

@@ -75,6 +75,9 @@ struct Finding {
 
 /// Invocations that run for longer are worth a look, in seconds.
 const RUN_TIME: i64 = 86_400;
+/// An invocation of which nothing moves for longer hangs, in seconds: more than the limits by which it would give
+/// up what stands still.
+const STILL_TIME: i64 = 7200;
 /// A run that is overdue by so many seconds will not come by itself: something hangs.
 const OVERDUE: i64 = 600;
 /// Findings below the line.
@@ -171,6 +174,14 @@ impl OneJob<'_> {
             let phase = health::phase(self.job).unwrap_or_else(|| "running".to_owned());
             let text = format!("one invocation runs since {} ({phase}), limit {}", span(runs), span(limit));
             findings.push(self.finding(Level::Warning, runs, &text));
+        }
+        let limit = self.check.max_still_time.map_or(STILL_TIME, seconds);
+        if let Some(still) =
+            running.and_then(|invocation| invocation.progress_at).map(since).filter(|still| *still > limit)
+        {
+            let phase = health::phase(self.job).unwrap_or_else(|| "running".to_owned());
+            let text = format!("nothing has moved since {} ({phase}), limit {}", span(still), span(limit));
+            findings.push(self.finding(Level::Warning, still, &text));
         }
         if let Some(since) = body
             .replication

@@ -209,6 +209,9 @@ pub(crate) struct Invocation {
     pub(crate) start_at: Option<Timestamp>,
     #[serde(deserialize_with = "time")]
     pub(crate) finish_at: Option<Timestamp>,
+    /// When something of it last moved; none from a daemon that does not tell it.
+    #[serde(deserialize_with = "time")]
+    pub(crate) progress_at: Option<Timestamp>,
     pub(crate) summary: Option<Summary>,
 }
 

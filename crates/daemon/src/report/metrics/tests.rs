@@ -143,6 +143,7 @@ pub(super) fn exposed() -> BTreeMap<String, Vec<String>> {
                 for suffix in ["_bucket", "_sum", "_count"] {
                     all.insert(format!("{}{suffix}", descriptor.name), labels.clone());
                 }
+                all.entry(format!("{}_bucket", descriptor.name)).or_default().push("le".to_owned());
             }
         }
     }

@@ -298,7 +298,7 @@ fn a_reset_leaves_nothing_running_in_the_report() {
     expect![[r#"{"BlockedOn":"nothing","CurrentStep":0,"Info":{"Name":"p/a"},"PlanError":null,"State":"step-error","StepError":{"Err":"cancelled","Time":"2024-05-14T21:16:26Z"},"Steps":[{"Info":{"BytesExpected":0,"BytesReplicated":0,"From":"","Resumed":false,"To":"@a"}}]}"#]]
     .assert_eq(&story.part("/Jobs/push/push/Replication/Attempts/0/Filesystems/0"));
     assert_eq!(story.part("/Jobs/push/push/Replication/Attempts/0/State"), r#""filesystem-error""#);
-    expect![[r#"{"FinishAt":"2024-05-14T21:16:26Z","Number":1,"StartAt":"2024-05-14T21:16:23Z","Summary":{"Bytes":0,"Cancelled":true,"Destroyed":0,"Errors":0,"Filesystems":0,"Replicated":false,"Seconds":1.5,"Steps":1}}"#]]
+    expect![[r#"{"FinishAt":"2024-05-14T21:16:26Z","Number":1,"ProgressAt":"2024-05-14T21:16:26Z","StartAt":"2024-05-14T21:16:23Z","Summary":{"Bytes":0,"Cancelled":true,"Destroyed":0,"Errors":0,"Filesystems":0,"Replicated":false,"Seconds":1.5,"Steps":1}}"#]]
     .assert_eq(&story.part("/Jobs/push/push/Invocation"));
 }
 
@@ -501,4 +501,25 @@ fn only_an_invocation_that_did_everything_is_a_success() {
     story.start(2).tell("push", finished(true, 0, false)).start(3);
     assert_eq!(success(&story), r#""2024-05-14T21:16:30Z""#);
     assert_eq!(story.part("/Jobs/push/push/Health/IntervalSeconds"), "600.0");
+}
+
+#[test]
+fn an_invocation_tells_when_it_last_moved() {
+    let mut story = Story::new();
+    let told = |story: &Story| story.part("/Jobs/push/push/Invocation/ProgressAt");
+    let progress = |bytes| Replication::StepProgress { filesystem: dataset("p/a"), step: 0, bytes, expected: None };
+    story.start(1);
+    assert_eq!(told(&story), "\"2024-05-14T21:16:23Z\"");
+    story.push(Replication::AttemptStarted).push(plan(vec![("p/a", steps(&[(Some("a"), "b")]))]));
+    story.push(progress(10));
+    assert_eq!(told(&story), "\"2024-05-14T21:16:26Z\"");
+    // A stream in which nothing comes, and snapshots that are taken beside it.
+    story.push(progress(10)).tell("push", What::Snapshotting(Snapshotting::RoundFinished));
+    assert_eq!(told(&story), "\"2024-05-14T21:16:26Z\"");
+    story.push(progress(11));
+    assert_eq!(told(&story), "\"2024-05-14T21:16:29Z\"");
+    story.finish(1, false);
+    assert_eq!(told(&story), "\"2024-05-14T21:16:30Z\"");
+    story.tell("push", What::Pruning { side: PruneSide::Sender, what: Pruning::Finished });
+    assert_eq!(told(&story), "\"2024-05-14T21:16:30Z\"", "it has ended");
 }

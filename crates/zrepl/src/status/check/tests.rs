@@ -156,6 +156,20 @@ fn what_hangs_is_noticed() {
     assert_eq!(judge(job(25), &Check::default()).level, Level::Warning);
     assert_eq!(judge(job(25), &Check { max_run_time: hours(48), ..Check::default() }).level, Level::Ok);
 
+    let still = |seconds: i64| {
+        let mut job = push(Some(HOUR), &[("p/a", Some(60), Some(60))]);
+        job["push"]["Invocation"] = running(9);
+        job["push"]["Invocation"]["ProgressAt"] = json!(ago(seconds));
+        report(json!({"home": job}))
+    };
+    assert_eq!(judge(still(2 * HOUR), &Check::default()).level, Level::Ok);
+    let verdict = judge(still(3 * HOUR), &Check::default());
+    assert!(
+        verdict.text.starts_with("ZREPL WARNING - home: nothing has moved since 3h (running), limit 2h |"),
+        "{verdict:?}"
+    );
+    assert_eq!(judge(still(3 * HOUR), &Check { max_still_time: hours(4), ..Check::default() }).level, Level::Ok);
+
     let mut late = push(Some(HOUR), &[("p/a", Some(60), Some(60))]);
     late["push"]["Snapshotting"] = json!({"Type": "periodic", "Periodic": {"State": 16, "SleepUntil": ago(700)}});
     expect_verdict(
