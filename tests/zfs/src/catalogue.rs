@@ -18,7 +18,10 @@ fn text(file: &str) -> String {
 /// Cases that exist only in the test machine are not in [`crate::cases`] here.
 fn is_case(name: &str) -> bool {
     let known = crate::cases().iter().any(|case| case.name == name);
-    let only_in_the_machine = || text("tests/zfs/src/language.rs").contains(&format!("\"{name}\""));
+    let only_in_the_machine = || {
+        let files = ["language", "service"].map(|file| text(&format!("tests/zfs/src/{file}.rs")));
+        files.iter().any(|file| file.contains(&format!("\"{name}\"")))
+    };
     // One for each seed.
     let seeds = || crate::cases().iter().any(|case| case.name.starts_with(name) && name.ends_with('_'));
     known || only_in_the_machine() || seeds()

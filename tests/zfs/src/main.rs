@@ -31,6 +31,7 @@ mod remote;
 mod replication;
 mod retention;
 mod scale;
+mod service;
 mod tokens;
 
 use anyhow::{Result, bail};
@@ -93,6 +94,7 @@ fn cases() -> Vec<Case> {
         preview::cases(),
         hooks::cases(),
         scale::cases(),
+        service::cases(),
     ];
     areas.into_iter().flatten().collect()
 }

@@ -46,6 +46,8 @@ pub(crate) const PACKAGES: &[&str] = &[
     "busybox-static",
     "strace",
     "psmisc",
+    "systemd",
+    "openrc",
 ];
 
 /// Packages (by the start of their file's name) that others depend on and nothing here runs.
@@ -53,8 +55,6 @@ const UNWANTED: &[&str] = &[
     "python3",
     "libpython3",
     "perl-base",
-    "systemd_",
-    "libsystemd-shared",
     "dpkg",
     "debconf",
     "ucf",
@@ -76,6 +76,19 @@ const UNREAD: &[&str] = &["doc", "man", "locale", "info", "lintian", "bash-compl
 
 /// Programs that busybox stands in for.
 const BUSYBOX: &[&str] = &["cut", "vi", "less", "wget", "nc", "ping", "ps"];
+
+/// What is wanted of the package systemd: enough to run a service with its log, in a case that asks for
+/// it. No guest boots with it, and of its own units only the log's are needed.
+const SYSTEMD: &[&str] = &[
+    "./usr/bin/journalctl",
+    "./usr/bin/systemctl",
+    "./usr/lib/systemd/systemd",
+    "./usr/lib/systemd/systemd-executor",
+    "./usr/lib/systemd/systemd-journald",
+    "./usr/lib/systemd/system/*.target",
+    "./usr/lib/systemd/system/systemd-journald.*",
+    "./usr/lib/systemd/system/systemd-journald-dev-log.socket",
+];
 
 /// Builds `root.sqfs` into `out`.
 pub(crate) fn build(site: &Site<'_>, out: &Path) -> Result<()> {
@@ -116,7 +129,12 @@ fn unpack(package: &Path, root: &Path) -> Result<()> {
     let mut extract = Command::new("tar");
     extract.args(["--extract", "--keep-directory-symlink", "--no-same-owner", "--directory"]);
     extract.arg(root).args(UNREAD.iter().map(|name| format!("--exclude=./usr/share/{name}")));
-    extract.args(["--exclude=./usr/lib/x86_64-linux-gnu/gconv", "--exclude=./usr/lib/systemd"]);
+    extract.arg("--exclude=./usr/lib/x86_64-linux-gnu/gconv");
+    if file_name(package).starts_with("systemd_") {
+        extract.arg("--wildcards").args(SYSTEMD);
+    } else {
+        extract.arg("--exclude=./usr/lib/systemd");
+    }
     let extracted = extract.stdin(pipe).status().context("starting tar")?;
     let read = contents.wait().context("waiting for dpkg-deb")?;
     if !(extracted.success() && read.success()) {

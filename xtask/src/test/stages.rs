@@ -144,7 +144,8 @@ fn on_host(pattern: Option<&str>, tests: &mut Tally) -> Result<()> {
 /// Runs the suite in several guests at once, each with its share of the cases.
 fn in_guests(platform: Kernel, arguments: &Arguments, tests: &mut Tally) -> Result<()> {
     let machine = Machine::ensure(machine::version(arguments.openzfs.as_deref())?, platform)?;
-    let programs = cargo::build_programs(&["zfs-suite"], machine::linkage_for(&machine)?)?;
+    // The program itself is run by the cases of the service.
+    let programs = cargo::build_programs(&["zfs-suite", "zrepl"], machine::linkage_for(&machine)?)?;
     let output = Counted::default();
     let ends: Vec<Result<u8>> = std::thread::scope(|scope| {
         let guests: Vec<_> = (1..=GUESTS)
