@@ -28,8 +28,9 @@ use crowd::{Known, Place, Unknown};
 use muffler::Muffler;
 use refusing::Refusing;
 
-/// Connections of one listener at a time: more than clients with many concurrent steps need, and few
-/// enough to leave a process with the usual 1024 files some for its children's pipes.
+/// Connections of one listener at a time: more than clients with many concurrent steps need. One for data
+/// has about ten files with the pipes of its child, so that several crowded listeners fit into the 65,536
+/// that the daemon asks the system for.
 const CONNECTIONS: usize = 512;
 
 /// Of those, connections that have not shown yet who they are and what they want. They end by
