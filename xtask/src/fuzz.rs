@@ -4,13 +4,15 @@
 //! Adding a target is a file in `fuzz/targets`, a `[[bin]]` in `fuzz/Cargo.toml` and an entry in
 //! [`TARGETS`].
 
+mod corpus;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
 use crate::{cache, cargo, children};
@@ -59,6 +61,9 @@ const MEMORY_LIMIT: u32 = 1024;
 /// An input that takes longer is a finding, seconds.
 const TIME_LIMIT: u32 = 5;
 
+/// Longer inputs are not kept with the sources, bytes. What only longer ones reach is found again soon.
+const KEPT_LENGTH: usize = 1024;
+
 /// Coverage of edges and the values that comparisons see, as libFuzzer wants it.
 const INSTRUMENTATION: &str = "--cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
     -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
@@ -67,15 +72,19 @@ const INSTRUMENTATION: &str = "--cfg fuzzing -Cpasses=sancov-module -Ccodegen-un
 /// Look for inputs that make a reader panic, hang or use too much memory
 ///
 /// Without a name, list what there is. What was learnt is kept in ~/.cache/zrepl-dev/fuzz and is
-/// where the next run starts. Needs a C++ compiler.
+/// where the next run starts, besides what is kept in fuzz/corpus with the sources. Needs a C++ compiler.
 #[derive(Args)]
-#[command(after_help = "Example: cargo xtask fuzz config --for 10m")]
+#[command(after_help = "Examples: cargo xtask fuzz config --for 10m; cargo xtask fuzz frames --keep")]
 pub(crate) struct Arguments {
     /// What to fuzz
     name: Option<String>,
     /// How long to look, like 90s, 10m or 8h
     #[arg(long = "for", value_name = "TIME", default_value = "1m", value_parser = duration)]
     length: Duration,
+    /// Do not look: of all inputs that are known, put into fuzz/corpus the fewest and shortest that reach
+    /// the same code
+    #[arg(long, requires = "name")]
+    keep: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -104,6 +113,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     match TARGETS.iter().find(|target| target.name == name) {
+        Some(target) if arguments.keep => keep(target),
         Some(target) => fuzz(target, arguments.length),
         None => bail!("nothing named {name} can be fuzzed; `cargo xtask fuzz` lists what can"),
     }
@@ -111,8 +121,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn fuzz(target: &Target, length: Duration) -> Result<ExitCode> {
     let program = build(target)?;
-    let found = Found::new(target)?;
-    let status = children::run(&mut command(&program, target, length, &found)?)?;
+    let (known, found) = (Known::new(target)?, Found::new(target)?);
+    let mut command = command(&program, target.max_length, &found);
+    command.arg(format!("-max_total_time={}", length.as_secs()));
+    // New inputs go to the first folder; the others are only read.
+    let status = children::run(command.args(known.folders()).arg(&found.folder))?;
     let news = found.news()?;
     for path in &news {
         report(path)?;
@@ -121,6 +134,21 @@ fn fuzz(target: &Target, length: Duration) -> Result<ExitCode> {
         bail!("the fuzzer ended with {status} without a finding");
     }
     Ok(if news.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn keep(target: &Target) -> Result<ExitCode> {
+    let program = build(target)?;
+    let (known, found) = (Known::new(target)?, Found::new(target)?);
+    let fewest = cache::folder("fuzz")?.join("fewest").join(target.name);
+    // Empty.
+    corpus::unpack(Path::new(""), &fewest)?;
+    let mut command = command(&program, target.max_length.min(KEPT_LENGTH), &found);
+    command.arg("-merge=1").arg(&fewest).args(known.folders());
+    let status = children::run(&mut command)?;
+    ensure!(status.success(), "the fuzzer ended with {status}");
+    let count = corpus::pack(&fewest, &target.corpus())?;
+    println!("{count} inputs in {}", target.corpus().display());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn build(target: &Target) -> Result<PathBuf> {
@@ -137,19 +165,45 @@ fn build(target: &Target) -> Result<PathBuf> {
     Ok(folder.join(triple).join("debug").join(target.name))
 }
 
-fn command(program: &Path, target: &Target, length: Duration, found: &Found) -> Result<std::process::Command> {
-    let corpus = cache::folder("fuzz")?.join(target.name);
-    fs::create_dir_all(&corpus).with_context(|| format!("making {}", corpus.display()))?;
+fn command(program: &Path, max_length: usize, found: &Found) -> std::process::Command {
     let mut command = std::process::Command::new(program);
-    command.arg(format!("-max_total_time={}", length.as_secs()));
-    command.arg(format!("-max_len={}", target.max_length));
+    command.arg(format!("-max_len={max_length}"));
     command.arg(format!("-rss_limit_mb={MEMORY_LIMIT}"));
     command.arg(format!("-timeout={TIME_LIMIT}"));
     command.arg(format!("-artifact_prefix={}/", found.folder.display()));
     command.arg("-print_final_stats=1");
-    // New inputs go to the first folder; the others are only read.
-    command.arg(corpus).arg(cargo::workspace().join(target.seeds)).arg(&found.folder);
-    Ok(command)
+    command
+}
+
+impl Target {
+    /// The inputs that are kept with the sources.
+    fn corpus(&self) -> PathBuf {
+        cargo::workspace().join("fuzz/corpus").join(self.name)
+    }
+}
+
+/// Folders with the inputs of a target that reach something.
+struct Known {
+    /// What was learnt on this machine.
+    learnt: PathBuf,
+    /// What is kept with the sources, unpacked.
+    kept: PathBuf,
+    /// Ordinary inputs.
+    seeds: PathBuf,
+}
+
+impl Known {
+    fn new(target: &Target) -> Result<Self> {
+        let cache = cache::folder("fuzz")?;
+        let (learnt, kept) = (cache.join(target.name), cache.join("kept").join(target.name));
+        fs::create_dir_all(&learnt).with_context(|| format!("making {}", learnt.display()))?;
+        corpus::unpack(&target.corpus(), &kept)?;
+        Ok(Self { learnt, kept, seeds: cargo::workspace().join(target.seeds) })
+    }
+
+    fn folders(&self) -> [&Path; 3] {
+        [&self.learnt, &self.kept, &self.seeds]
+    }
 }
 
 /// The inputs of a target that once broke something. A test replays them for ever.

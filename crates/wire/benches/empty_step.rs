@@ -19,9 +19,7 @@ use wire::listen::{Host, Incident, Watcher, serve};
 use wire::tcp::{self, Address, TcpAcceptor, TcpDialer};
 use wire::tls::{TlsAcceptor, TlsDialer, TlsFiles, TlsOptions};
 use wire::transport::{Acceptor, Dialer};
-use wire::{
-    ByteStream, CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest, Service,
-};
+use wire::{ByteStream, CallError, Endpoint, SendReply, SendRequest, Service};
 
 const STEPS: u32 = 500;
 
@@ -50,26 +48,6 @@ impl Endpoint for Empty {
     async fn send(&self, _: &SendRequest) -> Result<SendReply, CallError> {
         let stream: ByteStream = Box::pin(tokio::io::duplex(1).0);
         Ok(SendReply { used_resume_token: false, expected: Arc::new(OnceLock::new()), stream })
-    }
-
-    async fn receive(&self, _: &ReceiveRequest, _: ByteStream) -> Result<(), CallError> {
-        Ok(())
-    }
-
-    async fn send_completed(&self, _: &SendRequest) -> Result<(), CallError> {
-        Ok(())
-    }
-
-    async fn confirm_received(&self, _: &ReceiveRequest) -> Result<(), CallError> {
-        Ok(())
-    }
-
-    async fn destroy_snapshots(&self, _: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
-        Ok(vec![])
-    }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        Ok(0)
     }
 }
 

@@ -10,7 +10,7 @@ mod message;
 pub mod server;
 
 pub use client::{Remote, Role};
-pub use server::{serve, serve_agreed};
+pub use server::{Notice, TooLong, serve};
 
 use std::time::Duration;
 

@@ -3,8 +3,9 @@
 //! [`Endpoint`] is the service that a side offers, in terms of the model. [`local`] connects two jobs
 //! of one daemon. Between two machines the bytes are those of zrepl 0.6 and 0.7: [`handshake`],
 //! [`frame`] and [`pdu`] are codecs without I/O; [`transport`], [`data`] and [`control`] speak them over any
-//! bytes in both directions: [`tcp`], [`tls`], [`ssh`] with [`stdinserver`]. [`listen`] serves whoever arrives, [`peer`] is the
-//! way to such a listener. Two sides of this program speak more than that, see [`extension`]. This crate knows nothing of ZFS or of jobs.
+//! bytes in both directions: [`tcp`], [`tls`], [`ssh`] with [`stdinserver`]. [`listen`] serves whoever
+//! arrives, [`peer`] is the way to such a listener. Two sides of this program speak more than that, see
+//! [`extension`]. This crate knows nothing of ZFS or of jobs.
 
 pub mod control;
 pub mod data;

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::control::{Notice, TooLong};
 use crate::frame::Limits;
 use crate::handshake::{Agreement, Label};
 use crate::service::{CallError, Service};
@@ -28,8 +29,9 @@ use crowd::{Known, Place, Unknown};
 use muffler::Muffler;
 use refusing::Refusing;
 
-/// Connections of one listener at a time: more than clients with many concurrent steps need, and few
-/// enough to leave a process with the usual 1024 files some for its children's pipes.
+/// Connections of one listener at a time: more than clients with many concurrent steps need. One for data
+/// has about ten files with the pipes of its child, so that several crowded listeners fit into the 65,536
+/// that the daemon asks the system for.
 const CONNECTIONS: usize = 512;
 
 /// Of those, connections that have not shown yet who they are and what they want. They end by
@@ -107,6 +109,15 @@ pub enum Incident {
         /// Why.
         error: CallError,
     },
+    /// An answer that its client cannot read if it is zrepl.
+    TooLong {
+        /// Where it comes from.
+        from: String,
+        /// Who it is.
+        client: ClientIdentity,
+        /// The answer.
+        answer: TooLong,
+    },
     /// A connection that did not end in order.
     Lost {
         /// Where it came from.
@@ -143,6 +154,9 @@ impl fmt::Display for Incident {
             Incident::Unserved { from, client, error } => {
                 write!(f, "client {:?} from {from} cannot be served: {error}", client.as_str())
             }
+            Incident::TooLong { from, client, answer } => {
+                write!(f, "client {:?} from {from} may fail to read what it asked for: {answer}", client.as_str())
+            }
             Incident::Lost { from, client, label, why } => {
                 let kind = match label {
                     Label::Control => "control",
@@ -165,14 +179,16 @@ impl Incident {
             Incident::Refused { from, .. } => (from, "refused"),
             Incident::Unintelligible { from, .. } => (from, "unintelligible"),
             Incident::Unserved { from, .. } => (from, "unserved"),
+            Incident::TooLong { answer, .. } => (&answer.what, "too long"),
             Incident::Lost { from, .. } => (from, "lost"),
             Incident::Panicked { from, .. } => (from, "panicked"),
         }
     }
 }
 
-/// Serves everybody who arrives, until `stop` is cancelled. What is under way then is ended, and nothing of
-/// it runs any longer on return, except that data connections may say goodbye.
+/// Serves everybody who arrives, until `stop` is cancelled. What is under way then is ended on return, except
+/// that data connections may say goodbye, and that requests of control connections end as soon as their tasks
+/// notice that nobody waits for the answer.
 pub async fn serve(acceptor: &mut dyn Acceptor, host: Host, stop: &CancellationToken) {
     let reception = Arc::new(Reception {
         host,
@@ -274,7 +290,7 @@ impl Reception {
         self.tell(&incident);
     }
 
-    async fn serve(&self, arrival: Arrival, room: Room) -> Result<(), Incident> {
+    async fn serve(self: &Arc<Self>, arrival: Arrival, room: Room) -> Result<(), Incident> {
         let Arrival { from, identify } = arrival;
         let Room { _all, unknown } = room;
         let introduced = unknown.leave.run_until_cancelled(self.introduce(&from, identify)).await;
@@ -287,7 +303,13 @@ impl Reception {
             Arc::new(Refusing(error))
         });
         let presence = Presence::begin(&*self.host.watcher, &client, label);
-        let served = self.converse(io, label, agreed, endpoint).await;
+        let served = match label {
+            Label::Control => {
+                let notice = self.notice(&from, &client);
+                control::serve(io, endpoint, agreed, notice).await.map_err(|error| error.to_string())
+            }
+            Label::Data => data::serve(io, endpoint, self.host.limits, agreed).await.map_err(|error| error.to_string()),
+        };
         drop(presence);
         served.map_err(|why| Incident::Lost { from, client, label, why })
     }
@@ -309,19 +331,11 @@ impl Reception {
         }
     }
 
-    async fn converse(
-        &self,
-        io: Connection,
-        label: Label,
-        agreed: Agreement,
-        endpoint: Arc<dyn crate::service::Endpoint>,
-    ) -> Result<(), String> {
-        match label {
-            Label::Control => control::serve_agreed(io, endpoint, agreed).await.map_err(|error| error.to_string()),
-            Label::Data => {
-                data::serve_agreed(io, endpoint, self.host.limits, agreed).await.map_err(|error| error.to_string())
-            }
-        }
+    fn notice(self: &Arc<Self>, from: &str, client: &ClientIdentity) -> Notice {
+        let (reception, from, client) = (Arc::clone(self), from.to_owned(), client.clone());
+        Box::new(move |answer| {
+            reception.tell(&Incident::TooLong { from: from.clone(), client: client.clone(), answer });
+        })
     }
 }
 

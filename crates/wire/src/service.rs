@@ -47,7 +47,8 @@ impl CallError {
 
 /// One side of a replication. All names are in the sender's name space; a receiver maps them below
 /// its root. A sender answers `receive` and `confirm_received` with an error, a receiver `send`; a
-/// receiver has nothing to do for `send_completed` and agrees.
+/// receiver has nothing to do for `send_completed` and agrees. Whoever stands between a caller and another
+/// side must pass everything on: what is left out is answered as by a side that cannot do it.
 #[async_trait]
 pub trait Endpoint: Send + Sync {
     /// All filesystems that the caller may see, with their versions and the protections of the job
@@ -67,7 +68,9 @@ pub trait Endpoint: Send + Sync {
     fn expect_step(&self) {}
 
     /// Protects and starts a step.
-    async fn send(&self, request: &SendRequest) -> Result<SendReply, CallError>;
+    async fn send(&self, _request: &SendRequest) -> Result<SendReply, CallError> {
+        Err(not_asked_for("send"))
+    }
 
     /// How large the stream of a step would be, in bytes, without what an interrupted receive has of it; none if
     /// nobody can tell. Protects nothing and changes nothing.
@@ -77,7 +80,9 @@ pub trait Endpoint: Send + Sync {
 
     /// Receives a step's stream. Checks the head of the stream against the request before anything
     /// changes on disk. On return the snapshot is there and protected.
-    async fn receive(&self, request: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError>;
+    async fn receive(&self, _request: &ReceiveRequest, _stream: ByteStream) -> Result<(), CallError> {
+        Err(not_asked_for("receive"))
+    }
 
     /// As [`Endpoint::receive`], for a client of zrepl's protocol, which does not tell what its stream is
     /// incremental from: `from` is none and means nothing, the head of the stream says it.
@@ -89,13 +94,19 @@ pub trait Endpoint: Send + Sync {
 
     /// Tells the sender that a step has arrived: moves the cursor, then drops the step's protection.
     /// Idempotent.
-    async fn send_completed(&self, request: &SendRequest) -> Result<(), CallError>;
+    async fn send_completed(&self, _request: &SendRequest) -> Result<(), CallError> {
+        Err(not_asked_for("complete a step"))
+    }
 
     /// Tells the receiver to put its own protection of a version that it has in order. Idempotent.
-    async fn confirm_received(&self, request: &ReceiveRequest) -> Result<(), CallError>;
+    async fn confirm_received(&self, _request: &ReceiveRequest) -> Result<(), CallError> {
+        Err(not_asked_for("confirm what it received"))
+    }
 
     /// Destroys snapshots whose guid is still the one in the request.
-    async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError>;
+    async fn destroy_snapshots(&self, _requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
+        Err(not_asked_for("destroy snapshots"))
+    }
 
     /// Takes a receiver back to a version that the sender knows: destroys the named snapshots, which must
     /// be all that are newer, and rolls live changes back. Gives what was destroyed. If something else is
@@ -111,7 +122,13 @@ pub trait Endpoint: Send + Sync {
     }
 
     /// Removes protections of the job that no step needs any longer; how many.
-    async fn clean_stale_protections(&self) -> Result<usize, CallError>;
+    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
+        Err(not_asked_for("remove protections"))
+    }
+}
+
+fn not_asked_for(what: &str) -> CallError {
+    CallError::permanent(format!("this side cannot be asked to {what}"))
 }
 
 pub(crate) fn cannot_roll_back(filesystem: &DatasetName) -> CallError {

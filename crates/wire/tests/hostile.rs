@@ -1,4 +1,5 @@
-//! Ordinary inputs of the fuzz targets, and those that once broke something.
+//! Ordinary inputs of the fuzz targets, those that were found to reach other code, and those that once broke
+//! something.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
 
@@ -11,6 +12,19 @@ fn inputs(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let Ok(entries) = fs::read_dir(folder) else { return vec![] };
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+/// Inputs that fuzzing found, as `cargo xtask fuzz NAME --keep` packs them.
+fn kept(file: &Path) -> Vec<Vec<u8>> {
+    let packed = fs::read(file).unwrap();
+    let (mut rest, mut inputs) = (packed.as_slice(), vec![]);
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let (input, after) = after.split_at(u32::from_be_bytes(*length) as usize);
+        inputs.push(input.to_vec());
+        rest = after;
+    }
+    assert!(rest.is_empty() && inputs.len() > 50, "{}", file.display());
+    inputs
 }
 
 fn replay(name: &str, probe: probe::Probe) {
@@ -27,6 +41,11 @@ fn replay(name: &str, probe: probe::Probe) {
             changed[at] ^= 1 << (at % 8);
             probe(&changed);
         }
+    }
+    for input in kept(&fuzz.join("corpus").join(name)) {
+        // Shown if the test fails.
+        println!("{}", input.escape_ascii());
+        probe(&input);
     }
 }
 

@@ -20,7 +20,7 @@ use wire::listen::{Host, Incident, Watcher, serve};
 use wire::pdu::ReceiveReq;
 use wire::tcp::{TcpAcceptor, WhoIs};
 use wire::transport::{Greeting, greet};
-use wire::{CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest, Service};
+use wire::{CallError, Endpoint, ReceiveRequest, Service};
 
 /// Of each kind.
 const CONNECTIONS: usize = 200;
@@ -47,33 +47,9 @@ impl Endpoint for Stalled {
         Ok(View::default())
     }
 
-    async fn send(&self, _: &SendRequest) -> Result<SendReply, CallError> {
-        Err(CallError::permanent("sends nothing"))
-    }
-
-    async fn receive(&self, _: &ReceiveRequest, _: ByteStream) -> Result<(), CallError> {
-        Err(CallError::permanent("receives nothing"))
-    }
-
     async fn receive_announced(&self, _: &ReceiveRequest, _stream: ByteStream) -> Result<(), CallError> {
         self.0.add_permits(1);
         std::future::pending().await
-    }
-
-    async fn send_completed(&self, _: &SendRequest) -> Result<(), CallError> {
-        Ok(())
-    }
-
-    async fn confirm_received(&self, _: &ReceiveRequest) -> Result<(), CallError> {
-        Ok(())
-    }
-
-    async fn destroy_snapshots(&self, _: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
-        Ok(vec![])
-    }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        Ok(0)
     }
 }
 

@@ -16,10 +16,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use wire::data::DataClient;
 use wire::frame::{FrameKind, Limits, header, message};
-use wire::handshake::{Banner, Label};
+use wire::handshake::{Agreement, Banner, Label};
 use wire::pdu::{ReceiveReq, SendReq};
 use wire::transport::{Connection, Dialer, Greeting, welcome};
-use wire::{CallError, DestroyRequest, DestroyResult, Endpoint, ReceiveRequest, SendReply, SendRequest};
+use wire::{CallError, Endpoint, ReceiveRequest, SendReply, SendRequest};
 
 /// Longer than anything takes that does not wait for one of the limits.
 const SOON: Duration = Duration::from_secs(5);
@@ -87,10 +87,6 @@ impl Endpoint for Counting {
         Ok(SendReply { used_resume_token: false, expected, stream: Box::pin(std::io::Cursor::new(vec![7; 300_000])) })
     }
 
-    async fn receive(&self, _: &ReceiveRequest, _: ByteStream) -> Result<(), CallError> {
-        Err(CallError::permanent("the protocol does not tell the base"))
-    }
-
     async fn receive_announced(&self, _: &ReceiveRequest, mut stream: ByteStream) -> Result<(), CallError> {
         Self::count(&self.begun);
         let read = stream.read_to_end(&mut Vec::new()).await;
@@ -98,22 +94,6 @@ impl Endpoint for Counting {
         read.map_err(CallError::permanent)?;
         Self::count(&self.whole);
         Ok(())
-    }
-
-    async fn send_completed(&self, _: &SendRequest) -> Result<(), CallError> {
-        Ok(())
-    }
-
-    async fn confirm_received(&self, _: &ReceiveRequest) -> Result<(), CallError> {
-        Ok(())
-    }
-
-    async fn destroy_snapshots(&self, _: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
-        Ok(vec![])
-    }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        Ok(0)
     }
 }
 
@@ -145,9 +125,12 @@ async fn serve(listener: &TcpListener, endpoint: &Arc<Counting>) -> Result<(), S
     let (_, label) = welcome(&mut io, &greeting()).await.map_err(|error| error.to_string())?;
     let endpoint = Arc::clone(endpoint) as Arc<dyn Endpoint>;
     match label {
-        Label::Control => wire::control::serve(Box::new(io), endpoint).await.map_err(|error| error.to_string()),
+        Label::Control => {
+            let served = wire::control::serve(Box::new(io), endpoint, Agreement::default(), Box::new(drop)).await;
+            served.map_err(|error| error.to_string())
+        }
         Label::Data => {
-            let served = wire::data::serve(Box::new(io), endpoint, Limits::default()).await;
+            let served = wire::data::serve(Box::new(io), endpoint, Limits::default(), Agreement::default()).await;
             served.map_err(|error| error.to_string())
         }
     }

@@ -5,6 +5,7 @@ mod command;
 mod command_line;
 mod completion;
 mod environment;
+mod files;
 mod notify;
 mod status;
 

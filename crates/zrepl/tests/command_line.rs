@@ -15,7 +15,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use place::{Place, Transcript, status, wait_for_status};
+use place::{Daemon, Place, Transcript, status, wait_for_status};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -283,4 +283,25 @@ fn profiles_are_served_when_asked_for_and_not_any_longer() {
     let end = daemon.end();
     assert_eq!(end.code, Some(0));
     assert!(end.err.contains("warning: environment variable ZREPL_ZFS_DEBUG has no effect: set the level"), "{end:?}");
+}
+
+/// The soft limit of open files of a process.
+fn files_of(pid: u32) -> Option<u64> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    line.split_whitespace().next().unwrap().parse().ok()
+}
+
+#[test]
+fn a_daemon_may_open_more_files_than_its_shell() {
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let place = Place::new("exit 0");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -Sn 256; exec \"$0\" daemon --config \"$1\"", env!("CARGO_BIN_EXE_zrepl")]);
+    shell.arg(place.path("zrepl.yml"));
+    shell.env_clear().env("PATH", format!("{}:/usr/bin:/bin", place.path("bin").display()));
+    let daemon = Daemon::start(shell);
+    assert_eq!(files_of(daemon.pid()), Some(hard.min(65_536)));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code, Some(0));
 }

@@ -306,13 +306,23 @@ fn tuned_pull_machine(
     fs: &DatasetName,
     port: u16,
 ) -> Result<(Machine, DatasetName)> {
+    machine_that_pulls(stage, tuning, fs, &format!("type: tcp, address: \"localhost:{port}\""))
+}
+
+/// The same over any transport.
+fn machine_that_pulls(
+    stage: &Stage<'_>,
+    tuning: Tuning,
+    fs: &DatasetName,
+    connect: &str,
+) -> Result<(Machine, DatasetName)> {
     let root = stage.dst("pulled")?;
     stage.world.create_filesystem(&root)?;
     let jobs = format!(
         r#"
   - name: pull job
     type: pull
-    connect: {{type: tcp, address: "localhost:{port}"}}
+    connect: {{{connect}}}
     root_fs: "{root}"
     interval: manual
     recv: {{placeholder: {{encryption: inherit}}}}

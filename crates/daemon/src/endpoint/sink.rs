@@ -13,6 +13,11 @@ use super::receiver::{Receiver, ReceiverConfig};
 use crate::events::Events;
 use crate::limits::STALL;
 
+/// How many clients are remembered that are not connected. What a receiver knows saves a warning or a process
+/// the next time, and is not needed. With a map of networks, whoever owns one of their machines may come under
+/// as many identities as the network has addresses.
+const REMEMBERED: usize = 256;
+
 /// The service of a sink. A client has one receiver however often it connects, so that two of its
 /// connections cannot work on one filesystem at a time.
 pub struct Sink {
@@ -61,7 +66,47 @@ impl Service for Sink {
         })?;
         let config = ReceiverConfig { client: Some(client.clone()), ..self.config.clone() };
         let receiver = self.receiver(config);
+        if receivers.len() >= REMEMBERED {
+            // Whoever has an endpoint got it from here, under this lock.
+            receivers.retain(|_, receiver| Arc::strong_count(receiver) > 1);
+        }
         receivers.insert(client.clone(), Arc::clone(&receiver));
         Ok(receiver)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{DatasetName, JobName, UnixTime};
+    use zfs::fake::FakeHost;
+
+    use super::*;
+    use crate::bandwidth::Bandwidth;
+    use crate::clock::Clock;
+
+    #[test]
+    fn clients_who_have_left_are_forgotten_when_there_are_many() {
+        let config = ReceiverConfig {
+            job: JobName::parse("sink").unwrap(),
+            root: DatasetName::parse("p").unwrap(),
+            client: None,
+            placeholders: None,
+            inherit: Vec::new(),
+            set: Vec::new(),
+            bandwidth: Bandwidth::unlimited(),
+        };
+        let zfs = Arc::new(FakeHost::new(1, Arc::new(|| UnixTime(0))).zfs());
+        let sink = Sink::new(zfs, Events::new(Clock::system(), Vec::new()), config);
+        let endpoint = |name: &str| sink.endpoint_for(&ClientIdentity::parse(name).unwrap()).unwrap();
+        let stays = endpoint("stays");
+        drop(endpoint("returns"));
+        let again = endpoint("returns");
+        for number in 0..10_000 {
+            drop(endpoint(&format!("passer-by-{number}")));
+        }
+        assert!(sink.receivers.lock().unwrap().len() <= REMEMBERED);
+        for (client, known) in [("stays", &stays), ("returns", &again)] {
+            assert!(Arc::ptr_eq(&endpoint(client), known), "two connections of {client} share a receiver");
+        }
     }
 }

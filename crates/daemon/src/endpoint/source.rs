@@ -20,6 +20,10 @@ use wire::{
 use super::sender::Sender;
 use crate::events::Events;
 
+/// How many clients of one filesystem are known. Whose step is longest ago is forgotten, as everybody is when
+/// the daemon restarts; so whoever has many identities does not fill the memory.
+const CLIENTS: usize = 64;
+
 /// The service of a source.
 pub struct Source(Arc<Shared>);
 
@@ -37,6 +41,8 @@ struct Clients {
     needs: HashMap<DatasetName, BTreeMap<ClientIdentity, Needs>>,
     /// Who is known to share filesystems with others.
     told: BTreeSet<ClientIdentity>,
+    /// How often something was noted.
+    notes: u64,
 }
 
 /// What a client needs of a filesystem.
@@ -46,6 +52,8 @@ struct Needs {
     base: Option<Guid>,
     /// The ends of the step that it began last and has not completed.
     step: Vec<Guid>,
+    /// Which note was the last about this.
+    noted: u64,
 }
 
 impl Source {
@@ -75,8 +83,17 @@ impl Clients {
         client: &ClientIdentity,
         change: impl FnOnce(&mut Needs),
     ) -> Option<ClientIdentity> {
+        self.notes += 1;
         let all = self.needs.entry(filesystem.clone()).or_default();
-        change(all.entry(client.clone()).or_default());
+        let needs = all.entry(client.clone()).or_default();
+        change(needs);
+        needs.noted = self.notes;
+        if all.len() > CLIENTS
+            && let Some(oldest) = all.iter().min_by_key(|(_, needs)| needs.noted).map(|(oldest, _)| oldest.clone())
+        {
+            all.remove(&oldest);
+            self.told.remove(&oldest);
+        }
         let other = all.keys().find(|other| *other != client)?.clone();
         self.told.insert(client.clone()).then_some(other)
     }
@@ -152,7 +169,7 @@ impl Endpoint for Client {
 
     async fn send_completed(&self, request: &SendRequest) -> Result<(), CallError> {
         self.source.sender.send_completed(request).await?;
-        self.note(&request.filesystem, |needs| *needs = Needs { base: Some(request.to.guid), step: Vec::new() });
+        self.note(&request.filesystem, |needs| (needs.base, needs.step) = (Some(request.to.guid), Vec::new()));
         Ok(())
     }
 
@@ -185,5 +202,26 @@ impl Endpoint for Client {
     async fn clean_stale_protections(&self) -> Result<usize, CallError> {
         self.source.cleaned.cancelled().await;
         self.source.sender.clean_stale_protections().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_clients_the_one_whose_step_is_longest_ago_is_forgotten() {
+        let filesystem = DatasetName::parse("p/a").unwrap();
+        let client = |number: u64| ClientIdentity::parse(&format!("c{number}")).unwrap();
+        let mut clients = Clients::default();
+        for number in 0..10_000 {
+            clients.note(&filesystem, &client(number), |needs| needs.base = Some(Guid(number)));
+            // One that comes again and again.
+            clients.note(&filesystem, &client(0), |needs| needs.base = Some(Guid(0)));
+        }
+        assert_eq!(clients.needs.values().map(BTreeMap::len).sum::<usize>(), CLIENTS);
+        assert!(clients.told.len() <= CLIENTS);
+        let needed = |number| clients.needed_by(&filesystem, &client(20_000), Guid(number)).is_some();
+        assert!(needed(0) && needed(9_999) && !needed(1));
     }
 }

@@ -104,7 +104,7 @@ impl Watcher for Told {
         };
         let what = match incident {
             Incident::AcceptFailed(_) | Incident::Panicked { .. } => What::Error { subsystem: "transport", message },
-            Incident::Lost { .. } => What::Warning { subsystem: "rpc", message },
+            Incident::Lost { .. } | Incident::TooLong { .. } => What::Warning { subsystem: "rpc", message },
             Incident::Crowded { .. }
             | Incident::Refused { .. }
             | Incident::Unintelligible { .. }

@@ -143,9 +143,14 @@ impl Metrics {
         self.lock().table.add(Metric::Clients, &[job.as_str(), client.as_str(), label_name(label)], 1.0);
     }
 
-    /// One that has come is gone.
+    /// One that has come is gone. A client without any connection is forgotten: whoever owns a network that a
+    /// job serves can come under another identity each time.
     pub fn client_goes(&self, job: &JobName, client: &ClientIdentity, label: Label) {
-        self.lock().table.add(Metric::Clients, &[job.as_str(), client.as_str(), label_name(label)], -1.0);
+        let [job, client] = [job.as_str(), client.as_str()];
+        self.lock().table.with(Metric::Clients, |family| {
+            family.add(&[job, client, label_name(label)], -1.0);
+            family.forget_zeros(&[job, client]);
+        });
     }
 
     /// The text of a scrape.

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use model::protection::{Protection, ProtectionKind, ProtectionPolicy};
 use model::view::{DatasetKind, Encryption, FilesystemView, Placeholder, View};
 use model::{CreateTxg, DatasetName, Guid, RetryClass, UnixTime, Version, VersionKind, VersionName};
-use pump::ByteStream;
 use tokio::io::duplex;
 
 use super::*;
@@ -73,16 +72,8 @@ impl Endpoint for Fake {
         self.answer(&"list", self.view.clone())
     }
 
-    async fn send(&self, _: &SendRequest) -> Result<SendReply, CallError> {
-        Err(CallError::permanent("no stream here"))
-    }
-
     async fn estimate(&self, request: &SendRequest) -> Result<Option<u64>, CallError> {
         self.answer(request, Some(1 << 40))
-    }
-
-    async fn receive(&self, _: &ReceiveRequest, _: ByteStream) -> Result<(), CallError> {
-        Err(CallError::permanent("receives nothing"))
     }
 
     async fn send_completed(&self, request: &SendRequest) -> Result<(), CallError> {
@@ -128,7 +119,7 @@ impl Dialer for Here {
         let (endpoint, greeting) = (Arc::clone(&self.0), Greeting::from(self.1.clone()));
         tokio::spawn(async move {
             let (agreed, _) = welcome(&mut there, &greeting).await.unwrap();
-            drop(serve_agreed(Box::new(there), endpoint, agreed).await);
+            drop(serve(Box::new(there), endpoint, agreed, Box::new(drop)).await);
         });
         Ok(Box::new(here))
     }

@@ -3,9 +3,10 @@
 //! They name as `:authority` either nothing (an indexed field, 0.7) or a text that is no host name (a
 //! literal that enters the table of header compression, 0.6); the library ends such requests with a
 //! protocol error. On the way to it the indexed field is left out and the value of a literal is replaced
-//! by one letter, and a block in several frames comes in one. For that only the borders of the fields must be found: no table is kept and no text
-//! decoded. The table of the library then holds the entries of the client in the same order, the replaced
-//! ones smaller, so an index means the same to both, however entries are driven out.
+//! by one letter, and a block in several frames comes in one. For that only the borders of the fields must
+//! be found: no table is kept and no text decoded. The table of the library then holds the entries of the
+//! client in the same order, the replaced ones smaller, so an index means the same to both, however entries
+//! are driven out.
 
 use std::io;
 use std::pin::Pin;

@@ -96,7 +96,8 @@ impl Remote {
         &self.driver
     }
 
-    /// Whether the control connection stands, as far as is known here.
+    /// Whether the control connection stands, as far as is known here. For tests and tools, as the next one: a job
+    /// finds out when it asks for something.
     pub fn is_connected(&self) -> bool {
         !self.driver.is_finished()
     }

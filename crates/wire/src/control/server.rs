@@ -19,7 +19,8 @@ use model::view::{FilesystemView, View};
 use thiserror::Error;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::{Mutex, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
@@ -85,29 +86,35 @@ fn cause(error: &hyper::Error) -> String {
     error.source().map(|cause| format!(": {cause}")).unwrap_or_default()
 }
 
-/// Serves one connection of a zrepl client after its label, until the client ends it or is gone.
-pub async fn serve(io: Connection, endpoint: Arc<dyn Endpoint>) -> Result<(), ServeError> {
-    serve_agreed(io, endpoint, Agreement::default()).await
+/// An answer that is longer than zrepl accepts: nothing of its filesystem is replicated. It cannot be cut in
+/// zrepl's protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{what} take {length} bytes, and zrepl 0.7 accepts {MAX_REQUEST} (destroy some of them, or run this program on \
+     the other side, too)"
+)]
+pub struct TooLong {
+    /// What it tells.
+    pub what: String,
+    /// Bytes.
+    pub length: usize,
 }
 
-/// As [`serve`], with the extensions that were agreed on.
-pub async fn serve_agreed(
+/// Takes notice of what an administrator should know. Must be quick.
+pub type Notice = Box<dyn Fn(TooLong) + Send + Sync>;
+
+/// Serves one connection of a client after its label, until the client ends it or is gone.
+pub async fn serve(
     mut io: Connection,
     endpoint: Arc<dyn Endpoint>,
     agreed: Agreement,
+    notice: Notice,
 ) -> Result<(), ServeError> {
     // The library waits for the preface for ever.
     let mut preface = [0; PREFACE];
     let begun = timeout(BEGIN, io.read_exact(&mut preface)).await.map_err(|_| ServeError::Silent)?;
     begun.map_err(ServeError::Lost)?;
-    let peer = Arc::new(Peer {
-        endpoint,
-        agreed,
-        listing: Mutex::default(),
-        listings: Semaphore::new(LISTINGS),
-        estimates: Semaphore::new(ESTIMATES),
-        large: Semaphore::new(1),
-    });
+    let peer = Arc::new(Peer::new(endpoint, agreed, notice));
     let answer = service_fn(move |request| {
         let peer = Arc::clone(&peer);
         async move { Ok::<_, Infallible>(peer.answer(request).await) }
@@ -132,17 +139,38 @@ fn is_broken(error: &hyper::Error) -> bool {
 struct Peer {
     endpoint: Arc<dyn Endpoint>,
     agreed: Agreement,
-    /// Shared by the requests for single filesystems; whoever finds it old makes it anew, and the others
+    notice: Notice,
+    /// Shared by the requests for single filesystems; whoever finds none makes it anew, and the others
     /// wait for that one.
-    listing: Mutex<Option<(Instant, Arc<View>)>>,
+    listing: Mutex<Option<Listing>>,
     listings: Semaphore,
     estimates: Semaphore,
     large: Semaphore,
 }
 
+/// What answers for every filesystem until it is old.
+struct Listing {
+    when: Instant,
+    view: Arc<View>,
+    /// Forgets it then: with millions of versions it is large, and a connection lives for hours.
+    _forgetting: AbortOnDropHandle<()>,
+}
+
 type Answer<T> = Result<T, Status>;
 
 impl Peer {
+    fn new(endpoint: Arc<dyn Endpoint>, agreed: Agreement, notice: Notice) -> Self {
+        Self {
+            endpoint,
+            agreed,
+            notice,
+            listing: Mutex::default(),
+            listings: Semaphore::new(LISTINGS),
+            estimates: Semaphore::new(ESTIMATES),
+            large: Semaphore::new(1),
+        }
+    }
+
     async fn answer(self: Arc<Self>, request: http::Request<Incoming>) -> http::Response<Body> {
         let (head, body) = request.into_parts();
         let body = match timeout(REQUEST, whole(body)).await {
@@ -253,14 +281,19 @@ impl Peer {
     }
 
     async fn filesystems(self: Arc<Self>, _: pdu::ListFilesystemReq) -> Answer<pdu::ListFilesystemRes> {
-        Ok(convert::list_response(&*self.list(Duration::ZERO).await?))
+        let response = convert::list_response(&*self.list(Duration::ZERO).await?);
+        self.measure(&response, || format!("the names of {} filesystems", response.filesystems.len()));
+        Ok(response)
     }
 
     async fn versions(
         self: Arc<Self>,
         asked: pdu::ListFilesystemVersionsReq,
     ) -> Answer<pdu::ListFilesystemVersionsRes> {
-        self.look(&asked.filesystem, convert::versions_response).await
+        let response = self.look(&asked.filesystem, convert::versions_response).await?;
+        let what = || format!("the {} snapshots and bookmarks of {:?}", response.versions.len(), asked.filesystem);
+        self.measure(&response, what);
+        Ok(response)
     }
 
     async fn cursor(self: Arc<Self>, asked: pdu::ReplicationCursorReq) -> Answer<pdu::ReplicationCursorRes> {
@@ -298,17 +331,34 @@ impl Peer {
         Ok(convert::destroy_response(asked, result))
     }
 
+    /// Tells of an answer that is too long for a client of zrepl's protocol.
+    fn measure(&self, response: &impl prost::Message, what: impl Fn() -> String) {
+        let length = response.encoded_len();
+        if length > MAX_REQUEST && !self.agreed.includes(Extension::List) {
+            (self.notice)(TooLong { what: what(), length });
+        }
+    }
+
     /// A listing not older than this.
-    async fn list(&self, age: Duration) -> Answer<Arc<View>> {
+    async fn list(self: &Arc<Self>, age: Duration) -> Answer<Arc<View>> {
         let mut listing = self.listing.lock().await;
-        if let Some((when, view)) = &*listing
+        if let Some(Listing { when, view, .. }) = &*listing
             && when.elapsed() < age
         {
             return Ok(Arc::clone(view));
         }
+        // What is old need not be in memory beside what is new.
+        *listing = None;
         let when = Instant::now();
         let view = Arc::new(self.endpoint.list().await.map_err(|error| self.failed(&error))?);
-        *listing = Some((when, Arc::clone(&view)));
+        let peer = Arc::downgrade(self);
+        let forgetting = tokio::spawn(async move {
+            sleep(LISTING).await;
+            if let Some(peer) = peer.upgrade() {
+                peer.forget().await;
+            }
+        });
+        *listing = Some(Listing { when, view: Arc::clone(&view), _forgetting: AbortOnDropHandle::new(forgetting) });
         Ok(view)
     }
 
@@ -316,7 +366,7 @@ impl Peer {
         *self.listing.lock().await = None;
     }
 
-    async fn look<T>(&self, filesystem: &str, answer: impl Fn(&FilesystemView) -> T) -> Answer<T> {
+    async fn look<T>(self: &Arc<Self>, filesystem: &str, answer: impl Fn(&FilesystemView) -> T) -> Answer<T> {
         let name: DatasetName = filesystem.parse().map_err(refused)?;
         let view = self.list(LISTING).await?;
         if let Some(why) = view.unlisted.get(&name) {
@@ -401,3 +451,7 @@ where
         Box::pin(async move { answer.await.map(Response::new) })
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -9,14 +9,13 @@ use async_trait::async_trait;
 use model::protection::{Protection, ProtectionKind, ProtectionPolicy};
 use model::view::{DatasetKind, Encryption, FilesystemView, PartialReceive, Placeholder, View};
 use model::{CreateTxg, DatasetName, Guid, RetryClass, UnixTime, Version, VersionKind, VersionName};
-use pump::ByteStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::time::sleep;
 
 use super::*;
 use crate::data::DataClient;
 use crate::frame::Limits;
-use crate::handshake::{Banner, Label};
+use crate::handshake::{Agreement, Banner, Label};
 use crate::service::*;
 use crate::transport::{Connection, Dialer, Greeting, welcome};
 
@@ -82,21 +81,9 @@ impl Endpoint for Fake {
         self.fails.clone().map_or(Ok(self.view.clone()), Err)
     }
 
-    async fn send(&self, _: &SendRequest) -> Result<SendReply, CallError> {
-        Err(CallError::permanent("no stream here"))
-    }
-
-    async fn receive(&self, _: &ReceiveRequest, _: ByteStream) -> Result<(), CallError> {
-        Err(CallError::permanent("receives nothing"))
-    }
-
     async fn send_completed(&self, request: &SendRequest) -> Result<(), CallError> {
         self.completed.lock().unwrap().push(request.clone());
         self.fails.clone().map_or(Ok(()), Err)
-    }
-
-    async fn confirm_received(&self, _: &ReceiveRequest) -> Result<(), CallError> {
-        Ok(())
     }
 
     async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
@@ -109,10 +96,6 @@ impl Endpoint for Fake {
             results: request.snapshots.iter().map(|it| (it.name.clone(), outcome(&it.name))).collect(),
         };
         Ok(requests.iter().map(result).collect())
-    }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        Ok(0)
     }
 }
 
@@ -130,8 +113,10 @@ impl Dialer for Here {
 
 async fn accept(mut io: DuplexStream, endpoint: Arc<Fake>) {
     match welcome(&mut io, &Banner::with_extensions(vec![]).into()).await.unwrap() {
-        (_, Label::Control) => drop(serve(Box::new(io), endpoint).await),
-        (_, Label::Data) => drop(crate::data::serve(Box::new(io), endpoint, Limits::default()).await),
+        (_, Label::Control) => drop(serve(Box::new(io), endpoint, Agreement::default(), Box::new(drop)).await),
+        (_, Label::Data) => {
+            drop(crate::data::serve(Box::new(io), endpoint, Limits::default(), Agreement::default()).await)
+        }
     }
 }
 
@@ -198,7 +183,7 @@ async fn steps_and_outcomes_keep_their_meaning() {
     assert_eq!(remote.ping("are you there").await, Ok(()), "on both kinds of connection");
     assert_eq!(remote.send_completed(&step()).await, Ok(()));
     assert_eq!(*endpoint.completed.lock().unwrap(), [step()]);
-    assert_eq!(remote.send(&step()).await.err().unwrap(), CallError::permanent("no stream here"));
+    assert_eq!(remote.send(&step()).await.err().unwrap(), CallError::permanent("this side cannot be asked to send"));
     let snapshots = vec![step().to, version(VersionKind::Snapshot, "a", 2).to_ref()];
     let request = DestroyRequest { filesystem: dataset("tank/a"), snapshots };
     let results = remote.destroy_snapshots(&[request]).await.unwrap();
@@ -237,7 +222,7 @@ fn hex(text: &str) -> Vec<u8> {
 async fn answers(sent: &[u8]) -> Vec<u8> {
     let endpoint = Arc::new(Fake { view: view(), ..Fake::default() });
     let (mut here, there) = duplex(1 << 16);
-    let task = tokio::spawn(serve(Box::new(there), endpoint));
+    let task = tokio::spawn(serve(Box::new(there), endpoint, Agreement::default(), Box::new(drop)));
     here.write_all(sent).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     here.shutdown().await.unwrap();
@@ -277,7 +262,7 @@ async fn recorded_clients_of_zrepl_are_answered() {
 async fn clients_that_say_nothing_are_left() {
     let (here, there) = duplex(100);
     let start = tokio::time::Instant::now();
-    let silent = serve(Box::new(there), Arc::new(Fake::default())).await;
+    let silent = serve(Box::new(there), Arc::new(Fake::default()), Agreement::default(), Box::new(drop)).await;
     assert!(matches!(silent, Err(server::ServeError::Silent)));
     assert_eq!(start.elapsed(), Duration::from_secs(10));
     drop(here);
@@ -287,7 +272,7 @@ async fn clients_that_say_nothing_are_left() {
     here.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     here.write_all(&hex("000000 04 00 00000000")).await.unwrap();
     let start = tokio::time::Instant::now();
-    assert!(serve(Box::new(there), Arc::new(Fake::default())).await.is_err());
+    assert!(serve(Box::new(there), Arc::new(Fake::default()), Agreement::default(), Box::new(drop)).await.is_err());
     assert!(start.elapsed() <= Duration::from_secs(16), "{:?}", start.elapsed());
     drop(here);
 }
@@ -305,7 +290,7 @@ async fn a_client_that_is_done_says_so() {
     }
     let server = tokio::spawn(async move {
         welcome(&mut there, &Banner::with_extensions(vec![]).into()).await.unwrap();
-        serve(Box::new(there), Arc::new(Fake::default())).await
+        serve(Box::new(there), Arc::new(Fake::default()), Agreement::default(), Box::new(drop)).await
     });
     let dialer: Arc<dyn Dialer> = Arc::new(Once(once));
     let banner = Greeting::from(Banner::with_extensions(vec![]));
@@ -421,7 +406,7 @@ async fn a_client_that_said_goodbye_need_not_hear_the_answer() {
         let (mut here, there) = duplex(1 << 16);
         let deaf = Arc::<std::sync::atomic::AtomicBool>::default();
         let io = Box::new(Deaf(there, Arc::clone(&deaf)));
-        let task = tokio::spawn(serve(io, Arc::new(Fake::default())));
+        let task = tokio::spawn(serve(io, Arc::new(Fake::default()), Agreement::default(), Box::new(drop)));
         here.write_all(&[preface.as_slice(), &hex("000000 04 00 00000000")].concat()).await.unwrap();
         sleep(Duration::from_secs(1)).await;
         deaf.store(true, Ordering::Relaxed);

@@ -267,7 +267,7 @@ impl Driver {
                     return self.fail(Failure::Standing(self.limits.stuck.unwrap_or_default()));
                 }
                 Some(Action::Close) => return,
-                Some(Action::SendHeartbeat) | None => {}
+                None => {}
             }
             // A time that appears while this sleeps lies after the end of the sleep.
             let shortest = self.limits.idle.min(self.limits.closing);

@@ -26,17 +26,26 @@ pub(super) async fn read_message_if_any(
     conversation: &mut Conversation,
     kind: FrameKind,
 ) -> Result<Option<Vec<u8>>, Failure> {
-    let (mut reader, mut begun) = (MessageReader::new(kind), false);
-    while let Some(event) = conversation.next().await {
-        begun = true;
-        if let Some(message) = reader.accept(event.fragment())? {
-            return Ok(Some(message));
+    match conversation.next().await {
+        Some(first) => read_message_after(first, conversation, kind).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Reads one message of which something has come.
+pub(super) async fn read_message_after(
+    first: Event,
+    conversation: &mut Conversation,
+    kind: FrameKind,
+) -> Result<Vec<u8>, Failure> {
+    let (mut reader, mut event) = (MessageReader::new(kind), Some(first));
+    while let Some(arrived) = event {
+        if let Some(message) = reader.accept(arrived.fragment())? {
+            return Ok(message);
         }
+        event = conversation.next().await;
     }
-    match begun {
-        true => Err(conversation.failure()),
-        false => Ok(None),
-    }
+    Err(conversation.failure())
 }
 
 /// How far a stream got.
@@ -69,15 +78,11 @@ pub(super) struct Returned(Inbound);
 impl Inbound {
     /// A stream after which the connection ends.
     pub(super) fn last(conversation: Conversation) -> Self {
-        Self {
-            conversation: Some(conversation),
-            reader: StreamReader::new(FrameKind::Stream),
-            state: State::Open,
-            bytes: Bytes::new(),
-            pipe: None,
-            piped: 0,
-            owner: None,
-        }
+        Self::new(conversation, StreamReader::new(FrameKind::Stream), State::Open)
+    }
+
+    fn new(conversation: Conversation, reader: StreamReader, state: State) -> Self {
+        Self { conversation: Some(conversation), reader, state, bytes: Bytes::new(), pipe: None, piped: 0, owner: None }
     }
 
     /// A stream after which the connection is still needed.
@@ -193,15 +198,8 @@ impl AsyncRead for Inbound {
 impl Drop for Inbound {
     fn drop(&mut self) {
         if let (Some(owner), Some(conversation)) = (self.owner.take(), self.conversation.take()) {
-            let stream = Inbound {
-                conversation: Some(conversation),
-                reader: std::mem::replace(&mut self.reader, StreamReader::new(FrameKind::Stream)),
-                state: self.state.clone(),
-                bytes: Bytes::new(),
-                pipe: None,
-                piped: 0,
-                owner: None,
-            };
+            let reader = std::mem::replace(&mut self.reader, StreamReader::new(FrameKind::Stream));
+            let stream = Inbound::new(conversation, reader, self.state.clone());
             // If nobody waits for it, it is dropped, which ends the connection.
             let _ = owner.send(Returned(stream));
         }

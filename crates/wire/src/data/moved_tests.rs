@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::frame::{HEADER_LENGTH, Limits};
-use crate::handshake::{Banner, LABEL_LENGTH};
+use crate::handshake::{Agreement, Banner, LABEL_LENGTH};
 use crate::service::*;
 use crate::transport::{Connection, Dialer, welcome};
 
@@ -120,30 +120,10 @@ impl Endpoint for Side {
         Ok(SendReply { used_resume_token: false, expected: Arc::new(OnceLock::new()), stream })
     }
 
-    async fn receive(&self, _: &ReceiveRequest, _: ByteStream) -> Result<(), CallError> {
-        Err(CallError::permanent("the protocol does not tell the base"))
-    }
-
     async fn receive_announced(&self, _: &ReceiveRequest, stream: ByteStream) -> Result<(), CallError> {
         drop(self.open.acquire().await.unwrap());
         *self.received.lock().unwrap() = taken(stream, self.how).await;
         Ok(())
-    }
-
-    async fn send_completed(&self, _: &SendRequest) -> Result<(), CallError> {
-        Ok(())
-    }
-
-    async fn confirm_received(&self, _: &ReceiveRequest) -> Result<(), CallError> {
-        Ok(())
-    }
-
-    async fn destroy_snapshots(&self, _: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
-        Ok(vec![])
-    }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        Ok(0)
     }
 }
 
@@ -228,7 +208,7 @@ impl Dialer for Tapped {
         let side = Arc::clone(&self.side);
         tokio::spawn(async move {
             welcome(&mut there, &Banner::with_extensions(vec![]).into()).await.unwrap();
-            serve(Box::new(there), side, Limits::default()).await.unwrap();
+            serve(Box::new(there), side, Limits::default(), Agreement::default()).await.unwrap();
         });
         Ok(Box::new(here))
     }

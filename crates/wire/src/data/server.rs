@@ -6,8 +6,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::driver::{Conversation, Failure, Sent};
-use super::inbound::{Inbound, read_message};
+use super::driver::{Conversation, Event, Failure, Sent};
+use super::inbound::{Inbound, read_message, read_message_after};
 use super::{PING, RECEIVE, SEND, described_refusal, refusal, response};
 use crate::extension::Extension;
 use crate::frame::{FrameKind, Limits};
@@ -17,9 +17,9 @@ use crate::remote;
 use crate::service::{CallError, Endpoint};
 use crate::transport::Connection;
 
-/// How long a client may keep a connection without asking for anything. Some connect ahead, while the
-/// step before is under way.
-const REQUEST: Duration = Duration::from_secs(10 * 60);
+/// How long a request may take to arrive once it has begun. Until then heartbeats are enough: some clients
+/// connect ahead, while the step before is under way.
+const REQUEST: Duration = Duration::from_secs(60);
 
 /// How long the end of a stream may take once its sink is content with it.
 const REST_OF_STREAM: Duration = Duration::from_secs(60);
@@ -27,9 +27,9 @@ const REST_OF_STREAM: Duration = Duration::from_secs(60);
 /// A connection that ended without an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ServeError {
-    /// Nothing was asked for in time.
-    #[error("the client asked for nothing within {REQUEST:?}")]
-    Idle,
+    /// A request began and did not end.
+    #[error("the request did not arrive within {REQUEST:?}")]
+    Slow,
     /// The connection broke, or the client went away.
     #[error("{doing}: {why}")]
     Lost {
@@ -45,12 +45,7 @@ pub enum ServeError {
 
 /// Serves one connection of a zrepl client after its label, to its very end. An error that the client was
 /// told of is not one of the connection.
-pub async fn serve(io: Connection, endpoint: Arc<dyn Endpoint>, limits: Limits) -> Result<(), ServeError> {
-    serve_agreed(io, endpoint, limits, Agreement::default()).await
-}
-
-/// As [`serve`], with the extensions that were agreed on.
-pub async fn serve_agreed(
+pub async fn serve(
     io: Connection,
     endpoint: Arc<dyn Endpoint>,
     limits: Limits,
@@ -60,7 +55,11 @@ pub async fn serve_agreed(
     let mut conversation = Conversation::begin(io, limits);
     let mut served = false;
     loop {
-        let (path, message) = match timeout(REQUEST, read_request(&mut conversation)).await {
+        let asked = match conversation.next().await {
+            Some(first) => timeout(REQUEST, read_request(first, &mut conversation)).await,
+            None => Ok(Err(conversation.failure())),
+        };
+        let (path, message) = match asked {
             Ok(Ok(asked)) => asked,
             // What is too long, or in the wrong place, can be answered all the same.
             Ok(Err(Failure::Stream(error))) => {
@@ -75,7 +74,7 @@ pub async fn serve_agreed(
             }
             Err(_) => {
                 conversation.close().await;
-                return if served { Ok(()) } else { Err(ServeError::Idle) };
+                return Err(ServeError::Slow);
             }
         };
         conversation = match server.answer(conversation, &path, &message).await? {
@@ -183,8 +182,8 @@ impl Server {
     }
 }
 
-async fn read_request(conversation: &mut Conversation) -> Result<(String, Vec<u8>), Failure> {
-    let header = read_message(conversation, FrameKind::RequestHeader).await?;
+async fn read_request(first: Event, conversation: &mut Conversation) -> Result<(String, Vec<u8>), Failure> {
+    let header = read_message_after(first, conversation, FrameKind::RequestHeader).await?;
     let message = read_message(conversation, FrameKind::Request).await?;
     Ok((String::from_utf8_lossy(&header).into_owned(), message))
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::frame::{Limits, header};
-use crate::handshake::{Banner, Label};
+use crate::handshake::{Agreement, Banner, Label};
 use crate::pdu::{PingReq, ReceiveReq, SendReq};
 use crate::service::*;
 use crate::transport::{Connection, Dialer, greet, welcome};
@@ -78,10 +78,6 @@ impl Endpoint for Fake {
         Ok(SendReply { used_resume_token: false, expected, stream })
     }
 
-    async fn receive(&self, _: &ReceiveRequest, _: ByteStream) -> Result<(), CallError> {
-        Err(CallError::permanent("the protocol does not tell the base"))
-    }
-
     async fn receive_announced(&self, request: &ReceiveRequest, mut stream: ByteStream) -> Result<(), CallError> {
         assert_eq!(request, &announced());
         if let Some(error) = &self.refuses {
@@ -99,22 +95,6 @@ impl Endpoint for Fake {
             }
         }
         Ok(())
-    }
-
-    async fn send_completed(&self, _: &SendRequest) -> Result<(), CallError> {
-        Ok(())
-    }
-
-    async fn confirm_received(&self, _: &ReceiveRequest) -> Result<(), CallError> {
-        Ok(())
-    }
-
-    async fn destroy_snapshots(&self, _: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
-        Ok(vec![])
-    }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        Ok(0)
     }
 }
 
@@ -139,7 +119,7 @@ fn server(mut io: DuplexStream, endpoint: Fake) -> (Arc<Fake>, JoinHandle<Result
     let task = tokio::spawn(async move {
         let (_, label) = welcome(&mut io, &Banner::with_extensions(vec![]).into()).await.unwrap();
         assert_eq!(label, Label::Data);
-        serve(Box::new(io), serving, Limits::default()).await
+        serve(Box::new(io), serving, Limits::default(), Agreement::default()).await
     });
     (endpoint, task)
 }

@@ -36,8 +36,6 @@ impl Default for Limits {
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Write a heartbeat. Asked for only while no frame is being written.
-    SendHeartbeat,
     /// The peer is taken for dead: nothing came while this side read.
     GiveUpReading,
     /// The peer is taken for dead: it accepts nothing and says nothing.
@@ -139,12 +137,8 @@ impl Link {
         self.phase == Phase::Open
     }
 
-    /// When to ask [`Link::act`] again if nothing happens before.
-    pub fn deadline(&self) -> Option<Instant> {
-        [self.patience(), self.heartbeat_due()].into_iter().flatten().min()
-    }
-
-    /// When the peer, or the end of a closing connection, is waited for no longer. A time that appears
+    /// When to ask [`Link::act`] again if nothing happens before: the peer, or the end of a closing connection, is
+    /// waited for no longer. A time that appears
     /// later is at least [`Limits::idle`], [`Limits::closing`] or [`Limits::stuck`] after the event that
     /// brought it.
     pub fn patience(&self) -> Option<Instant> {
@@ -167,8 +161,7 @@ impl Link {
         (self.is_open() && self.writing.is_none()).then(|| self.last_sent + self.limits.heartbeat)
     }
 
-    /// What is due at `now`. Ask again until there is nothing; a heartbeat asked for counts as sent only
-    /// after [`Link::write_began`] and [`Link::write_ended`].
+    /// What is due at `now`. Nothing follows it, except for a connection that is being closed.
     pub fn act(&mut self, now: Instant) -> Option<Action> {
         let over = |since: Option<Instant>| since.is_some_and(|since| now >= since + self.limits.idle);
         let action = match self.phase {
@@ -178,7 +171,6 @@ impl Link {
             Phase::Open if over(self.writing) => Action::GiveUpWriting,
             Phase::Open if self.stuck_until().is_some_and(|until| now >= until) => Action::GiveUpStuck,
             Phase::Open if over(self.reading) => Action::GiveUpReading,
-            Phase::Open if self.heartbeat_due().is_some_and(|due| now >= due) => return Some(Action::SendHeartbeat),
             Phase::Open => return None,
         };
         self.phase = Phase::Dead;

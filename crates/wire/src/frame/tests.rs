@@ -242,16 +242,15 @@ fn link() -> (Link, Instant) {
 #[test]
 fn heartbeats_follow_what_was_sent_last() {
     let (mut link, start) = link();
-    assert_eq!(link.deadline(), Some(start + 5 * SECOND));
-    assert_eq!(link.act(start + 4 * SECOND), None);
+    assert_eq!(link.heartbeat_due(), Some(start + 5 * SECOND));
     link.write_began(start + 4 * SECOND);
-    assert_eq!(link.act(start + 6 * SECOND), None, "a frame being written is a sign of life");
+    assert_eq!(link.heartbeat_due(), None, "a frame being written is a sign of life");
     link.write_ended(start + 7 * SECOND);
-    assert_eq!(link.deadline(), Some(start + 12 * SECOND));
-    assert_eq!(link.act(start + 12 * SECOND), Some(Action::SendHeartbeat));
+    assert_eq!(link.heartbeat_due(), Some(start + 12 * SECOND));
+    assert_eq!(link.act(start + 12 * SECOND), None, "that is for whoever writes");
     link.write_began(start + 12 * SECOND);
     link.write_ended(start + 12 * SECOND);
-    assert_eq!(link.act(start + 13 * SECOND), None);
+    assert_eq!(link.heartbeat_due(), Some(start + 17 * SECOND));
 }
 
 #[test]
@@ -264,14 +263,14 @@ fn only_time_in_which_this_side_reads_counts_against_the_peer() {
     link.read_began(start + 105 * SECOND);
     link.write_began(start + 109 * SECOND);
     link.write_ended(start + 113 * SECOND);
-    assert_eq!(link.deadline(), Some(start + 114 * SECOND));
+    assert_eq!(link.patience(), Some(start + 114 * SECOND));
     link.read_paused();
-    assert_eq!(link.deadline(), Some(start + 118 * SECOND), "only the next heartbeat");
+    assert_eq!((link.patience(), link.heartbeat_due()), (None, Some(start + 118 * SECOND)));
     link.read_began(start + 114 * SECOND);
     link.write_began(start + 117 * SECOND);
     link.write_ended(start + 117 * SECOND);
     assert_eq!(link.act(start + 124 * SECOND), Some(Action::GiveUpReading));
-    assert_eq!((link.act(start + 200 * SECOND), link.deadline()), (None, None), "said once");
+    assert_eq!((link.act(start + 200 * SECOND), link.patience()), (None, None), "said once");
 }
 
 #[test]
@@ -320,7 +319,8 @@ fn a_closing_connection_ends_in_time() {
     link.read_began(start);
     link.close(start + 2 * SECOND);
     link.close(start + 9 * SECOND);
-    assert_eq!(link.deadline(), Some(start + 12 * SECOND), "from the first reset on, and no heartbeats");
+    assert_eq!(link.patience(), Some(start + 12 * SECOND), "from the first reset on");
+    assert_eq!(link.heartbeat_due(), None);
     assert!(!link.is_open());
     assert_eq!(link.act(start + 11 * SECOND), None);
     assert_eq!(link.act(start + 12 * SECOND), Some(Action::Close));

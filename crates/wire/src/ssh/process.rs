@@ -28,9 +28,6 @@ const GRACE: Duration = Duration::from_secs(1);
 /// group, such as a master connection of `ssh`, can hold it open.
 const LEFTOVERS: Duration = Duration::from_millis(100);
 
-/// Room in the kernel for what is under way, bytes: the most that users other than root get.
-const PIPE_SIZE: usize = 1 << 20;
-
 /// A running child. When it is dropped, the child may end by itself, is then asked to, then killed, and reaped
 /// in the background.
 #[derive(Debug)]
@@ -57,8 +54,8 @@ impl Process {
         else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
-        enlarge(&input);
-        enlarge(&output);
+        pump::enlarge(&input);
+        pump::enlarge(&output);
         let (over, words) = (CancellationToken::new(), Arc::<Mutex<Vec<u8>>>::default());
         let (tell, ended) = watch::channel(None);
         tokio::spawn(supervise(child, errors, Arc::clone(&words), over.clone(), tell));
@@ -81,14 +78,6 @@ impl Process {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         lines.collect::<Vec<_>>().join("; ").replace(char::is_control, "?")
     }
-}
-
-fn enlarge(pipe: impl std::os::fd::AsFd) {
-    // It works with less.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_SIZE);
-    #[cfg(not(target_os = "linux"))]
-    let _ = pipe;
 }
 
 async fn supervise(

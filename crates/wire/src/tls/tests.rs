@@ -15,7 +15,7 @@ use super::*;
 use crate::control::{Remote, Role};
 use crate::data::DataClient;
 use crate::frame::Limits;
-use crate::handshake::{Banner, Label};
+use crate::handshake::{Agreement, Banner, Label};
 use crate::listen::refusing::Refusing;
 use crate::transport::{Greeting, welcome};
 use crate::{control, data};
@@ -449,7 +449,11 @@ async fn nobody_answers() {
         let server = Arc::clone(&server);
         waiting.spawn(async move { server.secure(duplex(1000).0).await.err().unwrap().to_string() });
     }
-    tokio::task::yield_now().await;
+    // Until every one of them has begun: time stands still while a thread is busy, and would never come to an end
+    // for one that begins later.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
     tokio::task::spawn_blocking(|| ()).await.expect("a thread is left");
     tokio::time::advance(HANDSHAKE + Duration::from_secs(1)).await;
     let told = waiting.join_all().await;
@@ -521,8 +525,8 @@ impl Dialer for Near {
             let (_, label) = welcome(&mut io, &version_seven()).await.unwrap();
             let endpoint = Arc::new(Refusing(CallError::permanent(format!("nothing for {client:?}"))));
             match label {
-                Label::Control => control::serve(io, endpoint).await.unwrap(),
-                Label::Data => data::serve(io, endpoint, Limits::default()).await.unwrap(),
+                Label::Control => control::serve(io, endpoint, Agreement::default(), Box::new(drop)).await.unwrap(),
+                Label::Data => data::serve(io, endpoint, Limits::default(), Agreement::default()).await.unwrap(),
             }
         });
         self.client.secure(near, "near").await

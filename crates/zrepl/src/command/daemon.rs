@@ -46,6 +46,9 @@ pub(crate) fn run(config: Option<&Path>) -> Result<()> {
     check_zfs(&loaded.config)?;
     let advice = advice(&loaded.config);
     advice.iter().for_each(|advice| eprintln!("warning: {advice}"));
+    if let Err(error) = crate::files::raise_limit() {
+        eprintln!("warning: the limit of open files cannot be raised: {error}");
+    }
     let tuning = Tuning::from_environment(|name| std::env::var(name).ok())?;
     let key_log = key_log()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();

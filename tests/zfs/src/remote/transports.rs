@@ -6,11 +6,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
+use daemon::tuning::Tuning;
 use model::DatasetName;
 use wire::stdinserver::{proxy, standard_streams};
 
 use super::certificates::{Folder, pair};
-use super::{Machine, on_real_time};
+use super::{Machine, machine_that_pulls, on_real_time};
 use crate::body;
 use crate::conformance::SMALL;
 use crate::replication::rig::{Stage, Table};
@@ -114,36 +115,12 @@ async fn pull_over_tls(stage: &Stage<'_>) -> Result<()> {
             folder.side("server", "client")
         ),
     )?;
-    let root = stage.dst("pulled")?;
-    stage.world.create_filesystem(&root)?;
-    let here = Machine::start(
-        stage,
-        &format!(
-            r#"
-  - name: pull job
-    type: pull
-    connect: {{type: tls, address: "127.0.0.1:{}", server_cn: server, {}}}
-    root_fs: "{root}"
-    interval: manual
-    recv: {{placeholder: {{encryption: inherit}}}}
-    pruning:
-      keep_sender: [{{type: last_n, count: 1}}]
-      keep_receiver: [{{type: last_n, count: 3}}]
-"#,
-            there.port().await?,
-            folder.side("client", "server")
-        ),
-    )?;
-    let received = root.join(&fs)?;
-    ensure!(here.invoke_well("pull job").await?.steps == 1);
-    stage.snap(&fs, SMALL, "2").await?;
-    ensure!(here.invoke_well("pull job").await?.steps == 1);
-    let found = stage.state(&received).await?;
-    ensure!(found == ["@1", "@2 last of pull job"], "{found:?}");
-    stage.same_files_mounted(&fs, &received)?;
-    here.stop().await?;
-    ensure!(there.diary.problems().is_empty(), "{:?}", there.diary.problems());
-    there.stop().await
+    let connect = format!(
+        "type: tls, address: \"127.0.0.1:{}\", server_cn: server, {}",
+        there.port().await?,
+        folder.side("client", "server")
+    );
+    pulls_from(stage, there, &fs, &connect).await
 }
 
 async fn pull_over_ssh(stage: &Stage<'_>) -> Result<()> {
@@ -169,32 +146,22 @@ async fn pull_over_ssh(stage: &Stage<'_>) -> Result<()> {
         ),
     )?;
     there.diary.wait_for("listening on stdinserver sockets in").await?;
-    let root = stage.dst("pulled")?;
-    stage.world.create_filesystem(&root)?;
-    let here = Machine::start(
-        stage,
-        &format!(
-            r#"
-  - name: pull job
-    type: pull
-    connect: {{type: ssh+stdinserver, host: there, user: root, port: 22, identity_file: /none, ssh_command: "{}"}}
-    root_fs: "{root}"
-    interval: manual
-    recv: {{placeholder: {{encryption: inherit}}}}
-    pruning:
-      keep_sender: [{{type: last_n, count: 1}}]
-      keep_receiver: [{{type: last_n, count: 3}}]
-"#,
-            ssh.display()
-        ),
-    )?;
-    let received = root.join(&fs)?;
+    let connect = format!(
+        "type: ssh+stdinserver, host: there, user: root, port: 22, identity_file: /none, ssh_command: \"{}\"",
+        ssh.display()
+    );
+    pulls_from(stage, there, &fs, &connect).await
+}
+
+/// A pull job gets the first snapshot of a filesystem and a second one, and nobody has a problem.
+async fn pulls_from(stage: &Stage<'_>, there: Machine, fs: &DatasetName, connect: &str) -> Result<()> {
+    let (here, received) = machine_that_pulls(stage, Tuning::default(), fs, connect)?;
     ensure!(here.invoke_well("pull job").await?.steps == 1);
-    stage.snap(&fs, SMALL, "2").await?;
+    stage.snap(fs, SMALL, "2").await?;
     ensure!(here.invoke_well("pull job").await?.steps == 1);
     let found = stage.state(&received).await?;
     ensure!(found == ["@1", "@2 last of pull job"], "{found:?}");
-    stage.same_files_mounted(&fs, &received)?;
+    stage.same_files_mounted(fs, &received)?;
     here.stop().await?;
     ensure!(there.diary.problems().is_empty(), "{:?}", there.diary.problems());
     there.stop().await

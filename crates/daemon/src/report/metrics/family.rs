@@ -109,6 +109,15 @@ impl Family {
         self.series.retain(|labels, _| labels.get(at).is_none_or(|one| &**one != value));
     }
 
+    /// Forgets the series whose labels begin with these, if all of them are zero.
+    pub(super) fn forget_zeros(&mut self, first: &[&str]) {
+        let are_first = |labels: &[Box<str>]| labels.iter().zip(first).all(|(label, first)| **label == **first);
+        let is_zero = |value: &Value| matches!(value, Value::Number(number) if *number == 0.0);
+        if self.series.iter().all(|(labels, value)| is_zero(value) || !are_first(labels)) {
+            self.series.retain(|labels, _| !are_first(labels));
+        }
+    }
+
     /// Appends the family; nothing if it has no series.
     pub(super) fn write(&self, text: &mut String) {
         if self.series.is_empty() {

@@ -100,7 +100,7 @@ metrics! {
     NextWakeup "zrepl_job_next_wakeup_timestamp_seconds" Gauge, ["zrepl_job"],
         "When the job next does something by itself, as Unix time; 0 if it waits for nothing.";
     Clients "zrepl_client_connections" Gauge, ["zrepl_job", "client", "kind"],
-        "Connections of a client in another process to a job that serves others, of the kinds `control` and `data`.";
+        "Connections of a client in another process to a job that serves others, of the kinds `control` and `data`; none of a client that is not there.";
     LostLines "zrepl_log_lost_lines_total" Counter, ["outlet"],
         "Log lines that an outlet did not take in time, or could not write.";
     ConfigLoaded "zrepl_config_load_timestamp_seconds" Gauge, [],

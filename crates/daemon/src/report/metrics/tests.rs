@@ -331,3 +331,31 @@ fn snapshots_are_no_progress_of_an_invocation_that_stands_still() {
     told.tell("push", What::Snapshotting(Snapshotting::RoundFinished));
     told.has(&[r#"zrepl_job_progress_timestamp_seconds{zrepl_job="push"} 1005"#]);
 }
+
+#[test]
+fn a_client_that_has_left_is_forgotten() {
+    let told = Told::new();
+    let job = JobName::parse("source").unwrap();
+    let connections = || {
+        let text = told.metrics.text(live());
+        let found: Vec<String> =
+            text.lines().filter_map(|line| line.strip_prefix("zrepl_client_connections{")).map(str::to_owned).collect();
+        found
+    };
+    let client = |name: &str| ClientIdentity::parse(name).unwrap();
+    for name in ["a", "ab"] {
+        told.metrics.client_comes(&job, &client(name), Label::Control);
+    }
+    told.metrics.client_comes(&job, &client("a"), Label::Data);
+    told.metrics.client_goes(&job, &client("a"), Label::Data);
+    let of = |client, kind, count| format!("zrepl_job=\"source\",client=\"{client}\",kind=\"{kind}\"}} {count}");
+    assert_eq!(connections(), [of("a", "control", 1), of("a", "data", 0), of("ab", "control", 1)]);
+    told.metrics.client_goes(&job, &client("a"), Label::Control);
+    assert_eq!(connections(), [of("ab", "control", 1)]);
+    for number in 0..1000 {
+        let client = client(&format!("passer-by-{number}"));
+        told.metrics.client_comes(&job, &client, Label::Control);
+        told.metrics.client_goes(&job, &client, Label::Control);
+    }
+    assert_eq!(connections().len(), 1);
+}

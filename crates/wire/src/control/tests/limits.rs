@@ -22,7 +22,7 @@ impl Dialer for New {
         let endpoint = Arc::clone(&self.0);
         tokio::spawn(async move {
             let (agreed, _) = welcome(&mut there, &Banner::of_this_program().into()).await.unwrap();
-            drop(serve_agreed(Box::new(there), endpoint, agreed).await);
+            drop(serve(Box::new(there), endpoint, agreed, Box::new(drop)).await);
         });
         Ok(Box::new(here))
     }
@@ -52,7 +52,7 @@ async fn listings_run_two_at_a_time_and_large_requests_one() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_does_not_end_is_refused_after_a_minute() {
     let (here, there) = duplex(1 << 16);
-    let task = tokio::spawn(serve(Box::new(there), Arc::new(Fake::default())));
+    let task = tokio::spawn(serve(Box::new(there), Arc::new(Fake::default()), Agreement::default(), Box::new(drop)));
     let http = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
     let (mut sender, connection) = http.handshake(TokioIo::new(here)).await.unwrap();
     // Answers pings.

@@ -71,7 +71,7 @@ async fn a_stream_is_moved_over_tcp_though_its_sink_stalls() {
     let serving = Arc::clone(&endpoint);
     let task = tokio::spawn(async move {
         welcome(&mut there, &Banner::with_extensions(vec![]).into()).await.unwrap();
-        serve(Box::new(there), serving, Limits::default()).await
+        serve(Box::new(there), serving, Limits::default(), Agreement::default()).await
     });
     let dialer = Once(Mutex::new(Some(Box::new(here))));
     let client = DataClient::new(Arc::new(dialer), Banner::with_extensions(vec![]).into(), Limits::default());
@@ -155,4 +155,26 @@ async fn a_client_that_lives_but_takes_nothing_gives_the_source_back() {
     let why = served.unwrap_err().to_string();
     assert!(why.starts_with("sending a stream: the peer lives, but has accepted nothing for 1800s"), "{why}");
     assert!((1800..1810).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_may_begin_late_and_has_a_minute_then() {
+    let (mut io, task) = raw_client(Fake::default()).await;
+    let beat = hex("0100000000000000");
+    for _ in 0..1000 {
+        io.write_all(&beat).await.unwrap();
+        sleep(4 * SECOND).await;
+    }
+    assert!(!task.is_finished(), "heartbeats are enough");
+    let begun = crate::frame::encode::message(FrameKind::RequestHeader, PING.as_bytes()).unwrap();
+    io.write_all(&begun).await.unwrap();
+    let start = Instant::now();
+    while !task.is_finished() {
+        // Perhaps this side has just ended it.
+        let _ = io.write_all(&beat).await;
+        sleep(SECOND).await;
+    }
+    assert_eq!(task.await.unwrap(), Err(server::ServeError::Slow));
+    // The end itself takes ten seconds with a peer that goes on.
+    assert!((60..75).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
 }
