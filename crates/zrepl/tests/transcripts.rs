@@ -224,8 +224,8 @@ fn the_status_is_text_where_there_is_no_terminal() {
     }
     let alone: serde_json::Value =
         serde_json::from_str(&place.run(&["status", "--json", "--job", "snap"]).out).unwrap();
-    let names: Vec<&String> = alone["Jobs"].as_object().unwrap().keys().collect();
-    assert_eq!((names, &alone["Version"]), (vec!["snap"], &1.into()));
+    let names: Vec<&str> = alone["Jobs"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!((names, &alone["Version"]), (vec!["snap"], &serde_json::json!(1)));
     let all = place.run(&["status", "--mode", "raw", "--job", "snip"]);
     assert!(all.code == Some(0) && all.out.contains("_control"), "as zrepl does: {all:?}");
     let colored = place.run(&["status", "--color", "always"]);

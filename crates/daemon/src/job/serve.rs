@@ -131,6 +131,7 @@ fn peer(incident: &Incident) -> About {
         Incident::Unintelligible { from, client, .. } | Incident::Unserved { from, client, .. } => {
             (from, Some(client), None)
         }
+        Incident::TooLong { from, client, .. } => (from, Some(client), Some(label_name(Label::Control))),
         Incident::Lost { from, client, label, .. } => (from, Some(client), Some(label_name(*label))),
     };
     About::Peer { address: from.clone(), client: client.cloned(), label }
