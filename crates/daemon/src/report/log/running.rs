@@ -65,6 +65,11 @@ impl Running {
         }
     }
 
+    /// The attempt that runs, or the last one of the invocation.
+    pub(super) fn latest_attempt(&self) -> Option<u64> {
+        (self.attempts > 0).then_some(self.attempts)
+    }
+
     /// What zrepl calls the end of such an attempt.
     pub(super) fn ends_as(&self) -> &'static str {
         match (self.unplanned, self.failed) {

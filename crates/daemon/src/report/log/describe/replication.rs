@@ -21,7 +21,8 @@ pub(super) fn replication(
     running: &Running,
 ) -> Option<Line> {
     let of = |filesystem: &str, message: &str| repl(message).with("fs", filesystem).also("filesystem", filesystem);
-    let attempt = |line: Line| match running.attempt {
+    // Waiting for the other side comes after the attempt that it is about.
+    let attempt = |line: Line| match running.latest_attempt() {
         Some(number) => line.also("attempt_number", number),
         None => line,
     };
