@@ -24,7 +24,7 @@ const PROGRAM: &str = "/usr/local/bin/zrepl";
 const CONFIGURATION: &str = "/etc/zrepl/zrepl.yml";
 
 /// Far more than anything here takes on a machine that is not busy.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(200);
 
 /// The cases of this module.
@@ -105,12 +105,12 @@ impl<'a> Place<'a> {
   root_fs: {target}/backup
   recv:
     placeholder: {{encryption: inherit}}
-    properties: {{override: {{mountpoint: {folder}}}}}
+    properties: {{override: {{mountpoint: {folder}, readonly: "on"}}}}
 - name: push
   type: push
   connect: {{type: local, listener_name: here, client_identity: here}}
   filesystems: {{{sent}: true}}
-  snapshotting: {{type: periodic, prefix: z_, interval: 2s, hooks: [{hooks}]}}
+  snapshotting: {{type: periodic, prefix: z_, interval: 3s, hooks: [{hooks}]}}
   pruning:
     keep_sender: [{{type: last_n, count: 2}}]
     keep_receiver: [{{type: last_n, count: 3}}]
