@@ -224,7 +224,7 @@ fn the_status_is_text_where_there_is_no_terminal() {
     }
     let alone: serde_json::Value =
         serde_json::from_str(&place.run(&["status", "--json", "--job", "snap"]).out).unwrap();
-    let names: Vec<&String> = alone["Jobs"].as_object().unwrap().keys().collect();
+    let names: Vec<&str> = alone["Jobs"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!((names, &alone["Version"]), (vec!["snap"], &1.into()));
     let all = place.run(&["status", "--mode", "raw", "--job", "snip"]);
     assert!(all.code == Some(0) && all.out.contains("_control"), "as zrepl does: {all:?}");
