@@ -35,7 +35,7 @@ fn help_is_no_error_and_unknown_words_are() {
     place.run(&["signal", "kick", "snap"]).failed_with("invalid value 'kick'");
     place.run(&["daemon", "now"]).failed_with("unexpected argument 'now'");
     place.run(&["status", "--mode", "loud"]).failed_with("invalid value 'loud'");
-    place.run(&["status", "--delay", "1"]).failed_with("write it as in 500ms, 1s or 1m30s");
+    place.run(&["status", "--delay", "1"]).failed_with("it has no unit: write ms, s, m");
     place.run(&["status", "--max-snapshot-age", "1h"]).failed_with("--check");
     let unknown = place.run(&["status", "--check", "--max-snapshot-age", "5"]);
     assert!(unknown.code == Some(3) && unknown.out.starts_with("ZREPL UNKNOWN - invalid value '5'"), "{unknown:?}");
