@@ -63,7 +63,6 @@ fn parses(line: &str) {
 const WITHOUT_JSON: &[(&str, &str)] = &[
     ("zrepl daemon", "its output is the log, which has a JSON format of its own"),
     ("zrepl stdinserver", "speaks to the other side, not to a person"),
-    ("zrepl reload", "says one line or fails"),
     ("zrepl pprof listen on", "silent or fails"),
     ("zrepl pprof listen off", "silent or fails"),
     ("zrepl pprof activity-trace", "its output is JSON, in the format of others"),
