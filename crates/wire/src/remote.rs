@@ -52,6 +52,7 @@ const PASSING: &[&str] = &[
     " and was stopped",
     "; it was stopped",
     " was killed by signal ",
+    ENDED,
     " is still under way",
     " are still being made",
     "the stream did not begin within",
@@ -63,6 +64,21 @@ const PASSING: &[&str] = &[
     " is none of what the plan destroys",
     ": something is called ",
 ];
+
+/// What zrepl tells when it ended its own `zfs`, as it does when the stream breaks off: nothing about why.
+const ENDED: &str = "error: signal: killed";
+
+/// The error of a peer that was sent a stream which failed here, with what `source` says about it. The
+/// peer's word counts, unless it only tells that it gave up because the stream broke off.
+pub fn of_failed_stream(error: CallError, source: &str) -> CallError {
+    match error {
+        CallError::Connection(_) => refusal(&format!("the stream failed: {source}")),
+        CallError::Refused { message, .. } if message.contains(ENDED) => {
+            refusal(&format!("the stream failed: {source}; the peer: {}", message.trim_end()))
+        }
+        error => error,
+    }
+}
 
 /// The error of a call that a peer answered with this text.
 pub fn refusal(text: &str) -> CallError {
@@ -127,6 +143,7 @@ mod tests {
             ("cannot receive: out of space", RetryClass::NeedsPerson),
             ("cannot hold snapshot: dataset is busy", RetryClass::Transient),
             ("stream: source error: boom", RetryClass::Transient),
+            ("zfs exited with error: signal: killed\nstderr:\n", RetryClass::Transient),
             ("filesystem does not exist", RetryClass::Permanent),
         ] {
             assert_eq!(refusal(text).class(), class, "{text}");

@@ -121,10 +121,7 @@ impl DataClient {
                 with(CallError::permanent(format!("the peer took a stream for whole that failed: {source}")))
             }
             (Ok(_), _) => with(CallError::permanent("the peer took a stream for whole before its end")),
-            (Err(unanswered), Some(Sent::Failed(source))) => with(match unanswered.into() {
-                CallError::Connection(_) => remote::refusal(&format!("the stream failed: {source}")),
-                error => error,
-            }),
+            (Err(unanswered), Some(Sent::Failed(source))) => with(remote::of_failed_stream(unanswered.into(), &source)),
             (Err(unanswered), Some(Sent::Unsent(stream))) => Err((unanswered, Some(stream))),
             (Err(unanswered), _) => Err((unanswered, None)),
         }

@@ -62,6 +62,8 @@ struct Fake {
     stall: Option<Duration>,
     /// Reads no more than this.
     reads: Option<usize>,
+    /// Told instead of what was wrong with the stream.
+    tells: Option<&'static str>,
     received: Mutex<Vec<u8>>,
 }
 
@@ -91,7 +93,7 @@ impl Endpoint for Fake {
             match stream.read(&mut piece).await {
                 Ok(0) => break,
                 Ok(length) => self.received.lock().unwrap().extend(&piece[..length]),
-                Err(error) => return Err(CallError::permanent(error)),
+                Err(error) => return Err(CallError::permanent(self.tells.map_or(error.to_string(), str::to_owned))),
             }
         }
         Ok(())
@@ -297,6 +299,18 @@ async fn the_error_of_a_source_reaches_the_sink() {
     let error = client.receive(&announced(), Script(lines()).stream()).await.unwrap_err();
     assert_eq!(error.to_string(), "stream: source error: boomERR", "the peer's word");
     assert_eq!(endpoint.received.lock().unwrap().len(), 100);
+}
+
+/// zrepl's sink kills its `zfs recv` when the stream breaks off, and answers with that alone.
+#[tokio::test(start_paused = true)]
+async fn why_a_stream_failed_here_is_told_where_the_peer_tells_only_that_it_gave_up() {
+    let fake = Fake { tells: Some("zfs exited with error: signal: killed\nstderr:\n"), ..Fake::default() };
+    let (client, _, _) = pair(fake);
+    let lines = vec![Line::Bytes(bytes(100)), Line::Fail("`zfs send` was killed by signal 9")];
+    let error = client.receive(&announced(), Script(lines).stream()).await.unwrap_err();
+    let message = "the stream failed: `zfs send` was killed by signal 9; \
+        the peer: zfs exited with error: signal: killed\nstderr:";
+    assert_eq!(error, CallError::Refused { class: RetryClass::Transient, message: message.to_owned() });
 }
 
 #[tokio::test(start_paused = true)]
