@@ -179,7 +179,7 @@ impl Incident {
             Incident::Refused { from, .. } => (from, "refused"),
             Incident::Unintelligible { from, .. } => (from, "unintelligible"),
             Incident::Unserved { from, .. } => (from, "unserved"),
-            Incident::TooLong { answer, .. } => (&answer.what, "too long"),
+            Incident::TooLong { client, .. } => (client.as_str(), "too long"),
             Incident::Lost { from, .. } => (from, "lost"),
             Incident::Panicked { from, .. } => (from, "panicked"),
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use model::protection::{Protection, ProtectionKind, ProtectionPolicy};
 use model::view::{DatasetKind, Encryption, FilesystemView, Placeholder, View};
-use model::{CreateTxg, DatasetName, Guid, RetryClass, UnixTime, Version, VersionKind, VersionName};
+use model::{CreateTxg, DatasetName, Guid, RetryClass, UnixTime, Version, VersionKind, VersionName, VersionRef};
 use tokio::io::duplex;
 
 use super::*;
@@ -207,6 +207,27 @@ async fn what_was_kept_on_purpose_is_told_apart_from_what_failed() {
         assert_eq!(result.results.iter().map(|it| it.1.clone()).collect::<Vec<_>>(), outcomes());
     }
     assert_eq!(endpoint.asked.lock().unwrap().len(), 1, "one request for both");
+}
+
+#[tokio::test]
+async fn more_snapshots_of_a_filesystem_than_a_request_holds_are_destroyed_in_several() {
+    let (remote, endpoint) = between_new(Fake::default()).await;
+    let long = "s".repeat(150);
+    let wanted = |number: u64| VersionRef {
+        name: VersionName::parse(&format!("{long}{number}")).unwrap(),
+        ..snapshot(number).to_ref()
+    };
+    let many = DestroyRequest { filesystem: dataset("tank/1"), snapshots: (0..35_000).map(wanted).collect() };
+    let few = DestroyRequest { filesystem: dataset("tank/2"), snapshots: vec![wanted(1)] };
+    let results = remote.destroy_snapshots(&[many.clone(), few.clone()]).await.unwrap();
+    assert_eq!(results.len(), 2);
+    for (result, request) in results.iter().zip([&many, &few]) {
+        assert_eq!(result.filesystem, request.filesystem);
+        let told = result.results.iter().map(|(name, _)| name);
+        assert!(told.eq(request.snapshots.iter().map(|snapshot| &snapshot.name)), "{}", result.results.len());
+        assert_eq!(result.results[0].1, DestroyOutcome::Destroyed);
+    }
+    assert!(endpoint.asked.lock().unwrap().len() > 3);
 }
 
 #[tokio::test]

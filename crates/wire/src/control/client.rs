@@ -11,7 +11,7 @@ use hyper::client::conn::http2::{Builder, SendRequest as Sender};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use model::protection::{Protection, ProtectionKind};
 use model::view::{DatasetKind, Encryption, FilesystemView, PartialReceive, Placeholder, View};
-use model::{DatasetName, Guid, Version, VersionName};
+use model::{DatasetName, Guid, Version, VersionName, VersionRef};
 use pump::ByteStream;
 use tokio::task::JoinHandle;
 use tonic::body::Body;
@@ -45,7 +45,7 @@ const MAX_NAMED: usize = 1 << 20;
 /// Bytes of one request to destroy snapshots from which on the next one begins.
 const DESTROYED_AT_ONCE: usize = 1 << 20;
 
-/// Snapshots of one filesystem that an older peer is asked to destroy at a time: far from its limits for messages.
+/// Snapshots of one filesystem that a peer is asked to destroy at a time: far from the limits for messages.
 const SNAPSHOTS_AT_ONCE: usize = 10_000;
 
 /// What a peer is.
@@ -154,24 +154,30 @@ impl Remote {
 
     /// Asks for outcomes in as few requests as the limits allow.
     async fn destroy_at_once(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
-        let mut results = Vec::with_capacity(requests.len());
-        let mut rest = requests;
+        let pieces: Vec<DestroyRequest> = requests.iter().flat_map(pieces).collect();
+        let mut outcomes = Vec::with_capacity(pieces.len());
+        let mut rest = &pieces[..];
         while !rest.is_empty() {
             let (mut asked, mut size) = (DestroyReq::default(), 0);
-            for request in rest {
-                let request = pdu::DestroySnapshotsReq::from(request);
-                size += prost::Message::encoded_len(&request);
+            for piece in rest {
+                let piece = pdu::DestroySnapshotsReq::from(piece);
+                size += prost::Message::encoded_len(&piece);
                 if size > DESTROYED_AT_ONCE && !asked.requests.is_empty() {
                     break;
                 }
-                asked.requests.push(request);
+                asked.requests.push(piece);
             }
             let (now, later) = rest.split_at(asked.requests.len());
             let response: DestroyRes = self.call(method::DESTROY, asked).await?;
-            results.extend(calls::destroy_results(now, response));
+            outcomes.extend(calls::destroy_results(now, response).into_iter().flat_map(|result| result.results));
             rest = later;
         }
-        Ok(results)
+        let mut outcomes = outcomes.into_iter();
+        let joined = |request: &DestroyRequest| DestroyResult {
+            filesystem: request.filesystem.clone(),
+            results: outcomes.by_ref().take(request.snapshots.len()).collect(),
+        };
+        Ok(requests.iter().map(joined).collect())
     }
 
     /// Fails if the peer does not know the calls beyond zrepl's.
@@ -253,6 +259,15 @@ const METHOD_CURSOR: &str = "/Replication/ReplicationCursor";
 const METHOD_DRY: &str = "/Replication/SendDry";
 const METHOD_COMPLETED: &str = "/Replication/SendCompleted";
 const METHOD_DESTROY: &str = "/Replication/DestroySnapshots";
+
+/// One filesystem may have more snapshots than a message can hold.
+fn pieces(request: &DestroyRequest) -> impl Iterator<Item = DestroyRequest> {
+    let of = |snapshots: &[VersionRef]| DestroyRequest {
+        filesystem: request.filesystem.clone(),
+        snapshots: snapshots.to_vec(),
+    };
+    request.snapshots.chunks(SNAPSHOTS_AT_ONCE).map(of)
+}
 
 fn too_many(what: &'static str, most: usize) -> CallError {
     CallError::permanent(Problem::TooMany { what, most })
@@ -359,11 +374,10 @@ impl Endpoint for Remote {
         let mut results = Vec::with_capacity(requests.len());
         for request in requests {
             let mut result = DestroyResult { filesystem: request.filesystem.clone(), results: Vec::new() };
-            for snapshots in request.snapshots.chunks(SNAPSHOTS_AT_ONCE) {
-                let request = DestroyRequest { filesystem: request.filesystem.clone(), snapshots: snapshots.to_vec() };
+            for piece in pieces(request) {
                 let response: pdu::DestroySnapshotsRes =
-                    self.call(METHOD_DESTROY, pdu::DestroySnapshotsReq::from(&request)).await?;
-                result.results.extend(convert::destroy_result(&request, &response).results);
+                    self.call(METHOD_DESTROY, pdu::DestroySnapshotsReq::from(&piece)).await?;
+                result.results.extend(convert::destroy_result(&piece, &response).results);
             }
             results.push(result);
         }

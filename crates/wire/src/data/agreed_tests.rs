@@ -13,9 +13,11 @@ use tokio::io::{AsyncReadExt as _, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
+use super::driver::Conversation;
+use super::inbound::read_message;
 use super::kept::KEPT_IDLE;
 use super::*;
-use crate::frame::Limits;
+use crate::frame::{FrameKind, Limits};
 use crate::handshake::Banner;
 use crate::service::*;
 use crate::transport::{Connection, Dialer, Greeting, welcome};
@@ -192,6 +194,16 @@ async fn an_idle_connection_lives_for_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_its_client_keeps_and_forgets_is_ended_by_the_server() {
+    let (client, endpoint, dialled) = client(Way::Memory, Banner::of_this_program());
+    assert_eq!(client.ping("there?").await, Ok(()));
+    sleep(Duration::from_secs(300)).await;
+    assert_eq!(*endpoint.ended.lock().unwrap(), [Ok(())]);
+    assert_eq!(client.ping("there?").await, Ok(()));
+    assert_eq!(dialled.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_an_error_whose_kind_is_told_the_connection_ends() {
     let (client, endpoint, dialled) = client(Way::Memory, Banner::of_this_program());
     let error = CallError::Refused { class: RetryClass::NeedsPerson, message: "dataset is busy".into() };
@@ -216,8 +228,9 @@ async fn a_stream_that_was_not_read_to_its_end_takes_its_connection_along() {
 /// The next step's connection is there before it is asked for, whether the peer is an older one or not.
 #[tokio::test(start_paused = true)]
 async fn a_step_that_is_expected_finds_its_connection_open() {
-    for (banner, opened, in_all) in
-        [(Banner::with_extensions(vec![]), [2, 2, 3], 3), (Banner::of_this_program(), [1, 1, 1], 1)]
+    // A step may take long, and the connection that waits stays open. What is kept is less long without a request.
+    for (banner, minutes, opened, in_all) in
+        [(Banner::with_extensions(vec![]), 20, [2, 2, 3], 3), (Banner::of_this_program(), 1, [1, 1, 1], 1)]
     {
         let (client, _, dialled) = client(Way::Memory, banner);
         // The first of three steps, and the second, know that another follows.
@@ -226,8 +239,7 @@ async fn a_step_that_is_expected_finds_its_connection_open() {
                 client.expect_step();
             }
             let mut stream = client.send(&step()).await.unwrap().stream;
-            // It may take long, and the connection that waits stays open.
-            sleep(Duration::from_secs(20 * 60)).await;
+            sleep(Duration::from_secs(minutes * 60)).await;
             assert_eq!(dialled.load(Ordering::Relaxed), opened);
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.unwrap();
             drop(stream);
@@ -247,6 +259,46 @@ async fn a_connection_that_was_opened_in_vain_ends_in_order() {
     drop(client);
     sleep(Duration::from_secs(30)).await;
     assert_eq!(*endpoint.ended.lock().unwrap(), [Ok(()), Ok(())]);
+}
+
+/// Notes what is asked on all connections but the first.
+struct Noting {
+    here: Here,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+#[async_trait]
+impl Dialer for Noting {
+    async fn dial(&self) -> Result<Connection, CallError> {
+        if self.here.dialled.load(Ordering::Relaxed) == 0 {
+            return self.here.dial().await;
+        }
+        let ((here, mut there), asked) = (duplex(1 << 16), Arc::clone(&self.asked));
+        let greeting = Greeting::from(self.here.banner.clone());
+        tokio::spawn(async move {
+            welcome(&mut there, &greeting).await.unwrap();
+            let mut conversation = Conversation::begin(Box::new(there), Limits::default());
+            let path = read_message(&mut conversation, FrameKind::RequestHeader).await.unwrap();
+            asked.lock().unwrap().push(String::from_utf8(path).unwrap());
+        });
+        Ok(Box::new(here))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn zrepl_is_asked_something_on_a_connection_that_was_opened_in_vain() {
+    let banner = Banner::with_extensions(vec![]);
+    let here = Here { way: Way::Memory, endpoint: Arc::default(), banner, dialled: Arc::default() };
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let noting = Noting { here, asked: Arc::clone(&asked) };
+    let client = DataClient::new(Arc::new(noting), Banner::of_this_program().into(), Limits::default());
+    client.expect_step();
+    assert_eq!(client.ping("there?").await, Ok(()));
+    sleep(Duration::from_secs(1)).await;
+    assert!(asked.lock().unwrap().is_empty(), "it waits");
+    drop(client);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(*asked.lock().unwrap(), [PING]);
 }
 
 /// A way to a peer that vanishes in silence when it is asked for something on a connection that has served a

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use pump::ByteStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::driver::{Conversation, Failure, Sent};
 use super::inbound::{Inbound, read_message, read_message_if_any};
@@ -17,6 +18,9 @@ use crate::pdu::{PingReq, PingRes, ReceiveReq, ReceiveRes, SendReq, SendRes, con
 use crate::remote;
 use crate::service::{CallError, ReceiveRequest, SendReply, SendRequest};
 use crate::transport::{Dialer, Greeting, greet};
+
+/// How long the end of a connection that is not needed may take.
+const LEAVE: Duration = Duration::from_secs(10);
 
 /// Makes requests, each on a connection of its own or on one that is kept. Clones share those.
 #[derive(Clone)]
@@ -213,6 +217,19 @@ impl DataClient {
         });
         stream
     }
+}
+
+/// Ends a connection that was opened ahead and is not needed. zrepl takes one that ends without a request for one
+/// that broke, and logs an error.
+pub(super) async fn take_leave(mut conversation: Conversation) {
+    let leave = async {
+        if let Ok(frames) = frames(PING, &PingReq { message: "goodbye".to_owned() })
+            && conversation.send(frames).await.is_ok()
+        {
+            let _ = answer::<PingRes>(&mut conversation, PING, "PingRes").await;
+        }
+    };
+    let _ = timeout(LEAVE, leave).await;
 }
 
 fn frames(path: &str, message: &impl prost::Message) -> Result<Vec<u8>, CallError> {

@@ -4,8 +4,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::client::take_leave;
 use super::driver::Conversation;
 
 /// How long one is kept without a request. The peer waits as long as it hears heartbeats.
@@ -54,6 +56,15 @@ impl Kept {
         let mut kept = self.open();
         if kept.len() < MOST {
             kept.push(waiting);
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        for Waiting { conversation, .. } in self.open().drain(..).filter(|waiting| waiting.kept.is_none()) {
+            runtime.spawn(take_leave(conversation));
         }
     }
 }

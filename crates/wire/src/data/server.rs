@@ -21,6 +21,10 @@ use crate::transport::Connection;
 /// connect ahead, while the step before is under way.
 const REQUEST: Duration = Duration::from_secs(60);
 
+/// How long a connection that has served a request waits for the next one. Who keeps it gives it up sooner, but
+/// may not look.
+const IDLE: Duration = Duration::from_secs(120);
+
 /// How long the end of a stream may take once its sink is content with it.
 const REST_OF_STREAM: Duration = Duration::from_secs(60);
 
@@ -55,7 +59,15 @@ pub async fn serve(
     let mut conversation = Conversation::begin(io, limits);
     let mut served = false;
     loop {
-        let asked = match conversation.next().await {
+        let first = match served {
+            true => timeout(IDLE, conversation.next()).await,
+            false => Ok(conversation.next().await),
+        };
+        let Ok(first) = first else {
+            conversation.close().await;
+            return Ok(());
+        };
+        let asked = match first {
             Some(first) => timeout(REQUEST, read_request(first, &mut conversation)).await,
             None => Ok(Err(conversation.failure())),
         };

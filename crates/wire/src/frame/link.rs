@@ -138,9 +138,8 @@ impl Link {
     }
 
     /// When to ask [`Link::act`] again if nothing happens before: the peer, or the end of a closing connection, is
-    /// waited for no longer. A time that appears
-    /// later is at least [`Limits::idle`], [`Limits::closing`] or [`Limits::stuck`] after the event that
-    /// brought it.
+    /// waited for no longer. A time that appears later is at least [`Limits::idle`], [`Limits::closing`] or
+    /// [`Limits::stuck`] after the event that brought it.
     pub fn patience(&self) -> Option<Instant> {
         match self.phase {
             Phase::Dead => None,
@@ -161,7 +160,7 @@ impl Link {
         (self.is_open() && self.writing.is_none()).then(|| self.last_sent + self.limits.heartbeat)
     }
 
-    /// What is due at `now`. Nothing follows it, except for a connection that is being closed.
+    /// What is due at `now`. Nothing follows it.
     pub fn act(&mut self, now: Instant) -> Option<Action> {
         let over = |since: Option<Instant>| since.is_some_and(|since| now >= since + self.limits.idle);
         let action = match self.phase {
