@@ -16,7 +16,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::daemon::{Reread, Shared};
 use crate::dispatch::Operation;
-use crate::endpoint::ConfiguredJobs;
 use crate::job;
 use crate::limits;
 use crate::not_yet::not_yet;
@@ -182,9 +181,11 @@ impl Shared {
     /// See [`crate::Daemon::reload_from_file`].
     pub(crate) async fn reload_from_file(&self) -> Result<Reloaded, ReloadError> {
         let Some(load) = self.world.load.clone() else { return self.told(Err(ReloadError::NoFile)) };
+        // What was read last is in use in the end.
+        let _one_at_a_time = self.reloading.lock().await;
         // Reads files, includes and all.
         match tokio::task::spawn_blocking(move || load()).await {
-            Ok(Ok(read)) => self.reload(read).await,
+            Ok(Ok(read)) => self.reload_alone(read).await,
             Ok(Err(mistakes)) => self.told(Err(ReloadError::Unusable(mistakes))),
             Err(error) => self.told(Err(ReloadError::Unusable(error.to_string()))),
         }
@@ -193,9 +194,16 @@ impl Shared {
     /// See [`crate::Daemon::reload`].
     pub(crate) async fn reload(&self, read: Reread) -> Result<Reloaded, ReloadError> {
         let _one_at_a_time = self.reloading.lock().await;
+        self.reload_alone(read).await
+    }
+
+    async fn reload_alone(&self, read: Reread) -> Result<Reloaded, ReloadError> {
         let Reread { config, warnings } = read;
         let jobs = config.jobs.clone();
-        let mut reloaded = self.told(self.change(config).await)?;
+        let mut reloaded = self.told(self.change(config).await).inspect_err(|_| {
+            // They are about the file, and may not be told again.
+            warnings.iter().for_each(|warning| self.warn(warning.clone()));
+        })?;
         let begun = |job: &&Job| reloaded.started.contains(job.name()) || reloaded.restarted.contains(job.name());
         let missing = self.missing_pools(jobs.iter().filter(begun)).await;
         reloaded.warnings = warnings.into_iter().chain(missing).collect();
@@ -248,10 +256,10 @@ impl Shared {
         self.status.follow(&config, &found.restarted);
         self.metrics.reloaded(Ok(&config.jobs), self.world.clock.now());
         *self.configured.lock().unwrap_or_else(PoisonError::into_inner) = config.jobs.clone().into();
-        let shared = Shared { configured_jobs: Arc::new(ConfiguredJobs::new(&config.jobs)), ..self.clone() };
+        self.configured_jobs.follow(&config.jobs);
         let begin = |job: &&Job| found.started.contains(job.name()) || found.restarted.contains(job.name());
         for job in config.jobs.iter().filter(begin) {
-            let own = self.running.own(job, &config, &shared);
+            let own = self.running.own(job, &config, self);
             let slot = job::start(job.clone(), &own);
             self.dispatch.install(job.name(), slot).await;
             if busy.contains(&job.name()) {

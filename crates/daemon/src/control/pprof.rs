@@ -36,6 +36,8 @@ pub(crate) struct Profiling {
 /// Where it is served.
 struct Listening {
     at: SocketAddr,
+    /// As it was asked for; a name stands for an address.
+    asked: String,
     end: CancellationToken,
 }
 
@@ -98,7 +100,8 @@ async fn listen(shared: &Shared, address: &str) -> Result<Listened, String> {
     // Without a host the daemon is nobody's business but this machine's: there is no authentication.
     let place = if address.starts_with(':') { format!("127.0.0.1{address}") } else { address.to_owned() };
     if let Some(at) = listening(shared) {
-        return Ok(if at.to_string() == place { Listened::There } else { Listened::Already(at) });
+        let asked = lock(shared).as_ref().is_some_and(|one| one.asked == place);
+        return Ok(if asked || at.to_string() == place { Listened::There } else { Listened::Already(at) });
     }
     let bound = TcpListener::bind(&place).await;
     let (listener, at) = bound
@@ -111,7 +114,7 @@ async fn listen(shared: &Shared, address: &str) -> Result<Listened, String> {
         if let Some(quicker) = listening.as_ref().filter(|one| !one.end.is_cancelled()) {
             return Ok(Listened::Already(quicker.at));
         }
-        *listening = Some(Listening { at, end: end.clone() });
+        *listening = Some(Listening { at, asked: place, end: end.clone() });
     }
     tell(shared, format!("serving profiles on http://{at}/debug/pprof/, to everybody who can reach it"));
     shared.tasks.spawn("profile listener", &shared.events, serve(listener, at, shared.clone(), end));

@@ -2,7 +2,7 @@
 //! they may be all that keeps the base of a replication that goes on elsewhere or under another name.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use config::types::Job;
 use model::abstraction::{Abstraction, abandoned};
@@ -11,17 +11,29 @@ use model::{DatasetName, JobName};
 
 use super::view::Side;
 
-/// The jobs of a configuration, and what was told of others': each thing once, however many jobs see it.
+/// The jobs of the configuration in use, and what was told of others': each thing once, however many jobs see it.
 #[derive(Debug, Default)]
 pub struct ConfiguredJobs {
-    names: BTreeSet<JobName>,
+    names: Mutex<BTreeSet<JobName>>,
     told: Mutex<HashSet<String>>,
 }
 
 impl ConfiguredJobs {
     /// The jobs of a configuration.
     pub fn new(jobs: &[Job]) -> Self {
-        Self { names: jobs.iter().map(|job| job.name().clone()).collect(), told: Mutex::default() }
+        let configured = Self::default();
+        configured.follow(jobs);
+        configured
+    }
+
+    /// From now on these are the jobs, also for whoever looks since before: what a job that was added makes is
+    /// looked after.
+    pub fn follow(&self, jobs: &[Job]) {
+        *self.names() = jobs.iter().map(|job| job.name().clone()).collect();
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeSet<JobName>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_new(&self, one: &Abstraction) -> bool {
@@ -37,7 +49,7 @@ impl Side {
         all: &[Abstraction],
         selects: impl Fn(&DatasetName) -> bool,
     ) {
-        let mut abandoned = abandoned(all, &self.job, selects, &jobs.names);
+        let mut abandoned = abandoned(all, &self.job, selects, &jobs.names());
         abandoned.retain(|one| jobs.is_new(one));
         if let Some((example, message)) = abandoned.first().zip(warning(&abandoned, &self.job)) {
             self.events.tell_of(&example.dataset, What::Warning { subsystem: "endpoint", message });

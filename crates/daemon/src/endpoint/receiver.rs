@@ -119,10 +119,19 @@ impl Receiver {
     /// # Errors
     /// The listing failed.
     pub async fn clean_and_warn(&self, jobs: &ConfiguredJobs) -> Result<usize, CallError> {
+        let seen = self.look_and_warn(jobs).await?;
+        self.clean(seen).await
+    }
+
+    /// Tells what has been received, and warns of what nobody looks after.
+    ///
+    /// # Errors
+    /// The listing failed.
+    pub(super) async fn look_and_warn(&self, jobs: &ConfiguredJobs) -> Result<Vec<Seen>, CallError> {
         let (root, Scanned { seen, abstractions, .. }) = self.scan_and(Beside::Abstractions).await?;
         self.tell_stored(&root, &seen);
         self.side.warn_of_abandoned(jobs, &abstractions, |_| true);
-        self.clean(seen).await
+        Ok(seen)
     }
 
     /// Tells what is below a dataset, from a listing of all of it.

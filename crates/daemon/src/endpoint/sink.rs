@@ -13,7 +13,7 @@ use super::receiver::{Receiver, ReceiverConfig};
 use crate::events::Events;
 use crate::limits::STALL;
 
-/// How many clients are remembered that are not connected. What a receiver knows saves a warning or a process
+/// How many clients there are before those that are not connected are forgotten. What a receiver knows saves a warning or a process
 /// the next time, and is not needed. With a map of networks, whoever owns one of their machines may come under
 /// as many identities as the network has addresses.
 const REMEMBERED: usize = 256;
@@ -50,8 +50,20 @@ impl Sink {
     /// # Errors
     /// The listing failed.
     pub async fn clean_and_warn(&self, jobs: &ConfiguredJobs) -> Result<usize, CallError> {
-        let config = ReceiverConfig { client: None, ..self.config.clone() };
-        self.receiver(config).clean_and_warn(jobs).await
+        self.of_all_clients().clean_and_warn(jobs).await
+    }
+
+    /// The same without releasing anything: later than at the start, clients may roll back what they have
+    /// received, and hold what is older.
+    ///
+    /// # Errors
+    /// The listing failed.
+    pub async fn look_and_warn(&self, jobs: &ConfiguredJobs) -> Result<(), CallError> {
+        self.of_all_clients().look_and_warn(jobs).await.map(drop)
+    }
+
+    fn of_all_clients(&self) -> Arc<Receiver> {
+        self.receiver(ReceiverConfig { client: None, ..self.config.clone() })
     }
 }
 

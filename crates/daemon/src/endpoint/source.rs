@@ -89,7 +89,10 @@ impl Clients {
         change(needs);
         needs.noted = self.notes;
         if all.len() > CLIENTS
-            && let Some(oldest) = all.iter().min_by_key(|(_, needs)| needs.noted).map(|(oldest, _)| oldest.clone())
+            && let Some(oldest) = all
+                .iter()
+                .min_by_key(|(_, needs)| (!needs.step.is_empty(), needs.noted))
+                .map(|(oldest, _)| oldest.clone())
         {
             all.remove(&oldest);
             self.told.remove(&oldest);

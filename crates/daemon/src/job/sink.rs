@@ -31,7 +31,9 @@ pub(super) fn start(job: SinkJob, shared: &Shared) -> Slot {
 /// Looks at what the job has received until that is seen: how old it is, is not known before.
 async fn look(context: &Context, service: &Sink) {
     let (mut pause, mut told) = (BACK_OFF_FIRST, String::new());
-    while let Err(error) = service.clean_and_warn(&context.shared.configured_jobs).await {
+    let jobs = &context.shared.configured_jobs;
+    let mut looked = service.clean_and_warn(jobs).await.map(drop);
+    while let Err(error) = looked {
         let problem = error.to_string();
         if problem != told {
             tell_not_listed(context, &problem);
@@ -39,6 +41,7 @@ async fn look(context: &Context, service: &Sink) {
         }
         tokio::time::sleep(pause).await;
         pause = SINK_LOOK_PAUSE.min(pause * 2);
+        looked = service.look_and_warn(jobs).await;
     }
 }
 

@@ -1,9 +1,10 @@
 //! Holds and cursors that no job looks after: told once, at the start, and left where they are.
 
 use model::JobName;
+use model::event::What;
 use model::protection::{cursor_name, last_received_tag, step_hold_tag};
-use zfs::fake::Verb;
-use zfs::{Snapshot, Zfs};
+use zfs::fake::{Action, Moment, Verb};
+use zfs::{ErrorKind, Snapshot, Zfs};
 
 use super::world::{Lab, dataset, push_and_sink, version};
 
@@ -77,5 +78,36 @@ async fn looking_for_them_costs_no_process_and_finding_none_is_silent() {
     for verb in [Verb::List, Verb::Holds] {
         assert_eq!(lab.zfs.faults().calls().get(&verb), before.get(&verb), "{verb:?}");
     }
+    daemon.stop("the test is over").await.unwrap();
+}
+
+/// A sink whose pool is not there looks again until it is. Meanwhile there may be other jobs.
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_looks_late_knows_the_jobs_of_that_time() {
+    const ADDED: &str = "  - {name: added, type: snap, filesystems: {'src/b': true}, snapshotting: {type: manual}, \
+                         pruning: {keep: [{type: last_n, count: 1}]}}\n";
+    let lab = Lab::new();
+    lab.snapshot("1").await;
+    let first = lab.start(&config());
+    first.wakeup_and_wait("push").await.unwrap().unwrap();
+    first.stop("it is started again").await.unwrap();
+
+    lab.diary.forget();
+    lab.zfs.faults().hook(|point| match (point.verb, point.moment) {
+        (Verb::List, Moment::Before) => Action::Fail(ErrorKind::PoolMissing { pool: "dst".to_owned() }),
+        _ => Action::Proceed,
+    });
+    let daemon = lab.start(&config());
+    lab.diary.wait_for("cannot be looked at now", 1).await;
+    daemon.reload(config::parse("zrepl.yml", &(config() + ADDED)).unwrap().config.into()).await.unwrap();
+    let received = dataset("dst/backup/me/src/a");
+    let tag = step_hold_tag(&job("added")).unwrap();
+    lab.zfs.hold(&tag, &[Snapshot { dataset: received.clone(), name: version("1") }]).await.pop().unwrap().unwrap();
+    lab.zfs.faults().clear();
+    let knows =
+        |whats: &[What]| whats.iter().any(|what| matches!(what, What::Stored { newest, .. } if newest.len() == 1));
+    lab.diary.wait_until(knows).await;
+    assert_eq!(lab.diary.count("nobody looks after"), 0, "{:#?}", lab.diary.words());
+    assert_eq!(lab.diary.count("cannot be looked at now"), 1, "told once, however often it is tried");
     daemon.stop("the test is over").await.unwrap();
 }

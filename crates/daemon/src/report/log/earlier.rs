@@ -35,6 +35,8 @@ struct Told {
     errors: Vec<(String, LogLevel)>,
     /// Filesystems of the round of snapshots that runs, of which a hook has failed.
     hooks: HashSet<DatasetName>,
+    /// Those that a hook kept from being taken a snapshot of.
+    prevented: HashSet<DatasetName>,
     /// A snapshot of that round has failed.
     snapshots: bool,
 }
@@ -87,7 +89,7 @@ impl Earlier {
             running.end(&event.what);
         }
         match &event.what {
-            What::JobStopped => drop(self.running.remove(job)),
+            What::JobStopped => self.running.entry(job.clone()).or_default().stop(),
             What::Replication(Replication::Planned { plan }) => {
                 self.jobs.insert(job.clone(), Plan::new(plan));
             }
@@ -133,6 +135,9 @@ impl Told {
             What::InvocationStarted { .. } => self.errors.clear(),
             What::Snapshotting(what) => self.of_snapshots(what, entry),
             What::Hook { filesystem, what: Hook::Failed { .. }, .. } => drop(self.hooks.insert(filesystem.clone())),
+            What::Hook { filesystem, what: Hook::Prevented { .. }, .. } => {
+                self.prevented.insert(filesystem.clone());
+            }
             // Those of a filesystem name it.
             What::Replication(
                 Replication::PlanFailed { error }
@@ -169,11 +174,12 @@ impl Told {
         match what {
             Snapshotting::RoundStarted { .. } => {
                 self.hooks.clear();
+                self.prevented.clear();
                 self.snapshots = false;
             }
             Snapshotting::Taken { filesystem, result: Err(_), .. } => {
                 self.snapshots = true;
-                if let Some(entry) = entry.filter(|_| self.hooks.contains(filesystem)) {
+                if let Some(entry) = entry.filter(|_| self.prevented.contains(filesystem)) {
                     entry.level = LogLevel::Warn;
                     set_error(entry, |_| "a hook before it failed, see above".to_owned());
                 }

@@ -65,6 +65,11 @@ impl Running {
         }
     }
 
+    /// The job has ended, and may begin again.
+    pub(super) fn stop(&mut self) {
+        *self = Self { rounds: self.rounds, ..Self::default() };
+    }
+
     /// The attempt that runs, or the last one of the invocation.
     pub(super) fn latest_attempt(&self) -> Option<u64> {
         (self.attempts > 0).then_some(self.attempts)

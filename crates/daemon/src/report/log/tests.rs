@@ -444,7 +444,8 @@ fn what_an_outlet_has_not_written_at_the_end_is_told_by_the_first_one() {
     let outlets = [outlet(Box::new(page.clone())), Arc::clone(&slow)];
     let log = Log::new(outlets.to_vec());
     log.read(&event(None, What::DaemonStopped));
-    assert_eq!(finish(&outlets, Duration::from_millis(1)), None);
+    // The first one has to write in that time.
+    assert_eq!(finish(&outlets, Duration::from_secs(2)), None);
     expect![[r#"
         [INFO]: daemon exiting
         [ERRO][meta]: the last 1 log lines are missing in the stdout outlet, which was too slow
@@ -526,4 +527,28 @@ fn what_is_done_about_conflicts_is_said_before_and_after() {
         [WARN][j][repl][sQaZ$7ww6$7ww6.QtEY]: discarding what an interrupted receive left, it cannot be resumed fs="p/a" reason="the resume token cannot be read: its checksum does not match"
     "#]]
     .assert_eq(&lines);
+}
+
+#[test]
+fn a_hook_is_given_as_the_cause_of_a_failed_snapshot_only_if_it_prevented_it() {
+    let (filesystem, hook) = (dataset("p/a"), "fs-freeze".to_owned());
+    let of_hook = |what| What::Hook { filesystem: filesystem.clone(), snapshot: snapshot("1").name, what };
+    let failed =
+        || of_hook(Hook::Failed { hook: hook.clone(), edge: HookEdge::Pre, error: "exit status: 1".to_owned() });
+    let taken = || {
+        What::Snapshotting(Snapshotting::Taken {
+            filesystem: filesystem.clone(),
+            snapshot: snapshot("1").name,
+            result: Err("out of space".to_owned()),
+        })
+    };
+    let told = |events: Vec<What>| {
+        let events: Vec<_> = events.into_iter().map(|what| event(Some("snap"), what)).collect();
+        let lines = written(LogLevel::Warn, layout(LogFormat::Human, false, false), &events);
+        lines.lines().last().unwrap().to_owned()
+    };
+    let harmless = told(vec![failed(), taken()]);
+    assert!(harmless.starts_with("[ERRO]") && harmless.contains("out of space"), "{harmless}");
+    let fatal = told(vec![failed(), of_hook(Hook::Prevented { hook: hook.clone() }), taken()]);
+    assert!(fatal.starts_with("[WARN]") && fatal.contains("a hook before it failed"), "{fatal}");
 }
