@@ -145,6 +145,12 @@ fn keep(target: &Target) -> Result<ExitCode> {
     let mut command = command(&program, target.max_length.min(KEPT_LENGTH), &found);
     command.arg("-merge=1").arg(&fewest).args(known.folders());
     let status = children::run(&mut command)?;
+    // An input that ends the program is left out of the rest, and no failure.
+    let news = found.news()?;
+    for path in &news {
+        report(path)?;
+    }
+    ensure!(news.is_empty(), "nothing is kept before what was found is put right");
     ensure!(status.success(), "the fuzzer ended with {status}");
     let count = corpus::pack(&fewest, &target.corpus())?;
     println!("{count} inputs in {}", target.corpus().display());

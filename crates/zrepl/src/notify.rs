@@ -14,7 +14,7 @@ const MORE_TIME: Duration = Duration::from_secs(90);
 #[derive(Clone)]
 pub(crate) struct Notify {
     socket: Option<Arc<UnixDatagram>>,
-    /// Half of what may pass between two signs of life.
+    /// A quarter of what may pass between two signs of life.
     interval: Option<Duration>,
 }
 
@@ -29,7 +29,7 @@ impl Notify {
 
     fn new(path: Option<&str>, limit: Option<Duration>) -> Notify {
         let socket = path.filter(|path| !path.is_empty()).and_then(connect).map(Arc::new);
-        Notify { interval: limit.map(|limit| limit / 2).filter(|half| socket.is_some() && !half.is_zero()), socket }
+        Notify { interval: limit.map(|limit| limit / 4).filter(|pause| socket.is_some() && !pause.is_zero()), socket }
     }
 
     /// Tells a state. A manager that does not listen is not waited for.
@@ -69,7 +69,7 @@ impl Notify {
     }
 
     /// Gives the next sign of life when it is due and `alive` says that there is any; never ends if nobody
-    /// waits for one.
+    /// waits for one. One that is missing does no harm.
     pub(crate) async fn watchdog(&self, alive: impl AsyncFnOnce() -> bool) {
         match self.interval {
             Some(interval) => {
@@ -112,7 +112,7 @@ mod tests {
             let length = manager.recv(&mut bytes).unwrap();
             String::from_utf8_lossy(&bytes[..length]).into_owned()
         };
-        let notify = Notify::new(path.to_str(), Some(Duration::from_millis(2)));
+        let notify = Notify::new(path.to_str(), Some(Duration::from_millis(4)));
         notify.say("READY=1");
         assert_eq!(heard(), "READY=1");
         notify.reloading();

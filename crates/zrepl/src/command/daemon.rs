@@ -167,6 +167,12 @@ async fn serve(config: Config, world: World) -> Result<()> {
         let daemon = Arc::clone(&daemon);
         async move { daemon.check_pools().await }
     });
+    // One future for all turns: what else happens does not put off the next sign of life.
+    let mut lives = std::pin::pin!(async {
+        loop {
+            notify.watchdog(async || daemon.answers().await).await;
+        }
+    });
     let cause = loop {
         tokio::select! {
             asked = signals.asked() => match asked {
@@ -175,7 +181,7 @@ async fn serve(config: Config, world: World) -> Result<()> {
                 Asked::Reload => drop(tokio::spawn(reload(Arc::clone(&daemon), notify.clone()))),
             },
             lost = daemon.lost() => break Cause::Lost(lost),
-            () = notify.watchdog(async || daemon.answers().await) => {}
+            () = &mut lives => {}
         }
     };
     check.abort();

@@ -10,7 +10,7 @@ pub(crate) struct Status {
     /// How to show it [default: interactive on a terminal, otherwise dump]
     #[arg(long, value_enum, conflicts_with = "check")]
     pub mode: Option<StatusMode>,
-    /// The same as --mode raw; with --job that job alone, which --mode raw does not leave out the others for
+    /// The same as --mode raw, but with --job only that job (--mode raw always has all of them)
     #[arg(long, conflicts_with_all = ["mode", "check"])]
     pub json: bool,
     /// Only this job
