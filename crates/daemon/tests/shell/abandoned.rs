@@ -99,7 +99,7 @@ async fn a_sink_that_looks_late_knows_the_jobs_of_that_time() {
     });
     let daemon = lab.start(&config());
     lab.diary.wait_for("cannot be looked at now", 1).await;
-    daemon.reload(config::parse("zrepl.yml", &(config() + ADDED)).unwrap().config.into()).await.unwrap();
+    daemon.reload(config::parse("zrepl.yml", &(config() + ADDED)).unwrap().config).await.unwrap();
     let received = dataset("dst/backup/me/src/a");
     let tag = step_hold_tag(&job("added")).unwrap();
     lab.zfs.hold(&tag, &[Snapshot { dataset: received.clone(), name: version("1") }]).await.pop().unwrap().unwrap();

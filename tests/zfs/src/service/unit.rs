@@ -2,7 +2,6 @@
 //! for a shorter watchdog and pause before a restart.
 
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
