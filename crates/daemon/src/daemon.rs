@@ -23,6 +23,7 @@ use zfs::Zfs;
 use crate::clock::Clock;
 use crate::control::{self, Profiling, SocketError};
 use crate::dispatch::{Dispatch, Operation, SignalError};
+use crate::drain::Drain;
 use crate::endpoint::ConfiguredJobs;
 use crate::events::{Events, Reader};
 use crate::job;
@@ -147,6 +148,8 @@ pub(crate) struct Shared {
     pub undoing: Tasks,
     /// Cancelled when the jobs shall end.
     pub jobs: CancellationToken,
+    /// What they may do before.
+    pub drain: Drain,
     pub status: Arc<StatusFold>,
     /// The tasks of the job whose this is.
     pub job_tasks: TaskTracker,
@@ -233,9 +236,9 @@ impl Daemon {
         let own = [Arc::clone(&status) as Arc<dyn Reader>, Arc::clone(&world.trace) as _, Arc::clone(&metrics) as _];
         let readers = own.into_iter().chain(world.readers.iter().cloned());
         let events = Events::new(world.clock.clone(), readers.collect());
-        let jobs = CancellationToken::new();
+        let (jobs, drain) = (CancellationToken::new(), Drain::default());
         let started = world.clock.now();
-        let (dispatch, mut dispatcher) = Dispatch::new(events.clone(), jobs.clone());
+        let (dispatch, mut dispatcher) = Dispatch::new(events.clone(), jobs.clone(), drain.clone());
         let configured: Arc<[Job]> = config.jobs.clone().into();
         let configured_jobs = Arc::new(ConfiguredJobs::new(&configured));
         let stdinserver_sockets = config.global.stdinserver_sockets.clone().into();
@@ -246,6 +249,7 @@ impl Daemon {
             tasks: Tasks::default(),
             undoing: Tasks::default(),
             jobs,
+            drain,
             status,
             job_tasks: TaskTracker::new(),
             running: Running::default(),
@@ -376,24 +380,56 @@ impl Daemon {
         self.services.lost().await
     }
 
-    /// Cancels what runs and waits until all tasks have ended and all children are reaped; the
-    /// socket file is gone then. `cause` is what the log says.
+    /// Ends the daemon: [`Daemon::drain`], then [`Daemon::end`].
+    ///
+    /// # Errors
+    /// As the latter.
+    pub async fn stop(&self, cause: &str) -> Result<(), StillRunning> {
+        self.drain(cause).await;
+        self.end().await
+    }
+
+    /// Lets nothing new begin, and waits for steps, rounds of snapshots and the like that are under way,
+    /// [`Tuning::drain`] at most: they need not be repeated then. `cause` is what the log says.
+    pub async fn drain(&self, cause: &str) {
+        let Shared { dispatch, drain, events, world, .. } = &self.shared;
+        if !dispatch.stop(cause).await {
+            // It has ended before its time: see `lost`.
+            events.tell(What::DaemonStopping { cause: cause.to_owned() });
+            drain.begin();
+        }
+        let limit = world.tuning.drain;
+        let under_way = drain.under_way();
+        if !under_way.is_empty() && !limit.is_zero() {
+            self.note(format!("waiting up to {limit:?} for what is under way: {}", briefly(&under_way)));
+        }
+        if tokio::time::timeout(limit, drain.over()).await.is_err() {
+            let under_way = briefly(&drain.under_way());
+            self.note(format!("cut after {limit:?}, to be resumed by the next start: {under_way}"));
+        }
+    }
+
+    /// Tells what a person may want to know.
+    pub fn note(&self, message: String) {
+        self.shared.events.tell(What::Note { subsystem: "job", message });
+    }
+
+    /// What a stop waits for, see [`Daemon::drain`], in words.
+    pub fn under_way(&self) -> Vec<String> {
+        self.shared.drain.under_way()
+    }
+
+    /// Cuts what runs and waits until all tasks have ended and all children are reaped; the socket file is gone
+    /// then.
     ///
     /// What undoes hooks is waited for as long as their timeouts allow, on top of that limit: a frozen
     /// filesystem that nobody thaws is worse than a late end.
     ///
     /// # Errors
     /// [`limits::STOP`] passed first, for the jobs or for the rest.
-    pub async fn stop(&self, cause: &str) -> Result<(), StillRunning> {
-        let jobs = tokio::time::timeout(limits::STOP, async {
-            if !self.shared.dispatch.stop(cause).await {
-                // It has ended before its time: see `lost`.
-                self.shared.events.tell(What::DaemonStopping { cause: cause.to_owned() });
-                self.shared.jobs.cancel();
-            }
-            self.shared.tasks.wait().await;
-        });
-        let jobs = jobs.await;
+    pub async fn end(&self) -> Result<(), StillRunning> {
+        self.shared.jobs.cancel();
+        let jobs = tokio::time::timeout(limits::STOP, self.shared.tasks.wait()).await;
         self.shared.undoing.wait().await;
         let rest = tokio::time::timeout(limits::STOP, async {
             self.children_reaped().await;
@@ -432,6 +468,15 @@ impl Drop for Daemon {
         self.shared.tasks.abort();
         self.shared.undoing.abort();
         self.services.abort();
+    }
+}
+
+/// The first of many.
+fn briefly(all: &[String]) -> String {
+    const TOLD: usize = 5;
+    match all.split_at_checked(TOLD) {
+        Some((first, more)) if !more.is_empty() => format!("{}, and {} more", first.join(", "), more.len()),
+        _ => all.join(", "),
     }
 }
 

@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::drain::Drain;
 use crate::events::Events;
 use crate::limits::{DISPATCH_QUEUE, SIGN_OF_LIFE};
 
@@ -113,6 +114,7 @@ enum Message {
     },
     Stop {
         cause: String,
+        reply: oneshot::Sender<Result<(), SignalError>>,
     },
 }
 
@@ -124,9 +126,9 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     /// A dispatcher, to be run with [`Dispatcher::run`].
-    pub(crate) fn new(events: Events, jobs: CancellationToken) -> (Dispatch, Dispatcher) {
+    pub(crate) fn new(events: Events, jobs: CancellationToken, drain: Drain) -> (Dispatch, Dispatcher) {
         let (messages, inbox) = mpsc::channel(DISPATCH_QUEUE);
-        (Dispatch { messages }, Dispatcher::new(inbox, events, jobs))
+        (Dispatch { messages }, Dispatcher::new(inbox, events, jobs, drain))
     }
 
     /// Asks something of a job.
@@ -184,9 +186,10 @@ impl Dispatch {
         let _ = self.ask(|reply| Message::Retire { job, reply }).await;
     }
 
-    /// The daemon shall stop; whether anybody is there to do it.
+    /// Nothing new begins from the answer on; whether anybody is there to see to it.
     pub(crate) async fn stop(&self, cause: &str) -> bool {
-        self.messages.send(Message::Stop { cause: cause.to_owned() }).await.is_ok()
+        let cause = cause.to_owned();
+        self.ask(|reply| Message::Stop { cause, reply }).await.is_ok()
     }
 
     /// Whether requests are answered in good time.
@@ -269,9 +272,6 @@ impl Slot {
         let Invocations::Active { starts, running, queued, number, .. } = &mut self.invocations else {
             return Err(SignalError::NeverWoken(name.to_owned()));
         };
-        if jobs.is_cancelled() {
-            return Err(SignalError::Stopping);
-        }
         let next = *number + 1;
         if running.is_some() {
             return Ok(Woken { number: next, joined: std::mem::replace(queued, true) });
@@ -306,11 +306,10 @@ impl Slot {
         }
     }
 
-    fn snapshot(&self, name: &str, jobs: &CancellationToken) -> Result<(), SignalError> {
+    fn snapshot(&self, name: &str) -> Result<(), SignalError> {
         match &self.snapshots {
             Snapshots::Never => Err(SignalError::NoSnapshots(name.to_owned())),
             Snapshots::ByOthers => Err(SignalError::SnapshotsByOthers(name.to_owned())),
-            Snapshots::OnRequest(_) if jobs.is_cancelled() => Err(SignalError::Stopping),
             Snapshots::OnRequest(requests) => requests.ask(),
         }
     }
@@ -362,12 +361,12 @@ pub(crate) struct Dispatcher {
     slots: BTreeMap<String, Slot>,
     /// The last invocations of jobs that have ended.
     retired: BTreeMap<String, u64>,
-    stopping: bool,
+    drain: Drain,
 }
 
 impl Dispatcher {
-    fn new(inbox: mpsc::Receiver<Message>, events: Events, jobs: CancellationToken) -> Dispatcher {
-        Dispatcher { inbox, events, jobs, slots: BTreeMap::new(), retired: BTreeMap::new(), stopping: false }
+    fn new(inbox: mpsc::Receiver<Message>, events: Events, jobs: CancellationToken, drain: Drain) -> Dispatcher {
+        Dispatcher { inbox, events, jobs, slots: BTreeMap::new(), retired: BTreeMap::new(), drain }
     }
 
     /// Makes a job known.
@@ -418,22 +417,24 @@ impl Dispatcher {
             Message::Ping { reply } => {
                 let _ = reply.send(Ok(()));
             }
-            Message::Stop { cause } => {
-                if !std::mem::replace(&mut self.stopping, true) {
+            Message::Stop { cause, reply } => {
+                if !self.drain.has_begun() {
                     self.events.tell(What::DaemonStopping { cause });
                 }
-                self.jobs.cancel();
+                self.drain.begin();
+                let _ = reply.send(Ok(()));
             }
         }
     }
 
     fn signal(&mut self, job: &str, operation: Operation) -> Result<(), SignalError> {
-        let jobs = self.jobs.clone();
+        let (jobs, stopping) = (self.jobs.clone(), self.drain.has_begun());
         let slot = self.slot(job)?;
         match operation {
-            Operation::Wakeup => slot.wake(job, &jobs),
             Operation::Reset => slot.reset(job),
-            Operation::Snapshot => slot.snapshot(job, &jobs),
+            Operation::Wakeup | Operation::Snapshot if stopping => Err(SignalError::Stopping),
+            Operation::Wakeup => slot.wake(job, &jobs),
+            Operation::Snapshot => slot.snapshot(job),
         }
     }
 
@@ -442,8 +443,11 @@ impl Dispatcher {
     }
 
     fn wake_and_follow(&mut self, job: &str) -> Result<Followed, SignalError> {
-        let jobs = self.jobs.clone();
+        let (jobs, stopping) = (self.jobs.clone(), self.drain.has_begun());
         let slot = self.slot(job)?;
+        if stopping {
+            return Err(SignalError::Stopping);
+        }
         let Woken { number, .. } = slot.wake_or_join(job, &jobs)?;
         slot.follow(job, number)
     }
@@ -457,10 +461,10 @@ impl Dispatcher {
     }
 
     fn wake(&mut self, job: &JobName) {
-        let Some(slot) = self.slots.get_mut(job.as_str()) else { return };
+        let Some(slot) = self.slots.get_mut(job.as_str()).filter(|_| !self.drain.has_begun()) else { return };
         match slot.wake(job.as_str(), &self.jobs) {
             // A passive job's rounds of snapshots are for its clients.
-            Ok(()) | Err(SignalError::AlreadyWokenUp | SignalError::NeverWoken(_) | SignalError::Stopping) => {}
+            Ok(()) | Err(SignalError::AlreadyWokenUp | SignalError::NeverWoken(_)) => {}
             Err(error) => self.events.of_job(job).tell(What::Error { subsystem: "job", message: error.to_string() }),
         }
     }
@@ -531,7 +535,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_dispatcher_that_stands_still_is_noticed() {
         let events = Events::new(crate::clock::Clock::system(), Vec::new());
-        let (dispatch, dispatcher) = Dispatch::new(events, CancellationToken::new());
+        let (dispatch, dispatcher) = Dispatch::new(events, CancellationToken::new(), Drain::default());
         assert!(!dispatch.answers().await, "nobody runs it");
         let end = CancellationToken::new();
         let running = tokio::spawn(dispatcher.run(end.clone()));
@@ -565,33 +569,52 @@ mod tests {
         assert!(matches!(Slot::passive().follow("s", 1), Err(SignalError::NeverWoken(_))));
     }
 
+    #[tokio::test]
+    async fn a_dispatcher_that_stops_starts_nothing_and_ends_nothing() {
+        let (events, jobs, drain) =
+            (Events::new(crate::clock::Clock::system(), Vec::new()), CancellationToken::new(), Drain::default());
+        let (dispatch, mut dispatcher) = Dispatch::new(events, jobs.clone(), drain.clone());
+        let (slot, mut starts, _) = active();
+        dispatcher.add("j", slot.with(Snapshots::OnRequest(SnapshotRequests::default())));
+        tokio::spawn(dispatcher.run(CancellationToken::new()));
+        let job = JobName::parse("j").unwrap();
+        dispatch.signal("j", Operation::Wakeup).await.unwrap();
+        dispatch.signal("j", Operation::Wakeup).await.unwrap();
+        let running = starts.try_recv().unwrap();
+        assert!(dispatch.stop("test").await && drain.has_begun());
+        dispatch.due(&job).await;
+        dispatch.round_finished(&job).await;
+        dispatch.invocation_finished(&job, 1, InvocationSummary::default()).await;
+        for operation in [Operation::Wakeup, Operation::Snapshot] {
+            assert_eq!(dispatch.signal("j", operation).await, Err(SignalError::Stopping));
+        }
+        assert!(matches!(dispatch.wake_and_follow("j").await, Err(SignalError::Stopping)));
+        assert!(starts.try_recv().is_err(), "not even the queued one");
+        assert!(!jobs.is_cancelled() && !running.cancel.is_cancelled());
+    }
+
     #[test]
     fn a_job_that_has_ended_says_so() {
         let (mut slot, starts, jobs) = active();
         drop(starts);
         assert_eq!(slot.wake("j", &jobs), Err(SignalError::JobEnded("j".to_owned())));
-        let (mut slot, _starts, jobs) = active();
-        jobs.cancel();
-        assert_eq!(slot.wake("j", &jobs), Err(SignalError::Stopping));
     }
 
     #[test]
     fn one_round_of_snapshots_is_asked_for_at_a_time() {
-        let (requests, jobs) = (SnapshotRequests::default(), CancellationToken::new());
+        let requests = SnapshotRequests::default();
         let slot = Slot::passive().with(Snapshots::OnRequest(requests.clone()));
-        assert_eq!(slot.snapshot("j", &jobs), Ok(()));
-        assert_eq!(slot.snapshot("j", &jobs), Err(SignalError::AlreadySnapshotting));
+        assert_eq!(slot.snapshot("j"), Ok(()));
+        assert_eq!(slot.snapshot("j"), Err(SignalError::AlreadySnapshotting));
         let round = requests.round();
-        assert_eq!(slot.snapshot("j", &jobs), Err(SignalError::AlreadySnapshotting));
+        assert_eq!(slot.snapshot("j"), Err(SignalError::AlreadySnapshotting));
         drop(round);
-        assert_eq!(slot.snapshot("j", &jobs), Ok(()));
-        jobs.cancel();
-        assert_eq!(slot.snapshot("j", &jobs), Err(SignalError::Stopping));
+        assert_eq!(slot.snapshot("j"), Ok(()));
     }
 
     #[test]
     fn who_cannot_take_snapshots_says_what_to_do() {
-        let words = |slot: Slot| slot.snapshot("j", &CancellationToken::new()).unwrap_err().to_string();
+        let words = |slot: Slot| slot.snapshot("j").unwrap_err().to_string();
         assert_eq!(words(Slot::passive()), "job j takes no snapshots: signal the job that sends its filesystems");
         assert_eq!(
             words(Slot::passive().with(Snapshots::ByOthers)),

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod control;
 mod daemon;
 mod dispatch;
+mod drain;
 pub mod endpoint;
 pub mod events;
 pub mod hooks;
@@ -32,6 +33,7 @@ pub mod tuning;
 
 pub use daemon::{Daemon, LoadConfig, LostLines, Reread, StartError, StillRunning, World, WrapConnector, WrapZfs};
 pub use dispatch::{Operation, SignalError};
+pub use drain::{Drain, UnderWay};
 pub use reload::{ReloadAnswer, ReloadError, Reloaded};
 pub use services::ServiceLost;
 

@@ -96,6 +96,11 @@ pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// and a minute keeps the log readable if it does not. A panic of a round ends that round alone.
 pub const SNAPSHOTTER_PAUSE: Duration = Duration::from_secs(60);
 
+/// How long a stopping daemon waits for what is under way before it cuts it. The steps of a job that runs often
+/// end within that; longer ones are resumed. With [`STOP`] twice it is what a service manager gives by default.
+/// `ZREPL_DAEMON_DRAIN_TIMEOUT` changes it.
+pub const DRAIN: Duration = Duration::from_secs(30);
+
 /// How long a stopping daemon waits for its tasks. They end within moments once cancelled; what takes
 /// longer is a child process that the kernel does not let die, which may be never. What undoes hooks is
 /// not among them: its limit is the sum of the timeouts of the hooks around one snapshot.

@@ -246,7 +246,7 @@ impl Shared {
         if !not_yet.is_empty() {
             return Err(ReloadError::NotYet(not_yet));
         }
-        if self.jobs.is_cancelled() {
+        if self.drain.has_begun() {
             return Err(ReloadError::Stopping);
         }
         let found = self.running.compare(&config);

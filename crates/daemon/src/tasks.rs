@@ -10,6 +10,7 @@ use futures::FutureExt;
 use model::event::What;
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::events::Events;
 
@@ -38,12 +39,23 @@ impl Drop for Registration {
     }
 }
 
+/// Something that counts as a task until this is dropped.
+pub(crate) struct Held {
+    _registration: Registration,
+    _counted: TaskTrackerToken,
+}
+
 impl Tasks {
+    /// Counts as a task what runs in one of somebody else's.
+    pub(crate) fn hold(&self, name: &str) -> Held {
+        Held { _registration: self.registration(name), _counted: self.tracker.token() }
+    }
+
     /// Runs a task; `name` says what the daemon waits for if it does not end. A panic in it becomes
     /// an error event.
     pub(crate) fn spawn(&self, name: &str, events: &Events, task: impl Future<Output = ()> + Send + 'static) {
-        let id = self.register(name);
-        let registration = Registration { id, alive: Arc::clone(&self.alive) };
+        let registration = self.registration(name);
+        let id = registration.id;
         let (events, name) = (events.clone(), name.to_owned());
         let handle = self.tracker.spawn(async move {
             let _registration = registration;
@@ -59,12 +71,12 @@ impl Tasks {
         }
     }
 
-    fn register(&self, name: &str) -> u64 {
+    fn registration(&self, name: &str) -> Registration {
         let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
         alive.next += 1;
         let id = alive.next;
         alive.tasks.insert(id, (name.to_owned(), None));
-        id
+        Registration { id, alive: Arc::clone(&self.alive) }
     }
 
     /// Waits until all tasks have ended.

@@ -8,7 +8,7 @@ use thiserror::Error;
 use wire::transport::HANDSHAKE;
 
 use crate::act::Patience;
-use crate::limits::{ATTEMPTS, HOOK_LOG_BYTES, RECONNECT_WINDOW, STALL};
+use crate::limits::{ATTEMPTS, DRAIN, HOOK_LOG_BYTES, RECONNECT_WINDOW, STALL};
 
 /// How often a replication is tried before its job waits for its next wake-up.
 pub const MAX_ATTEMPTS: &str = "ZREPL_REPLICATION_MAX_ATTEMPTS";
@@ -26,6 +26,8 @@ pub const SERVER_HANDSHAKE_TIMEOUT: &str = "ZREPL_RPC_SERVER_VERSIONHANDSHAKE_TI
 pub const DEMUX_TIMEOUT: &str = "ZREPL_TRANSPORT_DEMUX_TIMEOUT";
 /// How long an endpoint waits for the next byte of a stream.
 pub const ENDPOINT_STALL_TIMEOUT: &str = "ZREPL_ENDPOINT_STALL_TIMEOUT";
+/// How long a stop waits for steps, rounds of snapshots and the like that are under way.
+pub const DRAIN_TIMEOUT: &str = "ZREPL_DAEMON_DRAIN_TIMEOUT";
 /// Whether more than zrepl's protocol is offered to peers: `on`, or `off`, to behave in all as zrepl does.
 /// A zrepl peer takes no notice.
 pub const EXTENSIONS: &str = "ZREPL_RPC_EXTENSIONS";
@@ -45,6 +47,8 @@ pub struct Tuning {
     pub handshake: Handshake,
     /// [`ENDPOINT_STALL_TIMEOUT`]
     pub endpoint_stall: Duration,
+    /// [`DRAIN_TIMEOUT`]
+    pub drain: Duration,
     /// [`EXTENSIONS`]
     pub extensions: bool,
     /// [`HOOK_LOG_SIZE`]
@@ -76,6 +80,7 @@ impl Default for Tuning {
             patience: Patience::default(),
             handshake: Handshake::default(),
             endpoint_stall: STALL,
+            drain: DRAIN,
             extensions: true,
             hook_log_bytes: HOOK_LOG_BYTES,
         }
@@ -116,6 +121,7 @@ impl Tuning {
             (SERVER_HANDSHAKE_TIMEOUT, server),
             (DEMUX_TIMEOUT, label),
             (ENDPOINT_STALL_TIMEOUT, &mut tuning.endpoint_stall),
+            (DRAIN_TIMEOUT, &mut tuning.drain),
         ];
         for (name, duration) in durations {
             let Some(value) = set(name) else { continue };
@@ -160,6 +166,7 @@ mod tests {
         assert!(read(EXTENSIONS, "no").is_err());
         assert_eq!(read(DEMUX_TIMEOUT, "5s").unwrap().handshake.label, Duration::from_secs(5));
         assert_eq!(read(ENDPOINT_STALL_TIMEOUT, "5m").unwrap().endpoint_stall, Duration::from_secs(300));
+        assert_eq!(read(DRAIN_TIMEOUT, "0s").unwrap().drain, Duration::ZERO);
         assert!(read(STALL_TIMEOUT, "never").is_err());
         assert_eq!(read(HOOK_LOG_SIZE, "4096").unwrap().hook_log_bytes, 4096);
         assert!(read(HOOK_LOG_SIZE, "1MiB").is_err());

@@ -270,6 +270,7 @@ impl World {
             attempts: limits::ATTEMPTS,
             reconnect_window: limits::RECONNECT_WINDOW,
             patience: daemon::act::Patience::default(),
+            drain: daemon::Drain::default(),
             cancel: CancellationToken::new(),
         };
         let work = process.run(async {

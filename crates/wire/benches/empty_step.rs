@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use wire::data::DataClient;
 use wire::frame::Limits;
 use wire::handshake::{Banner, Label};
-use wire::listen::{Host, Incident, Watcher, serve};
+use wire::listen::{Host, Incident, UnderWay, Watcher, serve};
 use wire::tcp::{self, Address, TcpAcceptor, TcpDialer};
 use wire::tls::{TlsAcceptor, TlsDialer, TlsFiles, TlsOptions};
 use wire::transport::{Acceptor, Dialer};
@@ -69,6 +69,10 @@ impl Watcher for Loud {
     fn comes(&self, _: &ClientIdentity, _: Label) {}
 
     fn goes(&self, _: &ClientIdentity, _: Label) {}
+
+    fn serves(&self, _: &ClientIdentity) -> UnderWay {
+        Box::new(())
+    }
 }
 
 fn main() {
@@ -96,7 +100,7 @@ async fn measure(transport: &str, banner: Banner) -> (f64, f64) {
     let address = Address { host: "127.0.0.1".into(), port };
     let limit = Duration::from_secs(10);
     let client = ClientIdentity::parse("client").unwrap();
-    let (mut acceptor, dialer): (Box<dyn Acceptor>, Arc<dyn Dialer>) = match transport {
+    let (acceptor, dialer): (Box<dyn Acceptor>, Arc<dyn Dialer>) = match transport {
         "tcp" => {
             let who_is = move |_, _: Option<&str>| Some(client.clone());
             (Box::new(TcpAcceptor::new(listener, Arc::new(who_is))), Arc::new(TcpDialer::for_data(address, limit)))
@@ -115,11 +119,12 @@ async fn measure(transport: &str, banner: Banner) -> (f64, f64) {
         greeting: banner.clone().into(),
         limits: Limits::default(),
         watcher: Arc::new(Loud),
+        closing: CancellationToken::new(),
     };
     let stop = CancellationToken::new();
     let serving = {
         let stop = stop.clone();
-        tokio::spawn(async move { serve(&mut *acceptor, host, &stop).await })
+        tokio::spawn(async move { serve(acceptor, host, &stop).await })
     };
     let client = DataClient::new(dialer, banner.into(), Limits::default());
     step(&client).await;

@@ -14,7 +14,7 @@ pub mod server;
 mod shutdowns;
 
 pub use client::DataClient;
-pub use server::serve;
+pub use server::{Closing, serve};
 pub use shutdowns::{Shutdowns, shutdowns};
 
 use crate::frame::{FrameKind, StreamError, encode};

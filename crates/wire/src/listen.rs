@@ -59,6 +59,8 @@ pub struct Host {
     pub limits: Limits,
     /// Who is told what happens.
     pub watcher: Arc<dyn Watcher>,
+    /// Cancelled when nobody new is let in and no further data is asked for; what is under way goes on.
+    pub closing: CancellationToken,
 }
 
 /// Is told what goes wrong with connections, and who is there.
@@ -72,7 +74,13 @@ pub trait Watcher: Send + Sync {
 
     /// A connection that was told to come is gone.
     fn goes(&self, client: &ClientIdentity, label: Label);
+
+    /// A client's request for data is being served until what this gives is dropped. Must be quick.
+    fn serves(&self, client: &ClientIdentity) -> UnderWay;
 }
+
+/// Something that is under way until this is dropped.
+pub type UnderWay = Box<dyn Send>;
 
 /// Something that went wrong with a connection, or before there was one.
 #[derive(Debug)]
@@ -186,10 +194,11 @@ impl Incident {
     }
 }
 
-/// Serves everybody who arrives, until `stop` is cancelled. What is under way then is ended on return, except
-/// that data connections may say goodbye, and that requests of control connections end as soon as their tasks
-/// notice that nobody waits for the answer.
-pub async fn serve(acceptor: &mut dyn Acceptor, host: Host, stop: &CancellationToken) {
+/// Serves everybody who arrives until the host closes, and who is there then until `stop` is cancelled. What is
+/// under way at that time is ended on return, except that data connections may say goodbye, and that requests of
+/// control connections end as soon as their tasks notice that nobody waits for the answer.
+pub async fn serve(mut acceptor: Box<dyn Acceptor>, host: Host, stop: &CancellationToken) {
+    let closing = host.closing.clone();
     let reception = Arc::new(Reception {
         host,
         muffler: Mutex::default(),
@@ -198,7 +207,11 @@ pub async fn serve(acceptor: &mut dyn Acceptor, host: Host, stop: &CancellationT
         known: Known::new(OF_ONE_CLIENT),
     });
     let mut guests = JoinSet::new();
-    stop.run_until_cancelled(reception.accept_all(acceptor, &mut guests)).await;
+    let accepting = closing.run_until_cancelled(reception.accept_all(&mut *acceptor, &mut guests));
+    stop.run_until_cancelled(accepting).await;
+    // Who comes later is refused by the system instead of waiting for a word.
+    drop(acceptor);
+    stop.cancelled().await;
     guests.shutdown().await;
 }
 
@@ -308,7 +321,10 @@ impl Reception {
                 let notice = self.notice(&from, &client);
                 control::serve(io, endpoint, agreed, notice).await.map_err(|error| error.to_string())
             }
-            Label::Data => data::serve(io, endpoint, self.host.limits, agreed).await.map_err(|error| error.to_string()),
+            Label::Data => {
+                let closing = self.closing(&client);
+                data::serve(io, endpoint, self.host.limits, agreed, closing).await.map_err(|error| error.to_string())
+            }
         };
         drop(presence);
         served.map_err(|why| Incident::Lost { from, client, label, why })
@@ -329,6 +345,12 @@ impl Reception {
             Ok((agreed, label)) => Ok((io, client, agreed, label)),
             Err(error) => Err(Incident::Unintelligible { from, client, error }),
         }
+    }
+
+    fn closing(self: &Arc<Self>, client: &ClientIdentity) -> data::Closing {
+        let (reception, client) = (Arc::clone(self), client.clone());
+        let under_way = Box::new(move || reception.host.watcher.serves(&client));
+        data::Closing { begun: self.host.closing.clone(), under_way }
     }
 
     fn notice(self: &Arc<Self>, from: &str, client: &ClientIdentity) -> Notice {

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wire::frame::{FrameKind, Limits, MAX_STREAM_FRAME, header, message};
 use wire::handshake::{Banner, Label};
-use wire::listen::{Host, Incident, Watcher, serve};
+use wire::listen::{Host, Incident, UnderWay, Watcher, serve};
 use wire::pdu::ReceiveReq;
 use wire::tcp::{TcpAcceptor, WhoIs};
 use wire::transport::{Greeting, greet};
@@ -67,6 +67,9 @@ impl Watcher for Nobody {
     fn notice(&self, _: &Incident, _: u64) {}
     fn comes(&self, _: &ClientIdentity, _: Label) {}
     fn goes(&self, _: &ClientIdentity, _: Label) {}
+    fn serves(&self, _: &ClientIdentity) -> UnderWay {
+        Box::new(())
+    }
 }
 
 /// The most memory that this process ever had, KiB.
@@ -128,12 +131,13 @@ impl Inn {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let who_is: WhoIs = Arc::new(|_, _| ClientIdentity::parse("client").ok());
-        let mut acceptor = TcpAcceptor::new(listener, who_is);
+        let acceptor = TcpAcceptor::new(listener, who_is);
         let (taken, stop) = (Arc::new(Semaphore::new(0)), CancellationToken::new());
         let service = Arc::new(Everybody(Arc::clone(&taken)));
-        let host = Host { service, greeting: greeting(), limits: Limits::default(), watcher: Arc::new(Nobody) };
+        let (watcher, closing) = (Arc::new(Nobody), CancellationToken::new());
+        let host = Host { service, greeting: greeting(), limits: Limits::default(), watcher, closing };
         let stopped = stop.clone();
-        let serving = tokio::spawn(async move { serve(&mut acceptor, host, &stopped).await });
+        let serving = tokio::spawn(async move { serve(Box::new(acceptor), host, &stopped).await });
         let mut open = Vec::new();
         for _ in 0..count {
             let mut io = TcpStream::connect(("127.0.0.1", port)).await.unwrap();

@@ -130,7 +130,14 @@ async fn serve(listener: &TcpListener, endpoint: &Arc<Counting>) -> Result<(), S
             served.map_err(|error| error.to_string())
         }
         Label::Data => {
-            let served = wire::data::serve(Box::new(io), endpoint, Limits::default(), Agreement::default()).await;
+            let served = wire::data::serve(
+                Box::new(io),
+                endpoint,
+                Limits::default(),
+                Agreement::default(),
+                wire::data::Closing::default(),
+            )
+            .await;
             served.map_err(|error| error.to_string())
         }
     }

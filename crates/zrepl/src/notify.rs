@@ -44,7 +44,7 @@ impl Notify {
         self.say("RELOADING=1");
     }
 
-    /// Does the last work of a stop, and asks for more time than the manager's limit again and again, as long
+    /// Does the work of a stop, and asks for more time than the manager's limit again and again, as long
     /// as `takes_time` says that it is needed.
     pub(crate) async fn with_more_time<T>(&self, takes_time: impl Fn() -> bool, work: impl Future<Output = T>) -> T {
         self.with_more_time_every(MORE_TIME / 6, takes_time, work).await

@@ -2,6 +2,7 @@
 
 mod calls;
 mod certificates;
+mod draining;
 mod identity;
 mod link;
 mod malformed;
@@ -42,7 +43,7 @@ const CASES: &Table = &[
 
 /// Every case, for both backends.
 pub(crate) fn cases() -> Vec<Case> {
-    let mut cases = rig::cases("remote", &[CASES, calls::CASES, identity::CASES, transports::CASES]);
+    let mut cases = rig::cases("remote", &[CASES, calls::CASES, draining::CASES, identity::CASES, transports::CASES]);
     cases.push(network::case());
     cases.push(sshd::case());
     cases

@@ -98,6 +98,7 @@ impl<'a> SnapJob<'a> {
             keep: self.rules.clone(),
             attempts: daemon::limits::ATTEMPTS,
             patience: daemon::act::Patience::default(),
+            drain: daemon::Drain::default(),
             cancel: CancellationToken::new(),
         };
         let summary = prune_local(invocation).await;

@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -32,6 +33,7 @@ use super::work::{State, Task, Work};
 use replan::passing;
 use rescue::Endangered;
 
+use crate::drain::UnderWay;
 use crate::limits::CONFIRMATIONS;
 
 mod replan;
@@ -141,11 +143,12 @@ impl<'a> Execution<'a> {
         plan.filesystems.iter().any(works)
     }
 
-    /// Does it; how many filesystems are not up to date at its end.
+    /// Does it; how many filesystems are not up to date at its end. One that must begin nothing more does not
+    /// return.
     pub(super) async fn run(mut self) -> usize {
         loop {
             self.start_what_may();
-            let Some(happened) = self.running.next().await else { return self.failures };
+            let Some(happened) = self.running.next().await else { break };
             match happened {
                 Happened::Step { index, bytes, result } => self.step_ended(index, bytes, result),
                 Happened::Confirmation { index, result } => self.confirmation_ended(index, result),
@@ -156,6 +159,10 @@ impl<'a> Execution<'a> {
                 Happened::Reconnected(sides) => self.reconnected(sides),
             }
         }
+        if self.invocation.drain.has_begun() {
+            pending::<()>().await;
+        }
+        self.failures
     }
 
     fn take_over(&mut self, plan: &Arc<ReplicationPlan>, (sender, receiver): (&View, &View)) {
@@ -191,7 +198,7 @@ impl<'a> Execution<'a> {
     }
 
     fn start_what_may(&mut self) {
-        if !matches!(self.link, Link::Up) {
+        if !matches!(self.link, Link::Up) || self.invocation.drain.has_begun() {
             return;
         }
         while self.steps_running < self.invocation.step_concurrency.get() {
@@ -255,7 +262,11 @@ impl<'a> Execution<'a> {
                     total,
                     stall,
                 };
-                self.running.push(Box::pin(run_step(run, index, resolver, resolving, base)));
+                let under_way = self.under_way("step", &run.filesystem);
+                self.running.push(Box::pin(async move {
+                    let _under_way = under_way;
+                    run_step(run, index, resolver, resolving, base).await
+                }));
             }
             Task::Resolve { resolution, discard, common } => {
                 let resolver = self.resolver(filesystem.clone());
@@ -263,7 +274,9 @@ impl<'a> Execution<'a> {
                 let resolving = Resolving { resolution, discards: discard.is_some(), common };
                 self.tell_discarding(&filesystem, discard);
                 self.steps_running += 1;
+                let under_way = self.under_way("conflict", &filesystem);
                 self.running.push(Box::pin(async move {
+                    let _under_way = under_way;
                     let result = resolver.resolve_only(&resolving).await;
                     Happened::Step { index, bytes: 0, result }
                 }));
@@ -271,8 +284,12 @@ impl<'a> Execution<'a> {
             Task::Confirm { version, repairs } => {
                 self.confirmations_running += 1;
                 let received_as = received_as.unwrap_or_else(|| version.clone());
+                let under_way = self.under_way("confirmation", &filesystem);
                 let run = ConfirmRun { sender, receiver, protection, filesystem, version, received_as, repairs };
-                self.running.push(Box::pin(async move { Happened::Confirmation { index, result: run.run().await } }));
+                self.running.push(Box::pin(async move {
+                    let _under_way = under_way;
+                    Happened::Confirmation { index, result: run.run().await }
+                }));
             }
             Task::Nothing => work.state = State::Done,
         }
@@ -396,6 +413,11 @@ impl<'a> Execution<'a> {
         for child in children {
             self.give_up(child, format!("parent(s) failed during initial replication: [{filesystem}]"));
         }
+    }
+
+    /// Has a stop of the daemon wait.
+    fn under_way(&self, what: &str, filesystem: &DatasetName) -> UnderWay {
+        self.invocation.drain.hold(&format!("{what} of {filesystem}"))
     }
 
     fn resolver(&self, filesystem: DatasetName) -> Resolver<'a> {

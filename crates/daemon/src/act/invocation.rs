@@ -17,6 +17,7 @@ use super::pruning::{Prune, PruneFailed, local_views};
 use super::sides::Listed;
 use super::tally::Tally;
 use super::watch::{Patience, Watched};
+use crate::drain::Drain;
 use crate::events::Events;
 
 /// An invocation of a job that replicates.
@@ -44,6 +45,8 @@ pub struct Invocation {
     pub reconnect_window: Duration,
     /// How long to wait for a side that can be reached but says nothing.
     pub patience: Patience,
+    /// Lets steps that have begun end before the invocation does, and no other begin.
+    pub drain: Drain,
     /// Ends the invocation early. What was received of a step stays and is resumed later.
     pub cancel: CancellationToken,
 }
@@ -62,6 +65,8 @@ pub struct LocalInvocation {
     pub attempts: NonZeroU32,
     /// How long to wait for ZFS if the endpoint says nothing.
     pub patience: Patience,
+    /// Lets calls that have begun end before the invocation does, and no other begin.
+    pub drain: Drain,
     /// Ends the invocation early.
     pub cancel: CancellationToken,
 }
@@ -85,10 +90,10 @@ pub async fn replicate_and_prune(invocation: Invocation) -> InvocationSummary {
 /// did.
 pub async fn prune_local(invocation: LocalInvocation) -> InvocationSummary {
     let tally = Tally::default();
-    let LocalInvocation { number, events, endpoint, keep, attempts, patience, cancel } = &invocation;
+    let LocalInvocation { number, events, endpoint, keep, attempts, patience, drain, cancel } = &invocation;
     let endpoint = &Watched::endpoint("sender", *patience, Arc::clone(endpoint));
     let work = async {
-        let prune = Prune { side: PruneSide::Local, events, tally: &tally, rules: keep };
+        let prune = Prune { side: PruneSide::Local, events, tally: &tally, rules: keep, drain };
         if keep.is_empty() {
             return prune.run_without_rules();
         }
@@ -127,9 +132,9 @@ async fn report(
 }
 
 async fn prune_both(invocation: &Invocation, tally: &Tally, listed: Option<Listed>) {
-    let Invocation { events, keep_sender, keep_receiver, attempts, .. } = invocation;
-    let sender = Prune { side: PruneSide::Sender, events, tally, rules: keep_sender };
-    let receiver = Prune { side: PruneSide::Receiver, events, tally, rules: keep_receiver };
+    let Invocation { events, keep_sender, keep_receiver, attempts, drain, .. } = invocation;
+    let sender = Prune { side: PruneSide::Sender, events, tally, rules: keep_sender, drain };
+    let receiver = Prune { side: PruneSide::Receiver, events, tally, rules: keep_receiver, drain };
     if keep_sender.is_empty() && keep_receiver.is_empty() {
         sender.run_without_rules();
         receiver.run_without_rules();

@@ -18,6 +18,7 @@ use wire::{CallError, DestroyOutcome, DestroyRequest, DestroyResult, Endpoint};
 
 use super::back_off::back_off;
 use super::tally::Tally;
+use crate::drain::Drain;
 use crate::events::Events;
 use crate::limits::DESTROYS_PER_CALL;
 
@@ -27,6 +28,7 @@ pub(super) struct Prune<'a> {
     pub(super) events: &'a Events,
     pub(super) tally: &'a Tally,
     pub(super) rules: &'a [KeepRule],
+    pub(super) drain: &'a Drain,
 }
 
 /// Why one side could not be pruned.
@@ -84,6 +86,7 @@ impl Prune<'_> {
         }
         let views: HashMap<&DatasetName, &PruneView> = views.iter().map(|view| (&view.name, view)).collect();
         for part in requests.chunks(DESTROYS_PER_CALL) {
+            let _under_way = self.drain.enter(&format!("pruning of the {} side", self.side)).await;
             for result in endpoint.destroy_snapshots(part).await? {
                 // Asked for again, since the reasons of all snapshots of a large pool are many megabytes.
                 let view = views.get(&result.filesystem);

@@ -31,7 +31,6 @@ use crate::endpoint::{ReceiverConfig, SendPolicy};
 use crate::events::Events;
 use crate::hooks::HookRunner;
 use crate::tasks::catch;
-use crate::tuning::Tuning;
 use snapshotter::{Rhythm, Rounds};
 
 /// Starts a job's tasks; what the dispatcher has to know of it. A daemon whose configuration asks for
@@ -141,9 +140,7 @@ impl Context {
     /// The same for a job that replicates.
     fn spawn_replicating(&self, prepare: impl Future<Output = ()> + Send + 'static, replicating: Replicating) -> Slot {
         let context = self.clone();
-        self.spawn_invocations(prepare, move |start| {
-            replicate_and_prune(replicating.invocation(start, &context.events, &context.shared.world.tuning))
-        })
+        self.spawn_invocations(prepare, move |start| replicate_and_prune(replicating.invocation(start, &context)))
     }
 
     async fn prepare(&self, prepare: impl Future<Output = ()> + Send) {
@@ -173,10 +170,11 @@ struct Replicating {
 }
 
 impl Replicating {
-    fn invocation(&self, start: Start, events: &Events, tuning: &Tuning) -> Invocation {
+    fn invocation(&self, start: Start, context: &Context) -> Invocation {
+        let tuning = &context.shared.world.tuning;
         Invocation {
             number: start.number,
-            events: events.clone(),
+            events: context.events.clone(),
             sender: Arc::clone(&self.sender),
             receiver: Arc::clone(&self.receiver),
             policy: self.policy,
@@ -186,6 +184,7 @@ impl Replicating {
             attempts: tuning.attempts,
             reconnect_window: tuning.reconnect_window,
             patience: tuning.patience,
+            drain: context.shared.drain.clone(),
             cancel: start.cancel,
         }
     }

@@ -8,10 +8,11 @@ use model::{ClientIdentity, JobName};
 use wire::Service;
 use wire::frame::Limits;
 use wire::handshake::Label;
-use wire::listen::{self, Host, Incident, Watcher};
+use wire::listen::{self, Host, Incident, UnderWay, Watcher};
 
 use super::Context;
 use super::transport::{self, Bound};
+use crate::drain::Drain;
 use crate::events::Events;
 use crate::limits::{BACK_OFF_FIRST, BACK_OFF_MAX};
 use crate::report::{Metrics, label_name};
@@ -56,14 +57,16 @@ fn serve_local(context: &Context, serve: &LocalServe, service: Arc<dyn Service>)
 
 /// Serves clients of other processes. An end of the daemon's jobs ends the connections, too.
 async fn serve_others(context: &Context, serve: &Serve, service: Arc<dyn Service>) {
-    let mut bound = bind(context, serve).await;
+    let bound = bind(context, serve).await;
     let greeting = transport::host_greeting(&context.shared.world.tuning);
     let (job, metrics) = (context.name.clone(), context.shared.metrics.clone());
-    let watcher = Arc::new(Told { events: context.events.clone(), job, metrics });
+    let drain = context.shared.drain.clone();
+    let closing = drain.token().clone();
+    let watcher = Arc::new(Told { events: context.events.clone(), job, metrics, drain });
     // A client that takes nothing of a stream is given up as a `zfs send` is that brings nothing.
     let limits = Limits { stuck: Some(context.shared.world.tuning.endpoint_stall), ..Limits::default() };
-    let host = Host { service, greeting, limits, watcher };
-    listen::serve(&mut *bound.acceptor, host, &context.shared.jobs).await;
+    let host = Host { service, greeting, limits, watcher, closing };
+    listen::serve(bound.acceptor, host, &context.shared.jobs).await;
 }
 
 /// Listens as soon as that can be done: an address may come later than the daemon.
@@ -94,6 +97,7 @@ struct Told {
     events: Events,
     job: JobName,
     metrics: Arc<Metrics>,
+    drain: Drain,
 }
 
 impl Watcher for Told {
@@ -119,6 +123,10 @@ impl Watcher for Told {
 
     fn goes(&self, client: &ClientIdentity, label: Label) {
         self.metrics.client_goes(&self.job, client, label);
+    }
+
+    fn serves(&self, client: &ClientIdentity) -> UnderWay {
+        Box::new(self.drain.hold(&format!("stream of client {} of job {}", client.as_str(), self.job)))
     }
 }
 

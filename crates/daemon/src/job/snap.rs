@@ -17,7 +17,7 @@ pub(super) fn start(job: SnapJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
     let sender = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
     let snapshots = context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
-    let (events, tuning) = (context.events.clone(), shared.world.tuning);
+    let (events, tuning, drain) = (context.events.clone(), shared.world.tuning, shared.drain.clone());
     // It leaves no protections behind, but those of others keep its snapshots from being pruned.
     let (cleaned, jobs) = (Arc::clone(&sender), Arc::clone(&shared.configured_jobs));
     let prepare = clean_up(context.clone(), async move { cleaned.clean_and_warn(&jobs).await });
@@ -25,8 +25,8 @@ pub(super) fn start(job: SnapJob, shared: &Shared) -> Slot {
     let slot = context.spawn_invocations(prepare, move |start| {
         let Start { number, cancel } = start;
         let (events, endpoint, keep) = (events.clone(), Arc::clone(&endpoint), job.keep.clone());
-        let Tuning { attempts, patience, .. } = tuning;
-        prune_local(LocalInvocation { number, events, endpoint, keep, attempts, patience, cancel })
+        let (Tuning { attempts, patience, .. }, drain) = (tuning, drain.clone());
+        prune_local(LocalInvocation { number, events, endpoint, keep, attempts, patience, drain, cancel })
     });
     slot.with(snapshots)
 }

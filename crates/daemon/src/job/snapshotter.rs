@@ -100,7 +100,11 @@ impl Rounds {
     /// this round alone.
     pub(super) async fn take(&self, planned: Timestamp) -> Option<Result<(), String>> {
         let _running = self.requests.round();
-        let round = self.context.shared.jobs.run_until_cancelled(catch(self.try_take(planned)));
+        let Context { name, shared, .. } = &self.context;
+        let round = shared.jobs.run_until_cancelled(async {
+            let _under_way = shared.drain.enter(&format!("round of snapshots of job {name}")).await;
+            catch(self.try_take(planned)).await
+        });
         let result = round.await?.unwrap_or_else(|panic| Err(format!("the round panicked: {panic}")));
         Some(result)
     }

@@ -159,6 +159,7 @@ async fn when_a_job_that_only_snapshots_prunes() {
         keep: vec![last_n(1)],
         attempts: daemon::limits::ATTEMPTS,
         patience: Patience::default(),
+        drain: daemon::Drain::default(),
         cancel: CancellationToken::new(),
     })
     .await;

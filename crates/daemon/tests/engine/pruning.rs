@@ -176,6 +176,7 @@ async fn a_job_that_only_snapshots_prunes_its_own() {
         keep: vec![last_n(2)],
         attempts: daemon::limits::ATTEMPTS,
         patience: daemon::act::Patience::default(),
+        drain: daemon::Drain::default(),
         cancel: CancellationToken::new(),
     };
     let summary = prune_local(invocation).await;
@@ -400,6 +401,7 @@ async fn a_job_that_only_snapshots_tries_again_as_well() {
         keep: vec![last_n(2)],
         attempts: daemon::limits::ATTEMPTS,
         patience: daemon::act::Patience::default(),
+        drain: daemon::Drain::default(),
         cancel: CancellationToken::new(),
     };
     let summary = prune_local(invocation).await;

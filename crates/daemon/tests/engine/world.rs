@@ -184,6 +184,7 @@ impl World {
             attempts: NonZeroU32::new(settings.attempts).unwrap(),
             reconnect_window: limits::RECONNECT_WINDOW,
             patience: daemon::act::Patience::default(),
+            drain: daemon::Drain::default(),
             cancel: CancellationToken::new(),
         }
     }

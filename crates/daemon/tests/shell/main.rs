@@ -7,6 +7,7 @@ mod calendar;
 mod clocks;
 mod control;
 mod deeds;
+mod draining;
 mod hooks;
 mod jobs;
 mod metrics;

@@ -114,9 +114,16 @@ impl Dialer for Here {
 async fn accept(mut io: DuplexStream, endpoint: Arc<Fake>) {
     match welcome(&mut io, &Banner::with_extensions(vec![]).into()).await.unwrap() {
         (_, Label::Control) => drop(serve(Box::new(io), endpoint, Agreement::default(), Box::new(drop)).await),
-        (_, Label::Data) => {
-            drop(crate::data::serve(Box::new(io), endpoint, Limits::default(), Agreement::default()).await)
-        }
+        (_, Label::Data) => drop(
+            crate::data::serve(
+                Box::new(io),
+                endpoint,
+                Limits::default(),
+                Agreement::default(),
+                crate::data::Closing::default(),
+            )
+            .await,
+        ),
     }
 }
 

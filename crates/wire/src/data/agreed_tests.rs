@@ -12,6 +12,7 @@ use pump::ByteStream;
 use tokio::io::{AsyncReadExt as _, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::driver::Conversation;
 use super::inbound::read_message;
@@ -59,6 +60,10 @@ struct Fake {
     fails: Mutex<Option<CallError>>,
     /// How its connections ended.
     ended: Mutex<Vec<Result<(), server::ServeError>>>,
+    /// Cancelled when its listener closes.
+    closes: CancellationToken,
+    /// What is under way, and one more.
+    under_way: Arc<()>,
 }
 
 const SIZES: [usize; 4] = [3, 70_000, 3_000_001, 64 << 10];
@@ -132,7 +137,10 @@ impl Dialer for Here {
         let (endpoint, greeting) = (Arc::clone(&self.endpoint), Greeting::from(self.banner.clone()));
         tokio::spawn(async move {
             let (agreed, _) = welcome(&mut there, &greeting).await.unwrap();
-            let served = serve(there, Arc::clone(&endpoint) as _, Limits::default(), agreed).await;
+            let busy = Arc::clone(&endpoint.under_way);
+            let under_way = Box::new(move || Box::new(Arc::clone(&busy)) as Box<dyn Send>);
+            let closing = Closing { begun: endpoint.closes.clone(), under_way };
+            let served = serve(there, Arc::clone(&endpoint) as _, Limits::default(), agreed, closing).await;
             endpoint.ended.lock().unwrap().push(served);
         });
         Ok(here)
@@ -223,6 +231,54 @@ async fn a_stream_that_was_not_read_to_its_end_takes_its_connection_along() {
     sleep(Duration::from_secs(1)).await;
     assert_eq!(client.ping("there?").await, Ok(()));
     assert_eq!(dialled.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_closes_ends_what_is_idle_and_lets_a_stream_end() {
+    let (idle, endpoint, _) = client(Way::Memory, Banner::of_this_program());
+    let dial = |banner: Banner| {
+        let here = Here { way: Way::Memory, endpoint: Arc::clone(&endpoint), banner, dialled: Arc::default() };
+        DataClient::new(Arc::new(here), Banner::of_this_program().into(), Limits::default())
+    };
+    assert_eq!(idle.ping("there?").await, Ok(()));
+    // More than fits in between.
+    endpoint.sent.store(2, Ordering::Relaxed);
+    let (kept, older) = (dial(Banner::of_this_program()), dial(Banner::with_extensions(vec![])));
+    let mut sent = kept.send(&step()).await.unwrap().stream;
+    let received = tokio::spawn(async move {
+        let (reader, mut writer) = pump::pipe().unwrap();
+        let slowly = async {
+            for part in content(9, 10_000).chunks(1_000) {
+                tokio::io::AsyncWriteExt::write_all(&mut writer, part).await.unwrap();
+                sleep(Duration::from_secs(1)).await;
+            }
+            drop(writer);
+        };
+        let request = announced();
+        tokio::join!(older.receive(&request, Box::pin(reader)), slowly).0
+    });
+    sleep(Duration::from_secs(1)).await;
+    let busy = || Arc::strong_count(&endpoint.under_way) - 1 - 3;
+    assert_eq!((busy(), endpoint.ended.lock().unwrap().len()), (2, 0));
+    endpoint.closes.cancel();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(*endpoint.ended.lock().unwrap(), [Ok(())], "the idle one");
+    assert_eq!(received.await.unwrap(), Ok(()));
+    assert!(endpoint.received.lock().unwrap()[0] == content(9, 10_000));
+    let mut arrived = vec![];
+    sent.read_to_end(&mut arrived).await.unwrap();
+    assert!(arrived == contents()[2], "{} bytes", arrived.len());
+    drop(sent);
+    assert!(busy_after(&endpoint, Duration::from_millis(500)).await, "whoever got a stream may still say so");
+    assert!(!busy_after(&endpoint, Duration::from_secs(20)).await);
+    assert_eq!(*endpoint.ended.lock().unwrap(), [Ok(()), Ok(()), Ok(())], "also the one that would be kept");
+    // Who comes now is not served.
+    assert!(idle.ping("there?").await.is_err());
+}
+
+async fn busy_after(endpoint: &Fake, pause: Duration) -> bool {
+    sleep(pause).await;
+    Arc::strong_count(&endpoint.under_way) > 1
 }
 
 /// The next step's connection is there before it is asked for, whether the peer is an older one or not.

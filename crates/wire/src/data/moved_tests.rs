@@ -208,7 +208,7 @@ impl Dialer for Tapped {
         let side = Arc::clone(&self.side);
         tokio::spawn(async move {
             welcome(&mut there, &Banner::with_extensions(vec![]).into()).await.unwrap();
-            serve(Box::new(there), side, Limits::default(), Agreement::default()).await.unwrap();
+            serve(Box::new(there), side, Limits::default(), Agreement::default(), Closing::default()).await.unwrap();
         });
         Ok(Box::new(here))
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::driver::{Conversation, Event, Failure, Sent};
 use super::inbound::{Inbound, read_message, read_message_after};
@@ -12,6 +13,7 @@ use super::{PING, RECEIVE, SEND, described_refusal, refusal, response};
 use crate::extension::Extension;
 use crate::frame::{FrameKind, Limits};
 use crate::handshake::Agreement;
+use crate::listen::UnderWay;
 use crate::pdu::{PingReq, PingRes, ReceiveReq, ReceiveRes, SendReq, convert};
 use crate::remote;
 use crate::service::{CallError, Endpoint};
@@ -27,6 +29,25 @@ const IDLE: Duration = Duration::from_secs(120);
 
 /// How long the end of a stream may take once its sink is content with it.
 const REST_OF_STREAM: Duration = Duration::from_secs(60);
+
+/// How long who got a stream may take to say on its control connection that it has arrived, when the listener
+/// closes. What is not said in time is found out, and made up for, when both meet again.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How a connection hears that its listener closes, and tells that it is at something.
+pub struct Closing {
+    /// Cancelled when no further request is to be served.
+    pub begun: CancellationToken,
+    /// Called when a request has arrived; what it gives is dropped when that is served.
+    pub under_way: Box<dyn Fn() -> UnderWay + Send + Sync>,
+}
+
+/// A listener that never closes.
+impl Default for Closing {
+    fn default() -> Closing {
+        Closing { begun: CancellationToken::new(), under_way: Box::new(|| Box::new(())) }
+    }
+}
 
 /// A connection that ended without an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -54,16 +75,20 @@ pub async fn serve(
     endpoint: Arc<dyn Endpoint>,
     limits: Limits,
     agreed: Agreement,
+    closing: Closing,
 ) -> Result<(), ServeError> {
     let server = Server { endpoint, agreed };
     let mut conversation = Conversation::begin(io, limits);
     let mut served = false;
+    let closes = || closing.begun.is_cancelled();
     loop {
-        let first = match served {
-            true => timeout(IDLE, conversation.next()).await,
-            false => Ok(conversation.next().await),
+        let next = async {
+            match served {
+                true => timeout(IDLE, conversation.next()).await.ok(),
+                false => Some(conversation.next().await),
+            }
         };
-        let Ok(first) = first else {
+        let Some(first) = closing.begun.run_until_cancelled(next).await.flatten() else {
             conversation.close().await;
             return Ok(());
         };
@@ -89,10 +114,18 @@ pub async fn serve(
                 return Err(ServeError::Slow);
             }
         };
+        let _under_way = (closing.under_way)();
+        if closes() {
+            conversation.close().await;
+            return Ok(());
+        }
         conversation = match server.answer(conversation, &path, &message).await? {
-            Answered::Whole(conversation) if server.agreed.includes(Extension::Keep) => conversation,
+            Answered::Whole(conversation) if server.agreed.includes(Extension::Keep) && !closes() => conversation,
             Answered::Whole(conversation) | Answered::Last(conversation) => {
                 conversation.close().await;
+                if closes() {
+                    sleep(LAST_WORDS).await;
+                }
                 return Ok(());
             }
         };

@@ -121,7 +121,7 @@ fn server(mut io: DuplexStream, endpoint: Fake) -> (Arc<Fake>, JoinHandle<Result
     let task = tokio::spawn(async move {
         let (_, label) = welcome(&mut io, &Banner::with_extensions(vec![]).into()).await.unwrap();
         assert_eq!(label, Label::Data);
-        serve(Box::new(io), serving, Limits::default(), Agreement::default()).await
+        serve(Box::new(io), serving, Limits::default(), Agreement::default(), Closing::default()).await
     });
     (endpoint, task)
 }

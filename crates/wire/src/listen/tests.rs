@@ -45,6 +45,10 @@ impl Watcher for Notes {
     fn comes(&self, _: &ClientIdentity, _: Label) {}
 
     fn goes(&self, _: &ClientIdentity, _: Label) {}
+
+    fn serves(&self, _: &ClientIdentity) -> UnderWay {
+        Box::new(())
+    }
 }
 
 impl Notes {
@@ -77,6 +81,7 @@ struct Inn {
     door: mpsc::Sender<io::Result<Arrival>>,
     notes: Arc<Notes>,
     stop: CancellationToken,
+    closing: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
 }
 
@@ -85,10 +90,12 @@ impl Inn {
         let (door, arrivals) = mpsc::channel(1);
         let (notes, stop) = (Arc::<Notes>::default(), CancellationToken::new());
         let watcher = Arc::clone(&notes) as Arc<dyn Watcher>;
-        let host = Host { service: Arc::new(Empty), greeting: greeting(), limits: Limits::default(), watcher };
+        let (service, closing) = (Arc::new(Empty), CancellationToken::new());
+        let closes = closing.clone();
+        let host = Host { service, greeting: greeting(), limits: Limits::default(), watcher, closing: closes };
         let stopped = stop.clone();
-        let serving = tokio::spawn(async move { serve(&mut Hatch(arrivals), host, &stopped).await });
-        Self { door, notes, stop, serving }
+        let serving = tokio::spawn(async move { serve(Box::new(Hatch(arrivals)), host, &stopped).await });
+        Self { door, notes, stop, closing, serving }
     }
 
     async fn arrives(&self, from: &str, identify: crate::transport::Identify) {
@@ -256,6 +263,21 @@ async fn the_end_of_the_listener_is_that_of_its_connections() {
     let gone = control.list().await;
     assert!(matches!(gone, Err(CallError::Connection(_))), "{gone:?}");
     assert!(inn.notes.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_closes_lets_nobody_in_and_serves_who_is_there() {
+    let inn = Inn::open();
+    let way = || Arc::new(Way(inn.door.clone(), "me")) as Arc<dyn Dialer>;
+    let control = Peer::new(way(), way(), greeting(), Role::Sender, |_| Err(String::new())).connect().await.unwrap();
+    assert!(matches!(control.list().await, Err(CallError::Refused { .. })));
+    inn.closing.cancel();
+    inn.door.closed().await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(matches!(control.list().await, Err(CallError::Refused { .. })), "a step may be confirmed");
+    inn.stop.cancel();
+    inn.serving.await.unwrap();
+    assert!(matches!(control.list().await, Err(CallError::Connection(_))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -526,7 +526,11 @@ impl Dialer for Near {
             let endpoint = Arc::new(Refusing(CallError::permanent(format!("nothing for {client:?}"))));
             match label {
                 Label::Control => control::serve(io, endpoint, Agreement::default(), Box::new(drop)).await.unwrap(),
-                Label::Data => data::serve(io, endpoint, Limits::default(), Agreement::default()).await.unwrap(),
+                Label::Data => {
+                    data::serve(io, endpoint, Limits::default(), Agreement::default(), data::Closing::default())
+                        .await
+                        .unwrap()
+                }
             }
         });
         self.client.secure(near, "near").await

@@ -185,11 +185,16 @@ async fn serve(config: Config, world: World) -> Result<()> {
         }
     };
     check.abort();
-    notify.say("STOPPING=1\nSTATUS=waiting for jobs to finish");
+    notify.say("STOPPING=1\nSTATUS=waiting for what is under way");
     let told = cause.to_string();
     tokio::select! {
-        stopped = notify.with_more_time(|| daemon.undoes_hooks(), daemon.stop(&told)) => stopped?,
-        again = signals.next() => bail!("stopped at once by a second signal ({again})"),
+        () = notify.with_more_time(|| true, daemon.drain(&told)) => {}
+        again = signals.next() => daemon.note(format!("{again} again: what is under way is cut")),
+    }
+    notify.say("STATUS=ending jobs");
+    tokio::select! {
+        stopped = notify.with_more_time(|| daemon.undoes_hooks(), daemon.end()) => stopped?,
+        again = signals.next() => bail!("stopped at once by another signal ({again})"),
     }
     match cause {
         Cause::Signal(_) => Ok(()),

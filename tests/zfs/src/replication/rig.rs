@@ -439,6 +439,7 @@ impl<'a> Rig<'a> {
             attempts: NonZeroU32::new(job.attempts).unwrap_or(NonZeroU32::MIN),
             reconnect_window: Duration::from_secs(10),
             patience: daemon::act::Patience::default(),
+            drain: daemon::Drain::default(),
             cancel,
         };
         self.recorder.0.lock().unwrap_or_else(PoisonError::into_inner).clear();

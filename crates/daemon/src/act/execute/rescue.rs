@@ -42,7 +42,11 @@ impl Execution<'_> {
             version: base.version.clone(),
             repairs: base.repairs.clone(),
         };
-        self.running.push(Box::pin(async move { Happened::Rescued { endangered, result: run.run().await } }));
+        let under_way = self.under_way("protection", filesystem);
+        self.running.push(Box::pin(async move {
+            let _under_way = under_way;
+            Happened::Rescued { endangered, result: run.run().await }
+        }));
     }
 
     /// What fails for good is told only: the filesystem has failed already, and the next invocation tries

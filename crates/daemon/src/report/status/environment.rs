@@ -8,8 +8,8 @@ use zfs::RunningCommand;
 
 use super::json::time;
 use crate::tuning::{
-    CALL_TIMEOUT, CLIENT_HANDSHAKE_TIMEOUT, DEMUX_TIMEOUT, ENDPOINT_STALL_TIMEOUT, EXTENSIONS, HOOK_LOG_SIZE,
-    Handshake, MAX_ATTEMPTS, RECONNECT_TIMEOUT, SERVER_HANDSHAKE_TIMEOUT, STALL_TIMEOUT, Tuning,
+    CALL_TIMEOUT, CLIENT_HANDSHAKE_TIMEOUT, DEMUX_TIMEOUT, DRAIN_TIMEOUT, ENDPOINT_STALL_TIMEOUT, EXTENSIONS,
+    HOOK_LOG_SIZE, Handshake, MAX_ATTEMPTS, RECONNECT_TIMEOUT, SERVER_HANDSHAKE_TIMEOUT, STALL_TIMEOUT, Tuning,
 };
 
 /// The `Global` object.
@@ -81,7 +81,8 @@ impl Global {
 
 /// Taken apart by name, so that a setting that is added elsewhere is missed here by the compiler.
 fn settings(tuning: &Tuning) -> Vec<Setting> {
-    let Tuning { attempts, reconnect_window, patience, endpoint_stall, handshake, extensions, hook_log_bytes } = tuning;
+    let Tuning { attempts, reconnect_window, patience, endpoint_stall, drain, handshake, extensions, hook_log_bytes } =
+        tuning;
     let Handshake { client, server, label } = handshake;
     let duration = |value: Duration| format!("{}s", value.as_secs_f64());
     vec![
@@ -93,6 +94,7 @@ fn settings(tuning: &Tuning) -> Vec<Setting> {
         Setting { var: SERVER_HANDSHAKE_TIMEOUT, value: duration(*server), kind: "time.Duration" },
         Setting { var: DEMUX_TIMEOUT, value: duration(*label), kind: "time.Duration" },
         Setting { var: ENDPOINT_STALL_TIMEOUT, value: duration(*endpoint_stall), kind: "time.Duration" },
+        Setting { var: DRAIN_TIMEOUT, value: duration(*drain), kind: "time.Duration" },
         Setting { var: EXTENSIONS, value: if *extensions { "on" } else { "off" }.to_owned(), kind: "string" },
         Setting { var: HOOK_LOG_SIZE, value: hook_log_bytes.to_string(), kind: "int" },
     ]

@@ -71,7 +71,7 @@ async fn a_stream_is_moved_over_tcp_though_its_sink_stalls() {
     let serving = Arc::clone(&endpoint);
     let task = tokio::spawn(async move {
         welcome(&mut there, &Banner::with_extensions(vec![]).into()).await.unwrap();
-        serve(Box::new(there), serving, Limits::default(), Agreement::default()).await
+        serve(Box::new(there), serving, Limits::default(), Agreement::default(), Closing::default()).await
     });
     let dialer = Once(Mutex::new(Some(Box::new(here))));
     let client = DataClient::new(Arc::new(dialer), Banner::with_extensions(vec![]).into(), Limits::default());
