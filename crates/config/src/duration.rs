@@ -20,15 +20,20 @@ const SECOND: u64 = 1_000_000_000;
 
 /// A text that is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum DurationError {
+pub enum DurationError {
+    /// A number stands alone.
     #[error("the time unit is missing")]
     MissingUnit,
+    /// It is below zero.
     #[error("a duration cannot be negative")]
     Negative,
+    /// There is no such unit. Of a long one, the beginning.
     #[error("unknown time unit {0:?}")]
     UnknownUnit(String),
+    /// Its nanoseconds do not fit 63 bits.
     #[error("longer than 292 years")]
     TooLong,
+    /// It is something else.
     #[error("not a duration")]
     Malformed,
 }
@@ -52,13 +57,22 @@ impl DurationError {
     }
 }
 
-/// Parses a duration; `0` needs no unit.
+/// Parses a duration as configurations have it.
 pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
+    parse_with(text, &[])
+}
+
+/// Parses a duration: numbers with units from `ns` to `w`, one after the other, as in `90s`, `1.5h` or `1d12h`; `0`
+/// needs no unit. There may be other units `besides`, with their nanoseconds.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_with(text: &str, besides: &[(&str, u64)]) -> Result<Duration, DurationError> {
     let (negative, rest) = match text.trim().strip_prefix(['+', '-']) {
         Some(rest) => (text.trim().starts_with('-'), rest),
         None => (false, text.trim()),
     };
-    let nanoseconds = parse_unsigned(rest)?;
+    let nanoseconds = parse_unsigned(rest, besides)?;
     if negative && nanoseconds > 0 {
         return Err(DurationError::Negative);
     }
@@ -66,7 +80,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
     Ok(Duration::from_nanos(nanoseconds.unsigned_abs()))
 }
 
-fn parse_unsigned(text: &str) -> Result<u128, DurationError> {
+fn parse_unsigned(text: &str, besides: &[(&str, u64)]) -> Result<u128, DurationError> {
     if text == "0" {
         return Ok(0);
     }
@@ -75,7 +89,7 @@ fn parse_unsigned(text: &str) -> Result<u128, DurationError> {
         let (number, after) = split(rest, |c| c.is_ascii_digit() || c == '.');
         let (unit, after) = split(after.trim_start(), |c| !c.is_ascii_digit() && c != '.');
         rest = after;
-        sum = sum.saturating_add(part(number, unit.trim_end())?);
+        sum = sum.saturating_add(part(number, unit.trim_end(), besides)?);
     }
     if text.is_empty() { Err(DurationError::Malformed) } else { Ok(sum) }
 }
@@ -85,7 +99,7 @@ fn split(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
 }
 
 /// One number with its unit, in nanoseconds.
-fn part(number: &str, unit: &str) -> Result<u128, DurationError> {
+fn part(number: &str, unit: &str, besides: &[(&str, u64)]) -> Result<u128, DurationError> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
         return Err(DurationError::Malformed);
@@ -94,7 +108,7 @@ fn part(number: &str, unit: &str) -> Result<u128, DurationError> {
         return Err(DurationError::MissingUnit);
     }
     let unknown = || DurationError::UnknownUnit(unit.chars().take(20).collect());
-    let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(unknown)?;
+    let (_, factor) = UNITS.iter().chain(besides).find(|(name, _)| *name == unit).ok_or_else(unknown)?;
     let factor = u128::from(*factor);
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| DurationError::TooLong)? };
     // More digits than these are worth less than a nanosecond of the longest unit.

@@ -3,6 +3,7 @@
 //! Every mistake of a file is reported in one go, each with file, line, column, the field's path and
 //! a hint. What leaves this room needs no further checks.
 
+pub mod duration;
 pub mod types;
 
 mod address;
@@ -15,7 +16,6 @@ mod diagnostic;
 mod dialect;
 mod document;
 mod dsn;
-mod duration;
 mod effective;
 mod files;
 mod global;

@@ -174,7 +174,7 @@ async fn reload(Extension(lasting): Extension<Lasting>, State(shared): State<Sha
         let _ = done.send(task.reload_from_file().await);
     });
     match outcome.await {
-        Ok(Ok(reloaded)) => match serde_json::to_string(&ReloadAnswer::from(&reloaded)) {
+        Ok(Ok(reloaded)) => match serde_json::to_string(&ReloadAnswer { version: 1, reloaded }) {
             Ok(json) => text(StatusCode::OK, json + "\n"),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },

@@ -3,7 +3,7 @@
 mod outcomes;
 mod rounds;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use model::JobName;
 use model::event::{InvocationSummary, What};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::drain::Drain;
 use crate::events::Events;
-use crate::limits::{DISPATCH_QUEUE, SIGN_OF_LIFE};
+use crate::limits::{DISPATCH_QUEUE, ENDED_JOBS, SIGN_OF_LIFE};
 
 pub(crate) use outcomes::{Followed, Outcomes};
 pub(crate) use rounds::SnapshotRequests;
@@ -359,14 +359,14 @@ pub(crate) struct Dispatcher {
     events: Events,
     jobs: CancellationToken,
     slots: BTreeMap<String, Slot>,
-    /// The last invocations of jobs that have ended.
-    retired: BTreeMap<String, u64>,
+    /// The last invocations of jobs that have ended, in that order.
+    retired: VecDeque<(String, u64)>,
     drain: Drain,
 }
 
 impl Dispatcher {
     fn new(inbox: mpsc::Receiver<Message>, events: Events, jobs: CancellationToken, drain: Drain) -> Dispatcher {
-        Dispatcher { inbox, events, jobs, slots: BTreeMap::new(), retired: BTreeMap::new(), drain }
+        Dispatcher { inbox, events, jobs, slots: BTreeMap::new(), retired: VecDeque::new(), drain }
     }
 
     /// Makes a job known.
@@ -402,7 +402,7 @@ impl Dispatcher {
                 }
             }
             Message::Install { job, mut slot, reply } => {
-                slot.counting_from(self.retired.remove(job.as_str()).unwrap_or_default());
+                slot.counting_from(self.take_retired(job.as_str()));
                 self.add(job.as_str(), *slot);
                 let _ = reply.send(Ok(()));
             }
@@ -410,7 +410,7 @@ impl Dispatcher {
                 if let Some(slot) = self.slots.remove(job.as_str()) {
                     // One that does nothing has nothing to cancel.
                     let _ = slot.reset(job.as_str());
-                    self.retired.insert(job.to_string(), slot.number());
+                    self.retire(job.to_string(), slot.number());
                 }
                 let _ = reply.send(Ok(()));
             }
@@ -425,6 +425,19 @@ impl Dispatcher {
                 let _ = reply.send(Ok(()));
             }
         }
+    }
+
+    fn retire(&mut self, job: String, last: u64) {
+        self.retired.push_back((job, last));
+        if self.retired.len() > ENDED_JOBS {
+            self.retired.pop_front();
+        }
+    }
+
+    /// The last invocation of an earlier job of that name.
+    fn take_retired(&mut self, job: &str) -> u64 {
+        let at = self.retired.iter().position(|(name, _)| name == job);
+        at.and_then(|at| self.retired.remove(at)).map_or(0, |(_, last)| last)
     }
 
     fn signal(&mut self, job: &str, operation: Operation) -> Result<(), SignalError> {
@@ -557,6 +570,27 @@ mod tests {
         assert_eq!(slot.follow("j", 7).unwrap().finished().await, None, "nobody waits for what has ended");
         assert!(slot.finished(8, InvocationSummary::default()));
         assert_eq!((slot.number(), Slot::passive().number()), (8, 0));
+    }
+
+    #[test]
+    fn jobs_that_do_not_come_back_are_forgotten_some_day() {
+        let events = Events::new(crate::clock::Clock::system(), Vec::new());
+        let (_dispatch, mut dispatcher) = Dispatch::new(events, CancellationToken::new());
+        let name = |number: u64| JobName::parse(&format!("j{number}")).unwrap();
+        let most = ENDED_JOBS as u64;
+        for number in 0..most + 10 {
+            let (mut slot, _starts, _) = active();
+            slot.counting_from(number);
+            dispatcher.add(name(number).as_str(), slot);
+            dispatcher.handle(Message::Retire { job: name(number), reply: oneshot::channel().0 });
+        }
+        assert_eq!(dispatcher.retired.len(), ENDED_JOBS);
+        for (number, last) in [(9, 0), (10, 10), (most + 9, most + 9)] {
+            let (job, slot) = (name(number), Box::new(active().0));
+            dispatcher.handle(Message::Install { job, slot, reply: oneshot::channel().0 });
+            assert_eq!(dispatcher.slots[name(number).as_str()].number(), last);
+        }
+        assert_eq!(dispatcher.retired.len(), ENDED_JOBS - 2, "those that are back are not kept twice");
     }
 
     #[test]

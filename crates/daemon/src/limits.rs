@@ -117,6 +117,10 @@ pub const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// Invocations of a job whose outcomes are remembered, for who asks again a moment later.
 pub const OUTCOMES: usize = 16;
 
+/// Jobs that a reload has ended of which is remembered how far they had come, in case they begin again. More than
+/// a configuration has: a reload ends all that it begins anew before it begins the first of them.
+pub const ENDED_JOBS: usize = 4096;
+
 /// How long an answer about an invocation waits for its end: less than a connection to the control
 /// socket may last and than its client waits. The client asks again.
 pub const OUTCOME_WAIT: Duration = Duration::from_secs(20);

@@ -39,15 +39,19 @@ struct One {
 }
 
 /// What another configuration changed. Names are in order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
     /// Jobs that are new.
+    #[serde(with = "names")]
     pub started: Vec<JobName>,
     /// Jobs that are gone.
+    #[serde(with = "names")]
     pub stopped: Vec<JobName>,
     /// Jobs that have changed.
+    #[serde(with = "names")]
     pub restarted: Vec<JobName>,
     /// Jobs that go on as they were.
+    #[serde(with = "names")]
     pub unchanged: Vec<JobName>,
     /// Whether `global` has changed, which takes effect when the daemon is started anew.
     pub global_changed: bool,
@@ -55,51 +59,36 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
 }
 
-impl fmt::Display for Reloaded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        ReloadAnswer::from(self).fmt(f)
-    }
-}
-
-/// The same, for clients of the control socket.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What clients of the control socket are told.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ReloadAnswer {
     /// Changes if something is taken away or means something else; 1.
     pub version: u32,
-    /// Jobs that are new.
-    pub started: Vec<String>,
-    /// Jobs that are gone.
-    pub stopped: Vec<String>,
-    /// Jobs that have changed.
-    pub restarted: Vec<String>,
-    /// Jobs that go on as they were.
-    pub unchanged: Vec<String>,
-    /// Whether `global` has changed, which takes effect when the daemon is started anew.
-    pub global_changed: bool,
-    /// What a start would have warned of.
-    pub warnings: Vec<String>,
+    /// What has changed.
+    #[serde(flatten)]
+    pub reloaded: Reloaded,
 }
 
-impl From<&Reloaded> for ReloadAnswer {
-    fn from(reloaded: &Reloaded) -> ReloadAnswer {
-        let Reloaded { started, stopped, restarted, unchanged, global_changed, warnings } = reloaded;
-        let names = |jobs: &[JobName]| jobs.iter().map(JobName::to_string).collect();
-        ReloadAnswer {
-            version: 1,
-            started: names(started),
-            stopped: names(stopped),
-            restarted: names(restarted),
-            unchanged: names(unchanged),
-            global_changed: *global_changed,
-            warnings: warnings.clone(),
-        }
+/// Names of jobs as text.
+mod names {
+    use model::JobName;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(names: &[JobName], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(names.iter().map(JobName::as_str))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<JobName>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| JobName::parse(text).map_err(Error::custom)).collect()
     }
 }
 
 /// In one line, without the warnings.
-impl fmt::Display for ReloadAnswer {
+impl fmt::Display for Reloaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = |what: &str, jobs: &[String]| (!jobs.is_empty()).then(|| format!("{what} {}", jobs.join(", ")));
+        let named = |what: &str, jobs: &[JobName]| (!jobs.is_empty()).then(|| format!("{what} {}", jobs.join(", ")));
         let changes =
             [named("started", &self.started), named("stopped", &self.stopped), named("restarted", &self.restarted)];
         let mut parts: Vec<String> = changes.into_iter().flatten().collect();
@@ -284,5 +273,30 @@ impl Shared {
             );
             self.events.of_job(name).tell(What::Error { subsystem: "job", message });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_in_an_order_and_read_it_again() {
+        let jobs = |names: &[&str]| names.iter().map(|name| JobName::parse(name).unwrap()).collect();
+        let reloaded = Reloaded {
+            started: jobs(&["a", "b"]),
+            unchanged: jobs(&["c"]),
+            global_changed: true,
+            warnings: vec!["w".to_owned()],
+            ..Reloaded::default()
+        };
+        let json = serde_json::to_string(&ReloadAnswer { version: 1, reloaded: reloaded.clone() }).unwrap();
+        let expected = concat!(
+            r#"{"version":1,"started":["a","b"],"stopped":[],"restarted":[],"unchanged":["c"],"#,
+            r#""global_changed":true,"warnings":["w"]}"#,
+        );
+        assert_eq!(json, expected);
+        let answer: ReloadAnswer = serde_json::from_str(&json).unwrap();
+        assert_eq!((answer.version, answer.reloaded), (1, reloaded));
     }
 }

@@ -291,11 +291,4 @@ impl Endpoint for Remote {
         let request = request.clone();
         self.call("rename_aside", move |endpoint| Box::pin(async move { endpoint.rename_aside(&request).await })).await
     }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        let call = |endpoint: Arc<dyn Endpoint>| -> Call<_> {
-            Box::pin(async move { endpoint.clean_stale_protections().await })
-        };
-        self.call("clean_stale_protections", call).await
-    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::act::{Invocation, replicate_and_prune};
-use daemon::endpoint::{Receiver, ReceiverConfig, SendPolicy, Sender, SenderConfig, Sink, Source};
+use daemon::endpoint::{ConfiguredJobs, Receiver, ReceiverConfig, SendPolicy, Sender, SenderConfig, Sink, Source};
 use daemon::events::{Events, Reader};
 use daemon::limits;
 use model::event::InvocationSummary;
@@ -16,7 +16,7 @@ use model::plan::resolve::ConflictPolicy;
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
 use model::{ClientIdentity, DatasetName, FilesystemFilter, JobName};
 use tokio_util::sync::CancellationToken;
-use wire::{Connector, Endpoint, LocalNetwork, SameProcess, Service};
+use wire::{Connector, LocalNetwork, SameProcess, Service};
 use zfs::PlaceholderEncryption;
 
 use crate::check::{Expected, Standings, Watch};
@@ -201,9 +201,27 @@ pub struct World {
 #[derive(Clone)]
 struct Active {
     events: Events,
-    own: Arc<dyn Endpoint>,
+    own: Own,
     sender: Arc<dyn Connector>,
     receiver: Arc<dyn Connector>,
+}
+
+/// The endpoint of its job.
+#[derive(Clone)]
+enum Own {
+    Sender(Arc<Sender>),
+    Receiver(Arc<Receiver>),
+}
+
+impl Own {
+    /// As a job does when it starts; a failure is told as an event.
+    async fn clean(&self) {
+        let jobs = ConfiguredJobs::default();
+        let _ = match self {
+            Own::Sender(sender) => sender.clean_and_warn(&jobs).await,
+            Own::Receiver(receiver) => receiver.clean_and_warn(&jobs).await,
+        };
+    }
 }
 
 impl World {
@@ -275,8 +293,7 @@ impl World {
         };
         let work = process.run(async {
             if starts {
-                // As a job does when it starts; a failure is told as an event.
-                let _ = own.clean_stale_protections().await;
+                own.clean().await;
             }
             replicate_and_prune(invocation).await
         });
@@ -362,14 +379,14 @@ impl World {
         let told = events.clone();
         let active = match self.setup.direction {
             Direction::Push => {
-                let own = self.sender(disk, events) as Arc<dyn Endpoint>;
-                let sender = Arc::new(SameProcess(Arc::clone(&own)));
-                Active { events: told, own, sender, receiver: other }
+                let own = self.sender(disk, events);
+                let sender = Arc::new(SameProcess(own.clone()));
+                Active { events: told, own: Own::Sender(own), sender, receiver: other }
             }
             Direction::Pull => {
-                let own = Receiver::new(disk, events, receiver_config(&client_root())) as Arc<dyn Endpoint>;
-                let receiver = Arc::new(SameProcess(Arc::clone(&own)));
-                Active { events: told, own, sender: other, receiver }
+                let own = Receiver::new(disk, events, receiver_config(&client_root()));
+                let receiver = Arc::new(SameProcess(own.clone()));
+                Active { events: told, own: Own::Receiver(own), sender: other, receiver }
             }
         };
         self.active = Some(active);
@@ -395,7 +412,7 @@ impl World {
                 let source = Source::new(Arc::clone(&sender), events, cleaned.clone());
                 process.spawn(async move {
                     let _over = cleaned.drop_guard();
-                    sender.clean_stale_protections().await
+                    sender.clean_and_warn(&ConfiguredJobs::default()).await
                 });
                 (process, source as Arc<dyn Service>)
             }

@@ -43,7 +43,6 @@ mod method {
     pub(super) const CONFIRM: &str = "/zr2.Replication/ConfirmReceived";
     pub(super) const ROLL_BACK: &str = "/zr2.Replication/RollBack";
     pub(super) const RENAME_ASIDE: &str = "/zr2.Replication/RenameAside";
-    pub(super) const CLEAN: &str = "/zr2.Replication/CleanStaleProtections";
     pub(super) const DESTROY: &str = "/zr2.Replication/DestroySnapshots";
 }
 

@@ -120,11 +120,6 @@ pub trait Endpoint: Send + Sync {
     async fn rename_aside(&self, request: &RenameAsideRequest) -> Result<DatasetName, CallError> {
         Err(cannot_rename_aside(&request.filesystem))
     }
-
-    /// Removes protections of the job that no step needs any longer; how many.
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        Err(not_asked_for("remove protections"))
-    }
 }
 
 fn not_asked_for(what: &str) -> CallError {

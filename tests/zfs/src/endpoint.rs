@@ -110,8 +110,7 @@ async fn stale(stage: &Stage<'_>) -> Result<()> {
     stage.make_tentative(&fs, &three, JOB).await?;
 
     let rig = rig.again(|_| {})?;
-    ensure!(rig.sender.clean_stale_protections().await? == 2, "the hold, and the tentative cursor");
-    ensure!(rig.receiver.clean_stale_protections().await? == 1);
+    ensure!(rig.clean().await? == [2, 1], "the hold, and the tentative cursor; the older hold");
     stage.is(&fs, &["@1", "cursor 2", "@2 step of other-job", "cursor 3", "@3"]).await?;
     stage.is(&received, &["@2", "@3 last"]).await?;
     // The older cursor goes when the receiver is known to have the newer.
@@ -237,7 +236,7 @@ async fn look_alike(stage: &Stage<'_>) -> Result<()> {
     };
     rig.ok().await?;
     kept(&["@1", "cursor 2", "@2"]).await?;
-    rig.again(|_| {})?.sender.clean_stale_protections().await?;
+    rig.again(|_| {})?.clean().await?;
     stage.snap(&fs, 1000, "3").await?;
     rig.ok().await?;
     kept(&["@1", "@2", "cursor 3", "@3"]).await

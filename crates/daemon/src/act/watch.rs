@@ -128,8 +128,4 @@ impl Endpoint for Watched {
         let what = format!("rename {}", request.filesystem);
         self.within(&what, self.endpoint.rename_aside(request)).await
     }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        self.within("remove stale protections", self.endpoint.clean_stale_protections()).await
-    }
 }

@@ -113,14 +113,15 @@ impl Receiver {
         Ok((root, Scanned { seen, missing, unlisted, warnings: Vec::new(), abstractions }))
     }
 
-    /// Removes stale protections as [`Endpoint::clean_stale_protections`] does, and warns of those that
-    /// nobody looks after, from the same listing.
+    /// Removes protections of the job that no step needs any longer; how many. Warns of what nobody looks after,
+    /// from the same listing.
     ///
     /// # Errors
     /// The listing failed.
     pub async fn clean_and_warn(&self, jobs: &ConfiguredJobs) -> Result<usize, CallError> {
-        let seen = self.look_and_warn(jobs).await?;
-        self.clean(seen).await
+        let mut seen = self.look_and_warn(jobs).await?;
+        seen.iter_mut().for_each(spare_base_of_partial);
+        Ok(self.side.clean_stale(&seen).await)
     }
 
     /// Tells what has been received, and warns of what nobody looks after.
@@ -143,11 +144,6 @@ impl Receiver {
         };
         let newest = seen.iter().filter_map(newest).collect();
         self.side.events.tell(What::Stored { below: below.clone(), newest });
-    }
-
-    async fn clean(&self, mut seen: Vec<Seen>) -> Result<usize, CallError> {
-        seen.iter_mut().for_each(spare_base_of_partial);
-        Ok(self.side.clean_stale(&seen).await)
     }
 
     /// Whether `root_fs` is there; looked at only when something below it is not.
@@ -541,11 +537,6 @@ impl Endpoint for Receiver {
             guards.push(self.side.lock(below).await?);
         }
         self.side.rename_aside(&target, &request.newest, &below).await
-    }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        let (_, seen) = self.scan().await?;
-        self.clean(seen).await
     }
 }
 

@@ -130,8 +130,8 @@ impl Sender {
         }
     }
 
-    /// Removes stale protections as [`Endpoint::clean_stale_protections`] does, and warns of those that
-    /// nobody looks after, from the same listing.
+    /// Removes protections of the job that no step needs any longer; how many. Warns of what nobody looks after,
+    /// from the same listing.
     ///
     /// # Errors
     /// The listing failed.
@@ -434,11 +434,6 @@ impl Endpoint for Sender {
         Ok(std::iter::zip(requests, outcomes)
             .map(|(request, results)| DestroyResult { filesystem: request.filesystem.clone(), results })
             .collect())
-    }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        let (seen, _) = self.scan().await?;
-        Ok(self.side.clean_stale(&seen).await)
     }
 }
 

@@ -13,9 +13,9 @@ use super::receiver::{Receiver, ReceiverConfig};
 use crate::events::Events;
 use crate::limits::STALL;
 
-/// How many clients there are before those that are not connected are forgotten. What a receiver knows saves a warning or a process
-/// the next time, and is not needed. With a map of networks, whoever owns one of their machines may come under
-/// as many identities as the network has addresses.
+/// How many clients there are before those that are not connected are forgotten. What a receiver knows saves
+/// a warning or a process the next time, and is not needed. With a map of networks, whoever owns one of their
+/// machines may come under as many identities as the network has addresses.
 const REMEMBERED: usize = 256;
 
 /// The service of a sink. A client has one receiver however often it connects, so that two of its

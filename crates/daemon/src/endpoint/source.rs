@@ -201,11 +201,6 @@ impl Endpoint for Client {
         }
         Ok(results)
     }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        self.source.cleaned.cancelled().await;
-        self.source.sender.clean_stale_protections().await
-    }
 }
 
 #[cfg(test)]

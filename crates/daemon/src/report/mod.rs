@@ -3,6 +3,7 @@
 mod ages;
 pub mod log;
 mod metrics;
+mod movement;
 mod status;
 pub mod trace;
 mod version;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use daemon::act::replicate_and_prune;
+use daemon::endpoint::ConfiguredJobs;
 use model::protection::ProtectionStrategy;
-use wire::Endpoint;
 use zfs::fake::{Action, Faults};
 
 use crate::world::{Settings, World, last_n};
@@ -50,9 +50,9 @@ async fn crash_everywhere(strategy: ProtectionStrategy, incremental: bool) -> u6
         assert!(finished || died, "stuck without a crash at point {fatal}");
 
         world.restart();
-        let sink = daemon_endpoint(&world).await;
-        world.daemons.sender.clean_stale_protections().await.unwrap();
-        sink.clean_stale_protections().await.unwrap();
+        let jobs = ConfiguredJobs::default();
+        world.daemons.sender.clean_and_warn(&jobs).await.unwrap();
+        world.daemons.sink.clean_and_warn(&jobs).await.unwrap();
         world.events();
         world.run_well().await;
         for filesystem in ["src/a", "src/a/b"] {
@@ -73,10 +73,6 @@ async fn crash_everywhere(strategy: ProtectionStrategy, incremental: bool) -> u6
         }
     }
     unreachable!("the loop ends when a run is over before its fatal point")
-}
-
-async fn daemon_endpoint(world: &World) -> Arc<dyn Endpoint> {
-    wire::Connector::connect(&crate::world::Direct(world.daemons.sink.clone())).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]

@@ -135,10 +135,6 @@ impl Endpoint for Far {
     async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
         self.endpoint.destroy_snapshots(requests).await
     }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        self.endpoint.clean_stale_protections().await
-    }
 }
 
 /// A stream over the network, which may break every few thousand bytes.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use daemon::endpoint::ConfiguredJobs;
 use model::event::What;
 use model::protection::{ProtectionPolicy, ProtectionStrategy};
 use model::{ClientIdentity, HoldTag, RetryClass, VersionKind, VersionRef};
@@ -279,7 +280,8 @@ async fn stale_protections_are_removed_and_told() {
     let others = HoldTag::parse("zrepl_STEP_J_other").unwrap();
     zfs.hold(&others, &snapshots[..1]).await;
     world.events();
-    assert_eq!(world.daemons.sender.clean_stale_protections().await.unwrap(), 2);
+    let jobs = ConfiguredJobs::default();
+    assert_eq!(world.daemons.sender.clean_and_warn(&jobs).await.unwrap(), 2);
     let told = world.events().into_iter().filter(|what| matches!(what, What::Protection { .. })).count();
     assert_eq!(told, 2);
     assert_eq!(world.source_versions("src/b").await, ["@1", "#zrepl_CURSOR_G_GUID_J_push", "@2"]);
@@ -288,8 +290,8 @@ async fn stale_protections_are_removed_and_told() {
         world.source_versions("src/a").await,
         ["#zrepl_CURSOR_G_GUID_J_push", "@1 zrepl_STEP_J_other", "#zrepl_CURSOR_G_GUID_J_push", "@2"]
     );
-    assert_eq!(world.daemons.sender.clean_stale_protections().await.unwrap(), 0);
-    assert_eq!(receiver(&world).await.clean_stale_protections().await.unwrap(), 0);
+    assert_eq!(world.daemons.sender.clean_and_warn(&jobs).await.unwrap(), 0);
+    assert_eq!(world.daemons.sink.clean_and_warn(&jobs).await.unwrap(), 0);
 }
 
 #[tokio::test(start_paused = true)]

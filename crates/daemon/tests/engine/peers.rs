@@ -90,10 +90,6 @@ impl Endpoint for Odd {
         self.inner.destroy_snapshots(requests).await
     }
 
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        self.inner.clean_stale_protections().await
-    }
-
     async fn roll_back(&self, request: &RollBackRequest) -> Result<Vec<model::VersionName>, CallError> {
         self.inner.roll_back(request).await
     }

@@ -382,8 +382,4 @@ impl Endpoint for LosesB {
     async fn destroy_snapshots(&self, requests: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
         self.0.destroy_snapshots(requests).await
     }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        self.0.clean_stale_protections().await
-    }
 }

@@ -10,7 +10,7 @@ use model::event::What;
 use wire::{CallError, Connector, Endpoint};
 use zfs::fake::{Action, Moment, PoolState, Verb};
 
-use crate::world::{Lab, dataset, push_and_sink, version};
+use crate::world::{Lab, START, dataset, push_and_sink, version};
 
 const MANUAL: &str = "{type: manual}";
 
@@ -173,7 +173,11 @@ async fn a_sink_whose_pool_comes_later_knows_the_ages_of_what_it_has() {
     // Nobody connects.
     let stored = |what: &What| matches!(what, What::Stored { newest, .. } if newest.len() == 3);
     lab.diary.wait_until(|whats| whats.iter().any(stored)).await;
-    assert!(daemon.status().to_json().contains("dst/backup/me/src/a"));
+    let report: serde_json::Value = serde_json::from_str(&daemon.status().to_json()).unwrap();
+    let filesystems = report["Jobs"]["sink"]["sink"]["Health"]["Filesystems"].as_array().unwrap();
+    let ages: Vec<_> = filesystems.iter().map(|one| (one["Name"].as_str(), one["Replicated"].as_str())).collect();
+    let names = ["dst/backup/me/src", "dst/backup/me/src/a", "dst/backup/me/src/b"];
+    assert_eq!(ages, names.map(|name| (Some(name), Some(START))), "not when they came, nor when they were looked at");
     daemon.stop("test").await.unwrap();
 }
 

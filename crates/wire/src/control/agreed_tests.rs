@@ -13,6 +13,7 @@ use super::*;
 use crate::data::DataClient;
 use crate::frame::Limits;
 use crate::handshake::Banner;
+use crate::pdu::calls::{ConfirmReq, ConfirmRes};
 use crate::service::*;
 use crate::transport::{Connection, Dialer, Greeting, welcome};
 
@@ -98,10 +99,6 @@ impl Endpoint for Fake {
 
     async fn rename_aside(&self, request: &RenameAsideRequest) -> Result<DatasetName, CallError> {
         self.answer(request, dataset("pool/tank/1.zrepl.aside.7"))
-    }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        self.answer(&"clean", 3)
     }
 }
 
@@ -190,9 +187,8 @@ async fn calls_that_zrepl_lacks_arrive_whole() {
     let gone: Vec<VersionName> = roll_back().destroy.into_iter().map(|it| it.name).collect();
     assert_eq!(remote.roll_back(&roll_back()).await, Ok(gone));
     assert_eq!(remote.rename_aside(&rename()).await, Ok(dataset("pool/tank/1.zrepl.aside.7")));
-    assert_eq!(remote.clean_stale_protections().await, Ok(3));
     let asked = [format!("{:?}", received()), format!("{:?}", roll_back()), format!("{:?}", rename())];
-    assert_eq!(endpoint.asked.lock().unwrap()[..3], asked);
+    assert_eq!(*endpoint.asked.lock().unwrap(), asked);
 }
 
 #[tokio::test]
@@ -256,7 +252,6 @@ async fn with_an_older_side_nothing_of_it_is_used() {
         let refused = remote.roll_back(&roll_back()).await.unwrap_err();
         assert!(refused.to_string().contains("knows no such call"), "{refused}");
         assert!(remote.rename_aside(&rename()).await.is_err());
-        assert_eq!(remote.clean_stale_protections().await, Ok(0));
         let fails = Fake { fails: Some(needs_person.clone()), ..Fake::default() };
         let (remote, _) = self::remote(fails, ours, theirs).await;
         assert_eq!(remote.list().await.unwrap_err().class(), RetryClass::Transient, "by the text alone");
@@ -286,7 +281,7 @@ async fn a_client_that_did_not_agree_is_told_so() {
     let (remote, _) = remote(Fake { view: view(1, 1), ..Fake::default() }, Banner::of_this_program(), lists).await;
     let seen = remote.list().await.unwrap();
     assert!(!seen.protections_known, "nobody could put them right");
-    let refused = remote.call::<_, crate::pdu::calls::CleanRes>(method::CLEAN, crate::pdu::calls::CleanReq {}).await;
+    let refused = remote.call::<_, ConfirmRes>(method::CONFIRM, ConfirmReq::default()).await;
     assert!(refused.unwrap_err().to_string().contains("was not agreed on"));
     assert_eq!(seen.unlisted, BTreeMap::from([(dataset("tank/x"), "pool I/O is suspended".into())]));
 }

@@ -24,7 +24,7 @@ use super::{CLIENT_PING, ERROR_WORD, MAX_PART, MAX_REQUEST, MAX_RESPONSE, PING_A
 use crate::data::DataClient;
 use crate::extension::Extension;
 use crate::handshake::{Agreement, Label};
-use crate::pdu::calls::{self, CleanReq, CleanRes, ConfirmReq, ConfirmRes, DestroyReq, DestroyRes};
+use crate::pdu::calls::{self, ConfirmReq, ConfirmRes, DestroyReq, DestroyRes};
 use crate::pdu::listing::{Assembly, ListPart, ListReq, MAX_FILESYSTEMS, MAX_VERSIONS};
 use crate::pdu::{self, Problem, RemoteFilesystem, convert};
 use crate::remote;
@@ -382,15 +382,6 @@ impl Endpoint for Remote {
             results.push(result);
         }
         Ok(results)
-    }
-
-    /// A zrepl peer cleans up by itself.
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        if !self.agreed.includes(Extension::Calls) {
-            return Ok(0);
-        }
-        let response: CleanRes = self.call(method::CLEAN, CleanReq {}).await?;
-        Ok(usize::try_from(response.removed).unwrap_or(usize::MAX))
     }
 }
 

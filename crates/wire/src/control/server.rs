@@ -32,8 +32,7 @@ use super::{ERROR_WORD, MAX_REQUEST, PING_ANSWER, SERVER_PING, method};
 use crate::extension::Extension;
 use crate::handshake::Agreement;
 use crate::pdu::calls::{
-    CleanReq, CleanRes, ConfirmReq, ConfirmRes, DestroyReq, DestroyRes, RenameAsideReq, RenameAsideRes, RollBackReq,
-    RollBackRes,
+    ConfirmReq, ConfirmRes, DestroyReq, DestroyRes, RenameAsideReq, RenameAsideRes, RollBackReq, RollBackRes,
 };
 use crate::pdu::listing::{ListPart, ListReq, Parts};
 use crate::pdu::{self, calls, convert};
@@ -212,7 +211,6 @@ impl Peer {
             method::CONFIRM => unary(request, |asked| Arc::clone(&self).confirm(asked)).await,
             method::ROLL_BACK => unary(request, |asked| Arc::clone(&self).roll_back(asked)).await,
             method::RENAME_ASIDE => unary(request, |asked| Arc::clone(&self).rename_aside(asked)).await,
-            method::CLEAN => unary(request, |asked| Arc::clone(&self).clean(asked)).await,
             method::DESTROY => unary(request, |asked| Arc::clone(&self).destroy_all(asked)).await,
             _ => Status::unimplemented(format!("unknown method {path}")).into_http(),
         }
@@ -254,12 +252,6 @@ impl Peer {
         self.forget().await;
         let name = self.endpoint.rename_aside(&request).await.map_err(|error| self.failed(&error))?;
         Ok(RenameAsideRes { name: name.as_str().to_owned() })
-    }
-
-    async fn clean(self: Arc<Self>, _: CleanReq) -> Answer<CleanRes> {
-        self.forget().await;
-        let removed = self.endpoint.clean_stale_protections().await.map_err(|error| self.failed(&error))?;
-        Ok(CleanRes { removed: removed as u64 })
     }
 
     async fn destroy_all(self: Arc<Self>, asked: DestroyReq) -> Answer<DestroyRes> {

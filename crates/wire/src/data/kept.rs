@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::client::take_leave;
 use super::driver::Conversation;
 
-/// How long one is kept without a request. The peer waits as long as it hears heartbeats.
+/// How long one is kept without a request. The peer waits for twice as long, if it hears heartbeats.
 pub(super) const KEPT_IDLE: Duration = Duration::from_secs(60);
 
 /// Most that are kept. There are never more than steps under way at the same time.

@@ -39,8 +39,4 @@ impl Endpoint for Refusing {
     async fn destroy_snapshots(&self, _: &[DestroyRequest]) -> Result<Vec<DestroyResult>, CallError> {
         Err(self.0.clone())
     }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        Err(self.0.clone())
-    }
 }

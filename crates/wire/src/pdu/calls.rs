@@ -73,18 +73,6 @@ pub struct RenameAsideRes {
     pub name: String,
 }
 
-/// Ask for the removal of protections that no step needs.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-pub struct CleanReq {}
-
-/// They are gone.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-pub struct CleanRes {
-    /// How many.
-    #[prost(uint64, tag = "1")]
-    pub removed: u64,
-}
-
 /// Destroy snapshots of some filesystems.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct DestroyReq {

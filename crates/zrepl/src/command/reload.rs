@@ -24,7 +24,8 @@ pub(crate) fn run(config: Option<&Path>, how: &Reload) -> Result<()> {
     };
     let answer = super::block_on(client.ask_for_long("/reload", "\"\"".to_owned())).map_err(elsewhere)?;
     let Some(answer) = answer else { bail!("the daemon is of a version that cannot do this: restart it") };
-    let reloaded: ReloadAnswer = serde_json::from_str(&answer).context("the daemon's answer is of another version")?;
+    let ReloadAnswer { reloaded, .. } =
+        serde_json::from_str(&answer).context("the daemon's answer is of another version")?;
     let text = if how.json {
         answer
     } else {

@@ -161,10 +161,6 @@ impl Endpoint for Faulty {
     async fn rename_aside(&self, request: &RenameAsideRequest) -> Result<DatasetName, CallError> {
         self.inner.rename_aside(request).await
     }
-
-    async fn clean_stale_protections(&self) -> Result<usize, CallError> {
-        self.inner.clean_stale_protections().await
-    }
 }
 
 /// Fails when read.

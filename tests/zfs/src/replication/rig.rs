@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use daemon::act::{Invocation, replicate_and_prune};
 use daemon::bandwidth::Bandwidth;
 use daemon::clock::Clock;
-use daemon::endpoint::{ReceiverConfig, SendPolicy, Sender, SenderConfig, Sink};
+use daemon::endpoint::{ConfiguredJobs, ReceiverConfig, SendPolicy, Sender, SenderConfig, Sink};
 use daemon::events::{Events, Reader};
 use futures::future::LocalBoxFuture;
 use model::event::{Event, InvocationSummary, Pruning, Replication, What};
@@ -211,13 +211,12 @@ impl<'a> Stage<'a> {
             set: job.set.clone(),
             bandwidth: job.receive_limit.clone(),
         };
+        let sink = Sink::new(receives.clone(), events.clone(), config.clone());
         let receiver: Arc<dyn Endpoint> = match &job.client {
             None => daemon::endpoint::Receiver::new(receives, events.clone(), config),
-            Some(client) => {
-                Sink::new(receives, events.clone(), config).endpoint_for(&ClientIdentity::parse(client)?)?
-            }
+            Some(client) => sink.endpoint_for(&ClientIdentity::parse(client)?)?,
         };
-        Ok(Rig { stage: self, job, sender, receiver, recorder, events })
+        Ok(Rig { stage: self, job, sender, sink, receiver, recorder, events })
     }
 
     /// A new filesystem of the first pool with a small snapshot of each name.
@@ -390,6 +389,7 @@ pub(crate) struct Rig<'a> {
     stage: &'a Stage<'a>,
     pub(crate) job: Job,
     pub(crate) sender: Arc<Sender>,
+    sink: Arc<Sink>,
     pub(crate) receiver: Arc<dyn Endpoint>,
     pub(crate) events: Events,
     recorder: Arc<Recorder>,
@@ -401,6 +401,12 @@ impl<'a> Rig<'a> {
         let mut job = self.job.clone();
         change(&mut job);
         self.stage.rig(job)
+    }
+
+    /// Removes what no step needs any longer, as a daemon does when it starts; how many on either side.
+    pub(crate) async fn clean(&self) -> Result<[usize; 2]> {
+        let jobs = ConfiguredJobs::default();
+        Ok([self.sender.clean_and_warn(&jobs).await?, self.sink.clean_and_warn(&jobs).await?])
     }
 
     /// Where a filesystem is received.

@@ -178,9 +178,9 @@ async fn base_of_partial(stage: &Stage<'_>) -> Result<()> {
     let own = stage.take(&received, "own").await?;
     stage.make_last_received(&received, &own, SINK).await?;
     let started = rig.again(|_| {})?;
-    ensure!(started.receiver.clean_stale_protections().await? == 0, "what can be resumed has lost its base");
+    ensure!(started.clean().await?[1] == 0, "what can be resumed has lost its base");
     stage.is(&received, &["@1 last", "@own last"]).await?;
     stage.zfs().abort_receive(&received).await?;
-    ensure!(started.receiver.clean_stale_protections().await? == 1);
+    ensure!(started.clean().await?[1] == 1);
     stage.is(&received, &["@1", "@own last"]).await
 }

@@ -3,7 +3,6 @@
 use anyhow::{Context as _, Result, ensure};
 use model::protection::ProtectionStrategy;
 use model::{DatasetName, VersionRef};
-use wire::Endpoint as _;
 use zfs::{PlaceholderEncryption, Snapshot};
 
 use super::faults::Fault;
@@ -127,8 +126,7 @@ async fn upgraded(stage: &Stage<'_>) -> Result<()> {
     let old = old_placeholder(stage, &rig).await?;
 
     // As a daemon starts: it cleans, and then replicates.
-    rig.receiver.clean_stale_protections().await?;
-    rig.sender.clean_stale_protections().await?;
+    rig.clean().await?;
     let report = rig.ok().await?;
     for fs in &cut {
         ensure!(report.action(fs)?.starts_with("resume"), "{fs}: {}", report.action(fs)?);

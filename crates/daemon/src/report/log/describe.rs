@@ -73,17 +73,10 @@ fn about(line: Line, about: &About) -> Line {
     match about {
         About::Nothing => line,
         About::Filesystem(filesystem) => line.also("fs", filesystem.as_str()),
-        About::Peer { address, client, label } => {
-            let line = line.also("peer_addr", address.as_str());
-            let line = match client {
-                Some(client) => line.also("client_identity", client.as_str()),
-                None => line,
-            };
-            match label {
-                Some(label) => line.also("client_label", *label),
-                None => line,
-            }
-        }
+        About::Peer { address, client, label } => line
+            .also("peer_addr", address.as_str())
+            .also_maybe("client_identity", client.as_ref().map(|client| client.as_str()))
+            .also_maybe("client_label", *label),
     }
 }
 
@@ -153,20 +146,17 @@ fn state_change(
     let until = sleep_until.map(|until| until.to_string());
     let before = before.map(state_name);
     let line = match error {
-        Some(error) => {
-            let line = line("snapshot", "enter wait-state after error").with("err", error);
-            let line = line.also("post_state", state_name(state));
-            before.into_iter().fold(line, |line, before| line.also("pre_state", before))
-        }
-        None => {
-            let line = line("snapshot", "state change").with("state", state_name(state));
-            let transition = before.map(|before| format!("{before}=>{}", state_name(state)));
-            transition.into_iter().fold(line, |line, transition| line.also("transition", transition))
-        }
+        Some(error) => line("snapshot", "enter wait-state after error")
+            .with("err", error)
+            .also("post_state", state_name(state))
+            .also_maybe("pre_state", before),
+        None => line("snapshot", "state change")
+            .with("state", state_name(state))
+            .also_maybe("transition", before.map(|before| format!("{before}=>{}", state_name(state)))),
     };
     // In this state it sleeps until the first round fits to what was taken before.
     let sync_point = until.clone().filter(|_| state == SnapshotterState::SyncUp);
-    sync_point.into_iter().fold(line.maybe("sleep_until", until), |line, at| line.also("syncPoint", at))
+    line.maybe("sleep_until", until).also_maybe("syncPoint", sync_point)
 }
 
 fn hook(what: &Hook) -> Line {

@@ -1,7 +1,7 @@
 //! What lines say of events before theirs: the names of steps, which events speak of by number, when a job last
 //! succeeded, and what runs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use config::types::LogLevel;
@@ -15,6 +15,7 @@ use super::entry::{Entry, Line, Value};
 use super::level::level_of;
 use super::running::{NOTHING_RUNS, Running};
 use super::span::{id, span};
+use crate::limits::ENDED_JOBS;
 
 /// What is remembered of earlier events.
 #[derive(Default)]
@@ -24,6 +25,8 @@ pub(super) struct Earlier {
     successes: HashMap<JobName, Timestamp>,
     told: HashMap<JobName, Told>,
     running: HashMap<JobName, Running>,
+    /// Jobs that have ended, in that order, and may begin again.
+    ended: VecDeque<JobName>,
     /// The daemon, in spans: another one after each start.
     root: Option<String>,
 }
@@ -89,7 +92,8 @@ impl Earlier {
             running.end(&event.what);
         }
         match &event.what {
-            What::JobStopped => self.running.entry(job.clone()).or_default().stop(),
+            What::JobStarted => self.ended.retain(|ended| ended != job),
+            What::JobStopped => self.end(job),
             What::Replication(Replication::Planned { plan }) => {
                 self.jobs.insert(job.clone(), Plan::new(plan));
             }
@@ -106,6 +110,21 @@ impl Earlier {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// What was known of jobs that do not come back is not kept for ever.
+    fn end(&mut self, job: &JobName) {
+        if self.running.entry(job.clone()).or_default().stop() {
+            self.ended.push_back(job.clone());
+        }
+        if self.ended.len() > ENDED_JOBS
+            && let Some(gone) = self.ended.pop_front()
+        {
+            self.jobs.remove(&gone);
+            self.successes.remove(&gone);
+            self.told.remove(&gone);
+            self.running.remove(&gone);
         }
     }
 
@@ -213,5 +232,38 @@ impl Plan {
         let all = plan.filesystems.iter().enumerate().filter(|(_, filesystem)| has_steps(filesystem));
         let index = all.map(|(index, filesystem)| (filesystem.name.clone(), index)).collect();
         Plan { plan: Arc::clone(plan), index, again: HashMap::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::event::About;
+
+    use super::*;
+
+    #[test]
+    fn jobs_that_do_not_come_back_are_forgotten_some_day() {
+        let mut earlier = Earlier::default();
+        let name = |number: usize| JobName::parse(&format!("j{number}")).unwrap();
+        let mut tell = |job: usize, what: What| {
+            let event = Event { at: Timestamp::UNIX_EPOCH, job: Some(name(job)), about: About::Nothing, what };
+            earlier.entry(&event, &[LogLevel::Debug]);
+        };
+        let finished = || What::InvocationFinished { number: 1, summary: InvocationSummary::default() };
+        let most = ENDED_JOBS + 10;
+        for number in 0..most {
+            tell(number, What::JobStarted);
+            tell(number, finished());
+            tell(number, What::JobStopped);
+            if number == 5 {
+                tell(5, What::JobStarted);
+            }
+        }
+        let Earlier { successes, told, running, ended, .. } = &earlier;
+        let kept = [successes.len(), told.len(), running.len()];
+        assert_eq!((kept, ended.len()), ([ENDED_JOBS + 1; 3], ENDED_JOBS));
+        for (number, known) in [(0, false), (5, true), (9, false), (most - 1, true)] {
+            assert_eq!(earlier.last_successful(Some(&name(number))).is_some(), known, "{number}");
+        }
     }
 }

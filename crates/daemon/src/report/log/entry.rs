@@ -123,4 +123,12 @@ impl Line {
         self.also.push((field, value.into()));
         self
     }
+
+    /// A detail for programs, if there is one.
+    pub(super) fn also_maybe(self, field: &'static str, value: Option<impl Into<Value>>) -> Line {
+        match value {
+            Some(value) => self.also(field, value),
+            None => self,
+        }
+    }
 }

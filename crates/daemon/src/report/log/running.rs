@@ -5,6 +5,8 @@ use model::event::{Replication, SnapshotterState, Snapshotting, What};
 /// What runs in a job.
 #[derive(Default)]
 pub(super) struct Running {
+    /// Jobs of that name: one that takes long to end may go on beside what has replaced it.
+    lives: u64,
     /// Its number.
     pub(super) invocation: Option<u64>,
     /// Counts from 1 in each invocation.
@@ -21,6 +23,7 @@ pub(super) struct Running {
 
 /// Nothing.
 pub(super) const NOTHING_RUNS: &Running = &Running {
+    lives: 0,
     invocation: None,
     attempt: None,
     attempts: 0,
@@ -35,6 +38,7 @@ impl Running {
     /// Before the line of what happened is written.
     pub(super) fn begin(&mut self, what: &What) {
         match what {
+            What::JobStarted => self.lives += 1,
             What::InvocationStarted { number } => {
                 (self.invocation, self.attempt, self.attempts) = (Some(*number), None, 0);
             }
@@ -65,9 +69,14 @@ impl Running {
         }
     }
 
-    /// The job has ended, and may begin again.
-    pub(super) fn stop(&mut self) {
-        *self = Self { rounds: self.rounds, ..Self::default() };
+    /// The job has ended, and may begin again; whether nothing runs under its name now.
+    pub(super) fn stop(&mut self) -> bool {
+        self.lives = self.lives.saturating_sub(1);
+        let over = self.lives == 0;
+        if over {
+            *self = Self { rounds: self.rounds, ..Self::default() };
+        }
+        over
     }
 
     /// The attempt that runs, or the last one of the invocation.
@@ -82,5 +91,23 @@ impl Running {
             (false, true) => "filesystem-error",
             (false, false) => "done",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_ends_late_takes_nothing_from_what_has_replaced_it() {
+        let mut running = Running::default();
+        for number in [1, 2] {
+            running.begin(&What::JobStarted);
+            running.begin(&What::InvocationStarted { number });
+        }
+        assert!(!running.stop());
+        assert_eq!(running.invocation, Some(2));
+        assert!(running.stop());
+        assert_eq!(running.invocation, None);
     }
 }

@@ -12,6 +12,7 @@ use model::plan::replication::{FilesystemAction, FilesystemPlan, ReplicationPlan
 use model::{DatasetName, UnixTime, Version};
 
 use super::super::ages::FilesystemAges;
+use super::super::movement::Movement;
 use super::table::Metric;
 use super::{Table, seconds};
 
@@ -34,6 +35,7 @@ pub(super) struct JobFold {
 /// The invocation that runs.
 #[derive(Default)]
 struct Invocation {
+    movement: Movement,
     /// The state of the attempt that runs, and since when.
     state: Option<(&'static str, Timestamp)>,
     /// The side that is pruned, and since when.
@@ -115,48 +117,49 @@ impl JobFold {
 
     pub(super) fn apply(&mut self, table: &mut Table, job: &str, event: &Event) {
         let at = event.at;
-        let moved = match &event.what {
+        match &event.what {
             What::Snapshotting(what) => {
                 if self.serves_snapshots {
                     self.ages.retain(what);
                 }
                 self.ages.snapshotting(at, what);
                 snapshotting(table, job, at, what);
-                // A replication that hangs must not look alive because snapshots are taken beside it.
-                !self.running
             }
-            What::Stored { below, newest } => {
-                self.ages.stored(below, newest);
-                false
-            }
-            What::Receiving { target, created, what: Receiving::Finished, .. } => {
-                self.ages.arrived(target, *created);
-                true
-            }
+            What::Stored { below, newest } => self.ages.stored(below, newest),
+            What::Receiving { target, created, what: Receiving::Finished, .. } => self.ages.arrived(target, *created),
             What::Replication(what) => {
                 self.age(at, what);
-                self.invocation.replication(table, job, at, what)
+                self.invocation.replication(table, job, at, what);
             }
             What::Pruning { side, what } => {
                 if let (PruneSide::Local, Pruning::Planned { plan }) = (side, what) {
                     self.ages.pruning_planned(plan);
                 }
-                self.invocation.pruning(table, job, at, *side, what)
+                self.invocation.pruning(table, job, at, *side, what);
             }
             What::InvocationStarted { .. } => {
                 self.running = true;
                 table.set_time(Metric::InvocationStart, &[job], at);
-                true
             }
             What::InvocationFinished { summary, .. } => {
                 self.running = false;
                 std::mem::take(&mut self.invocation).finished(table, job, at, summary);
-                true
             }
-            _ => false,
-        };
-        if moved {
+            _ => {}
+        }
+        if self.moves(&event.what) {
             table.set_time(Metric::Progress, &[job], at);
+        }
+    }
+
+    fn moves(&mut self, what: &What) -> bool {
+        match what {
+            // A replication that hangs must not look alive because snapshots are taken beside it.
+            What::Snapshotting(_) => !self.running,
+            What::Receiving { what: Receiving::Finished, .. }
+            | What::InvocationStarted { .. }
+            | What::InvocationFinished { .. } => true,
+            _ => self.invocation.movement.moves(what),
         }
     }
 
@@ -205,8 +208,7 @@ impl Invocation {
         }
     }
 
-    /// Whether something moved.
-    fn replication(&mut self, table: &mut Table, job: &str, at: Timestamp, what: &Replication) -> bool {
+    fn replication(&mut self, table: &mut Table, job: &str, at: Timestamp, what: &Replication) {
         match what {
             Replication::AttemptStarted => {
                 self.failed.clear();
@@ -227,9 +229,7 @@ impl Invocation {
             Replication::StepStarted { filesystem, .. } => {
                 self.flowing.insert(filesystem.clone(), 0);
             }
-            Replication::StepProgress { filesystem, bytes, .. } => {
-                return self.flow(table, job, filesystem, *bytes) > 0;
-            }
+            Replication::StepProgress { filesystem, bytes, .. } => self.flow(table, job, filesystem, *bytes),
             Replication::StepFinished { filesystem, bytes, .. } => {
                 self.flow(table, job, filesystem, *bytes);
                 self.flowing.remove(filesystem);
@@ -243,25 +243,21 @@ impl Invocation {
                 if !will_retry {
                     self.failed.insert(filesystem.clone());
                 }
-                return false;
             }
             Replication::Conflicted { filesystem, .. } => {
                 self.failed.insert(filesystem.clone());
             }
-            Replication::Reconnecting { .. } => {
-                table.count(Metric::Reconnects, &[job]);
-                return false;
-            }
+            Replication::Reconnecting { .. } => table.count(Metric::Reconnects, &[job]),
             Replication::AttemptFinished => self.leave_state(table, job, at),
-            Replication::Blocked { .. } | Replication::ReconnectFailed { .. } => return false,
-            Replication::Reconnected
+            Replication::Blocked { .. }
+            | Replication::ReconnectFailed { .. }
+            | Replication::Reconnected
             | Replication::Discarding { .. }
             | Replication::Resolving { .. }
             | Replication::DestroyedToResolve { .. }
             | Replication::Resolved { .. }
             | Replication::Confirmed { .. } => {}
         }
-        true
     }
 
     fn enter_state(&mut self, table: &mut Table, job: &str, at: Timestamp, state: Option<&'static str>) {
@@ -300,17 +296,15 @@ impl Invocation {
         }
     }
 
-    /// Counts what has come since the last time; how much.
-    fn flow(&mut self, table: &mut Table, job: &str, filesystem: &DatasetName, bytes: u64) -> u64 {
+    /// Counts what has come since the last time.
+    fn flow(&mut self, table: &mut Table, job: &str, filesystem: &DatasetName, bytes: u64) {
         let before = self.flowing.entry(filesystem.clone()).or_insert(0);
         let more = bytes.saturating_sub(*before);
         *before = bytes.max(*before);
         table.add(Metric::Bytes, &[filesystem.as_str(), job], more as f64);
-        more
     }
 
-    /// Whether something moved.
-    fn pruning(&mut self, table: &mut Table, job: &str, at: Timestamp, side: PruneSide, what: &Pruning) -> bool {
+    fn pruning(&mut self, table: &mut Table, job: &str, at: Timestamp, side: PruneSide, what: &Pruning) {
         let name = side.to_string();
         let labels = [name.as_str(), job];
         match what {
@@ -327,7 +321,6 @@ impl Invocation {
             Pruning::Filesystem { failed, .. } => table.add(Metric::PruneFailed, &labels, failed.len() as f64),
             Pruning::Finished => self.pruned(table, job, at),
         }
-        true
     }
 
     fn pruned(&mut self, table: &mut Table, job: &str, at: Timestamp) {

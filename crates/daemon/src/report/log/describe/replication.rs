@@ -22,10 +22,7 @@ pub(super) fn replication(
 ) -> Option<Line> {
     let of = |filesystem: &str, message: &str| repl(message).with("fs", filesystem).also("filesystem", filesystem);
     // Waiting for the other side comes after the attempt that it is about.
-    let attempt = |line: Line| match running.latest_attempt() {
-        Some(number) => line.also("attempt_number", number),
-        None => line,
-    };
+    let attempt = |line: Line| line.also_maybe("attempt_number", running.latest_attempt());
     Some(match what {
         Replication::AttemptStarted => attempt(repl("start planning")).also("attempt_state", "planning"),
         Replication::PlanFailed { error } => {

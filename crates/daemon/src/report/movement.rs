@@ -29,7 +29,7 @@ impl Movement {
                 let before = self.flowing.insert(filesystem.clone(), *bytes).unwrap_or_default();
                 *bytes > before
             }
-            Replication::StepFinished { filesystem, .. } => {
+            Replication::StepStarted { filesystem, .. } | Replication::StepFinished { filesystem, .. } => {
                 self.flowing.remove(filesystem);
                 true
             }
