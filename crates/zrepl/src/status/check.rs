@@ -243,7 +243,7 @@ impl OneJob<'_> {
         for (filesystem, at) in ages {
             let Some(at) = at else {
                 if limits.is_some() {
-                    let none = if figure == "snapshot" { "has no snapshot" } else { "was never replicated" };
+                    let none = if figure == "snapshot" { "has no snapshot" } else { "is not replicated" };
                     // The first copy takes as long as it takes.
                     let runs = self.job.body.invocation.as_ref().is_some_and(|one| one.finish_at.is_none());
                     let level = if figure != "snapshot" && runs { Level::Warning } else { Level::Critical };

@@ -39,27 +39,25 @@ pub(crate) fn lines(
 pub(crate) fn colored(line: &Line) -> String {
     let mut text = String::new();
     for (role, piece) in line.spans() {
-        match sequence(*role) {
+        match sequence(role) {
             Some(sequence) if !piece.trim().is_empty() => {
                 text.push_str(sequence);
-                text.push_str(piece);
+                text.push_str(&piece);
                 text.push_str("\u{1b}[0m");
             }
-            _ => text.push_str(piece),
+            _ => text.push_str(&piece),
         }
     }
     text.trim_end().to_owned()
 }
 
+/// As the screen does.
 fn sequence(role: Role) -> Option<&'static str> {
     match role {
-        Role::Plain => None,
-        Role::Title => Some("\u{1b}[1m"),
-        Role::Label => Some("\u{1b}[36m"),
-        Role::Good => Some("\u{1b}[32m"),
+        Role::Plain | Role::Label | Role::Good => None,
+        Role::Title | Role::Warn => Some("\u{1b}[1m"),
         Role::Busy => Some("\u{1b}[94m"),
-        Role::Warn => Some("\u{1b}[33m"),
-        Role::Bad => Some("\u{1b}[31m"),
+        Role::Bad => Some("\u{1b}[1;97;41m"),
         Role::Faint => Some("\u{1b}[2m"),
     }
 }

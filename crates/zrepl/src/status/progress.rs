@@ -1,6 +1,6 @@
 //! What the parts of a report mean together: how far things are, and what is wrong.
 
-use super::report::{Attempt, Body, Filesystem, Pruning, Snapshotting, Taken};
+use super::report::{Attempt, Body, Filesystem, Pruning, Replication, Snapshotting, Taken, TimedError};
 use super::text::count;
 
 /// Bytes of steps.
@@ -88,6 +88,11 @@ impl Filesystem {
         self.standing() == Standing::Working
     }
 
+    /// For good, or for now.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.standing(), Standing::Failed | Standing::FailedForNow)
+    }
+
     pub(crate) fn error(&self) -> Option<&str> {
         self.plan_error.as_ref().or(self.step_error.as_ref()).map(|error| error.err.as_str())
     }
@@ -150,6 +155,20 @@ impl Attempt {
     }
 }
 
+impl Replication {
+    /// Whether it waits for the connection that was lost.
+    pub(crate) fn is_reconnecting(&self) -> bool {
+        self.wait_reconnect_since.is_some() && self.wait_reconnect_error.is_none()
+    }
+
+    /// Why nothing could be planned, unless the reason why the connection was given up says so already.
+    pub(crate) fn plan_error(&self) -> Option<&TimedError> {
+        let error = self.attempts.last()?.plan_error.as_ref()?;
+        let given_up = self.wait_reconnect_error.as_ref();
+        Some(error).filter(|error| given_up.is_none_or(|last| !last.err.ends_with(&error.err)))
+    }
+}
+
 impl Pruning {
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.state.as_str(), "Plan" | "Exec")
@@ -202,25 +221,34 @@ pub(crate) struct Problem {
     /// A filesystem, or what was tried.
     pub(crate) place: String,
     pub(crate) what: String,
+    /// Errors that it stands for.
+    pub(crate) number: u64,
+}
+
+/// Whether a line about a hook says that it failed.
+pub(crate) fn is_cause(line: &str) -> bool {
+    line.contains("Err")
 }
 
 /// The line that says what failed, among those of hooks that did not.
 fn cause(hooks: &str) -> String {
-    let line = hooks.lines().find(|line| line.contains("Err")).or(hooks.lines().next()).unwrap_or_default();
+    let line = hooks.lines().find(|line| is_cause(line)).or(hooks.lines().next()).unwrap_or_default();
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// All that the report says went wrong, most important first.
 pub(crate) fn problems(body: &Body) -> Vec<Problem> {
     let mut found = Vec::new();
-    let mut add = |place: &str, what: &str| found.push(Problem { place: place.to_owned(), what: what.to_owned() });
+    let mut add = |place: &str, what: &str| {
+        found.push(Problem { place: place.to_owned(), what: what.to_owned(), number: 1 });
+    };
     if let Some(listener) = body.listener.as_ref().filter(|listener| !listener.error.is_empty()) {
         add("nobody can connect", &format!("cannot listen on {}: {}", listener.place, listener.error));
     }
     if let Some(replication) = &body.replication {
         replication.wait_reconnect_error.iter().for_each(|error| add("connection", &error.err));
+        replication.plan_error().iter().for_each(|error| add("planning replication", &error.err));
         if let Some(attempt) = replication.attempts.last() {
-            attempt.plan_error.iter().for_each(|error| add("planning replication", &error.err));
             for filesystem in &attempt.filesystems {
                 filesystem.error().iter().for_each(|error| add(&filesystem.info.name, error));
             }
@@ -253,7 +281,7 @@ pub(crate) fn problems(body: &Body) -> Vec<Problem> {
     let summary = body.invocation.as_ref().and_then(|invocation| invocation.summary.as_ref());
     if let Some(summary) = summary.filter(|summary| summary.errors > 0 && found.is_empty()) {
         let what = format!("{}, see the daemon's log", count(summary.errors, "error"));
-        found.push(Problem { place: "last invocation".to_owned(), what });
+        found.push(Problem { place: "last invocation".to_owned(), what, number: summary.errors });
     }
     found
 }
@@ -285,6 +313,21 @@ mod tests {
         assert_eq!(unknown.bytes().unknown, 2);
         assert_eq!(unknown.share(), Share { done: 1500, all: 4000 });
         assert_eq!(attempt(&[]).share().percent(), 0);
+    }
+
+    #[test]
+    fn a_connection_that_was_given_up_is_one_problem_also_if_planning_failed_for_it() {
+        let body = |given_up: &str| -> Body {
+            let error = |text: &str| json!({"Err": text, "Time": "2024-05-14T10:00:00Z"});
+            let attempt = json!({"State": "planning-error", "PlanError": error("nobody listens")});
+            serde_json::from_value(
+                json!({"Replication": {"WaitReconnectError": error(given_up), "Attempts": [attempt]}}),
+            )
+            .unwrap()
+        };
+        let places = |body: &Body| problems(body).into_iter().map(|problem| problem.place).collect::<Vec<_>>();
+        assert_eq!(places(&body("giving up after 1s: nobody listens")), ["connection"]);
+        assert_eq!(places(&body("the time is over")), ["connection", "planning replication"]);
     }
 
     #[test]

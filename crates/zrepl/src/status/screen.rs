@@ -226,8 +226,7 @@ impl Screen {
             Some(Entry::Daemon { daemon }) => {
                 let Some(seen) = self.daemons.get(*daemon) else { return Vec::new() };
                 let name = seen.name.as_deref().unwrap_or("zrepl");
-                let mut lines: Vec<Line> =
-                    seen.error.iter().map(|error| Line::prose(0).with(Role::Bad, error)).collect();
+                let mut lines: Vec<Line> = seen.error.iter().map(|error| Line::prose(0).plain(error)).collect();
                 let rates = super::rate::JobRates::default();
                 let look = self.look(&rates);
                 if let Some(at) = seen.restarted {
@@ -244,7 +243,7 @@ impl Screen {
 
     fn nothing(&self) -> Vec<Line> {
         let errors = self.daemons.iter().filter_map(|seen| seen.error.as_deref());
-        let lines: Vec<Line> = errors.map(|error| Line::prose(0).with(Role::Bad, error)).collect();
+        let lines: Vec<Line> = errors.map(|error| Line::prose(0).plain(error)).collect();
         let text = match &self.options.job {
             _ if !lines.is_empty() => return lines,
             Some(job) if self.daemons.iter().any(|seen| seen.report.is_some()) => format!("there is no job {job:?}"),

@@ -18,6 +18,8 @@ pub(crate) struct Seen {
     pub(crate) at: Option<Timestamp>,
     /// Why there is no newer one.
     pub(crate) error: Option<String>,
+    /// Whether this is a saved report, of a daemon that nothing can be told.
+    pub(crate) saved: bool,
     /// When it was noticed that another process answers.
     pub(crate) restarted: Option<Timestamp>,
     rates: BTreeMap<String, JobRates>,
@@ -44,7 +46,7 @@ impl Seen {
         }
         self.rates.retain(|name, _| report.jobs.contains_key(name));
         for (name, job) in &report.jobs {
-            if job.kind.replicates() {
+            if job.kind.replicates() && !self.saved {
                 self.rates.entry(name.clone()).or_default().note(elapsed, job.body.replication.as_ref());
             }
         }

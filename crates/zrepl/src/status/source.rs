@@ -56,6 +56,11 @@ impl Source {
         Ok(sources)
     }
 
+    /// Whether it is what a daemon said once.
+    pub(crate) fn is_saved(&self) -> bool {
+        !matches!(self.place, Place::Daemon(_))
+    }
+
     /// What it says now.
     ///
     /// # Errors

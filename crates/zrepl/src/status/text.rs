@@ -23,6 +23,12 @@ pub(crate) enum Role {
     Faint,
 }
 
+/// A blank at which no line is broken, and which is shown as any other.
+const GLUE: &str = "\u{a0}";
+
+/// Stands for what is left out.
+const CUT: char = '\u{2026}';
+
 /// One line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Line {
@@ -59,6 +65,22 @@ impl Line {
         self
     }
 
+    /// Adds a number with what it counts, which stay on one line.
+    pub(crate) fn figure(self, role: Role, text: &str) -> Line {
+        self.with(role, text.replace(' ', GLUE))
+    }
+
+    /// The same without colours: what is important is bold.
+    pub(crate) fn quiet(mut self) -> Line {
+        for (role, _) in &mut self.spans {
+            *role = match role {
+                Role::Title | Role::Warn | Role::Bad => Role::Title,
+                _ => Role::Plain,
+            };
+        }
+        self
+    }
+
     pub(crate) fn plain(self, text: impl AsRef<str>) -> Line {
         self.with(Role::Plain, text)
     }
@@ -77,11 +99,12 @@ impl Line {
 
     pub(crate) fn text(&self) -> String {
         let text: String = self.spans.iter().map(|(_, text)| text.as_str()).collect();
-        text.trim_end().to_owned()
+        text.trim_end().replace(GLUE, " ")
     }
 
-    pub(crate) fn spans(&self) -> &[(Role, String)] {
-        &self.spans
+    /// The pieces as they are shown.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = (Role, String)> {
+        self.spans.iter().map(|(role, text)| (*role, text.replace(GLUE, " ")))
     }
 
     pub(crate) fn is_prose(&self) -> bool {
@@ -113,8 +136,19 @@ impl Line {
         lines
     }
 
+    /// The columns from `from` on, at most `width` of them, with a sign at the end if more would follow.
+    pub(crate) fn cut(&self, from: usize, width: usize) -> Vec<(Role, String)> {
+        if width == 0 || self.text().width() <= from.saturating_add(width) {
+            return self.window(from, width);
+        }
+        let mut shown = self.window(from, width - 1);
+        let role = shown.last().map_or(Role::Plain, |(role, _)| *role);
+        shown.push((role, CUT.to_string()));
+        shown
+    }
+
     /// The columns from `from` on, at most `width` of them.
-    pub(crate) fn window(&self, from: usize, width: usize) -> Vec<(Role, String)> {
+    fn window(&self, from: usize, width: usize) -> Vec<(Role, String)> {
         let mut column = 0;
         let mut shown: Vec<(Role, String)> = Vec::new();
         for (role, text) in &self.spans {
@@ -122,7 +156,7 @@ impl Line {
             for one in text.chars() {
                 let end = column + one.width().unwrap_or(0);
                 if column >= from && end <= from + width {
-                    piece.push(one);
+                    piece.push(if GLUE.contains(one) { ' ' } else { one });
                 } else if column < from && end > from {
                     // Half of a wide character.
                     piece.push(' ');
@@ -187,6 +221,35 @@ pub(crate) fn span(seconds: i64) -> String {
     if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
+/// A length of time that may be short: `0.3s`, `59.9s`, `1m 2s`.
+pub(crate) fn took(millis: i64) -> String {
+    let millis = millis.max(0);
+    match millis / 1000 {
+        seconds @ 60.. => span(seconds),
+        seconds => format!("{seconds}.{}s", millis % 1000 / 100),
+    }
+}
+
+/// A name in at most `most` columns: what is left out is in the middle, since names differ at their ends.
+pub(crate) fn shortened(name: &str, most: usize) -> String {
+    if name.width() <= most {
+        return name.to_owned();
+    }
+    let within = |limit: usize| {
+        let mut column = 0;
+        move |one: &char| {
+            column += one.width().unwrap_or(0);
+            column <= limit
+        }
+    };
+    let tail = most.saturating_sub(1) / 2;
+    let mut text: String = name.chars().take_while(within(most.saturating_sub(1) - tail)).collect();
+    text.push(CUT);
+    let end: Vec<char> = name.chars().rev().take_while(within(tail)).collect();
+    text.extend(end.into_iter().rev());
+    text
+}
+
 /// `1 step`, `2 steps`.
 pub(crate) fn count(number: u64, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
@@ -211,6 +274,34 @@ mod tests {
     }
 
     #[test]
+    fn a_number_stays_with_what_it_counts() {
+        let line = Line::new(0).plain("sent ").figure(Role::Plain, "3 snapshots");
+        assert_eq!(folded(&line, 8), ["sent", "3 snapsh", "ots"]);
+        assert_eq!(line.fold(12).iter().map(Line::text).collect::<Vec<_>>(), ["sent", "3 snapshots"]);
+        assert_eq!(line.text(), "sent 3 snapshots", "an ordinary blank for whoever copies it");
+    }
+
+    #[test]
+    fn what_is_left_out_leaves_a_sign() {
+        let cut = |text: &str, from, width| {
+            Line::new(0).plain(text).cut(from, width).into_iter().map(|(_, text)| text).collect::<String>()
+        };
+        assert_eq!(
+            (cut("abcd", 0, 4), cut("abcd", 0, 3), cut("abcd", 1, 3)),
+            ("abcd".into(), "ab…".into(), "bcd".into())
+        );
+        assert_eq!(
+            (cut("abcd  ", 0, 4), cut("a", 0, 0), cut("\u{65e5}\u{672c}", 0, 3)),
+            ("abcd".into(), String::new(), "\u{65e5}…".into())
+        );
+        let all = [("office", 6), ("office_to_vault", 9), ("\u{65e5}\u{672c}\u{8a9e}", 5), ("ab", 1), ("ab", 0)];
+        assert_eq!(
+            all.map(|(name, most)| shortened(name, most)),
+            ["office", "offi…ault", "\u{65e5}…\u{8a9e}", "…", "…"]
+        );
+    }
+
+    #[test]
     fn a_window_cuts_wide_characters_in_halves() {
         let line = Line::new(0).plain("a\u{65e5}b\u{672c}");
         let window = |from, width| line.window(from, width).into_iter().map(|(_, text)| text).collect::<String>();
@@ -226,5 +317,6 @@ mod tests {
     fn spans_have_two_units() {
         let all = [0, 59, 60, 61, 3600, 3661, 90_000, 86_400 * 400].map(span);
         assert_eq!(all, ["0s", "59s", "1m", "1m 1s", "1h", "1h 1m", "1d 1h", "400d"]);
+        assert_eq!([-1, 999, 59_999, 62_000].map(took), ["0.0s", "0.9s", "59.9s", "1m 2s"]);
     }
 }

@@ -9,12 +9,26 @@ mod snapshotting;
 
 pub(crate) use daemon::daemon;
 pub(crate) use job::job;
-pub(crate) use list::{Columns, row};
+pub(crate) use list::{Columns, Widths, row};
+
+use unicode_width::UnicodeWidthStr;
 
 use super::text::{Line, Role};
 
 /// Columns by which the parts of a section are set in.
 const STEP: usize = 2;
+
+/// Columns of the word that says how a filesystem stands, so that their names are below each other in all
+/// sections.
+const WORD: usize = 12;
+
+/// Names up to this width are followed by what stands in a column of its own; longer ones push it to the right.
+const NAME: usize = 24;
+
+/// The column for these names.
+fn names<'a>(all: impl Iterator<Item = &'a str>) -> usize {
+    all.map(UnicodeWidthStr::width).filter(|width| *width <= NAME).max().unwrap_or(0)
+}
 
 /// A message from outside, which may have several lines.
 fn message(indent: usize, role: Role, text: &str) -> Vec<Line> {

@@ -72,10 +72,10 @@ fn what_is_too_old_is_named_the_worst_first() {
         &judge(report(json!({"home": push(Some(HOUR), ages)})), &Check::default()),
         &expect![[r#"
         2
-        ZREPL CRITICAL - home: p/c was never replicated; 5 more | 'home_errors'=0;;;0 'home_snapshot_age'=9000s;7200;10800;0 'home_replication_age'=18000s;7200;10800;0
-        CRITICAL: home: p/c was never replicated
+        ZREPL CRITICAL - home: p/c is not replicated; 5 more | 'home_errors'=0;;;0 'home_snapshot_age'=9000s;7200;10800;0 'home_replication_age'=18000s;7200;10800;0
+        CRITICAL: home: p/c is not replicated
         CRITICAL: home: p/d has no snapshot
-        CRITICAL: home: p/d was never replicated
+        CRITICAL: home: p/d is not replicated
         CRITICAL: home: p/a: what is replicated is 5h old (limit 3h)
         WARNING: home: p/b: its newest snapshot is 2h 30m old (limit 2h)
         WARNING: home: p/b: what is replicated is 2h 30m old (limit 2h)

@@ -28,12 +28,14 @@ pub(super) enum Dialog {
     },
 }
 
+const KEYS: &str = "arrows: choose  Enter: do it  Esc: back";
+
 /// What can be told, with what it does.
 pub(super) const SIGNALS: [(&str, &str); 4] = [
     ("wakeup", "replicate and prune now, or after what runs"),
     ("reset", "cancel what runs; received data stays"),
     ("snapshot", "take snapshots now, then replicate and prune"),
-    ("cancel", "tell it nothing"),
+    ("nothing", "leave it alone"),
 ];
 
 impl Dialog {
@@ -42,7 +44,7 @@ impl Dialog {
             Dialog::Signal { full_name, .. } => format!(" Send a signal to job {full_name:?} "),
             Dialog::ConfirmReset { full_name, .. } => format!(" Reset job {full_name:?}? "),
             Dialog::Failed { .. } => " Signal error ".to_owned(),
-            Dialog::Help { .. } => " Keys ".to_owned(),
+            Dialog::Help { .. } => " Keys and words ".to_owned(),
         }
     }
 
@@ -52,21 +54,22 @@ impl Dialog {
             Dialog::Signal { choice, .. } => {
                 let line = |(word, what): &(&str, &str)| Line::new(1).column(Role::Title, word, 9).plain(*what);
                 let mut lines: Vec<Line> = SIGNALS.iter().map(line).collect();
-                lines.extend([
-                    Line::default(),
-                    Line::new(1).with(Role::Faint, "arrows: choose  Enter: do it  Esc: back"),
-                ]);
+                lines.extend([Line::default(), Line::new(1).with(Role::Faint, KEYS)]);
                 (lines, Some(*choice))
             }
             Dialog::ConfirmReset { yes, .. } => {
                 let lines = vec![
                     Line::new(1).with(Role::Title, "no").plain(", let it run"),
-                    Line::new(1).with(Role::Title, "yes").plain(", cancel what it does now"),
+                    Line::new(1)
+                        .with(Role::Title, "yes")
+                        .plain(", cancel it; what was received stays, and is resumed next time"),
+                    Line::default(),
+                    Line::new(1).with(Role::Faint, KEYS),
                 ];
                 (lines, Some(usize::from(*yes)))
             }
             Dialog::Failed { text } => {
-                let mut lines: Vec<Line> = text.lines().map(|line| Line::prose(1).with(Role::Bad, line)).collect();
+                let mut lines: Vec<Line> = text.lines().map(|line| Line::prose(1).plain(line)).collect();
                 lines.extend([Line::default(), Line::new(1).with(Role::Faint, "Enter or Esc: close")]);
                 (lines, None)
             }
@@ -78,18 +81,24 @@ impl Dialog {
 fn help(key: &str, what: &str) -> Line {
     match what {
         "" => Line::new(0).with(Role::Title, key),
-        what => Line::new(1).column(Role::Busy, key, 15).plain(what),
+        what => {
+            Line::new(1).hanging(KEY + 3).with(Role::Plain, "").column(Role::Title, key, KEY).plain(" ").plain(what)
+        }
     }
 }
 
-const HELP: [(&str, &str); 26] = [
+/// Columns of what is explained.
+const KEY: usize = 15;
+
+const HELP: [(&str, &str); 37] = [
     ("Everywhere", ""),
     ("Tab", "jobs, detail, filter, and around"),
     ("q, Q, Ctrl-C", "quit"),
+    ("E", "next job with errors"),
+    ("e", "list filesystems with errors only"),
+    ("a", "list all filesystems, also those without work"),
     ("/", "filter filesystems by a regular expression"),
     ("f", "find text in the detail; n, N: next, previous"),
-    ("a", "list all filesystems, also those without work"),
-    ("e", "list filesystems with errors only"),
     ("S", "signal the job: wakeup, reset, snapshot"),
     ("M", "hide or show the list of jobs"),
     ("w, W", "wrap long lines"),
@@ -102,11 +111,21 @@ const HELP: [(&str, &str); 26] = [
     ("Detail", ""),
     ("j k h l, arrows", "scroll"),
     ("g G, Home End", "to the top, to the end"),
-    ("PgUp PgDn", "by pages, as Ctrl-B and Ctrl-F; Ctrl-U, Ctrl-D by halves"),
+    ("PgUp PgDn", "by pages, as Ctrl-B, Ctrl-F; by halves Ctrl-U, Ctrl-D"),
     ("Columns", ""),
-    ("SUCCESS", "when everything was last done without error"),
-    ("NEXT", "when the job runs by itself"),
+    ("STATE", "what the job does, or how its last run ended"),
+    (" ok", "that was without errors"),
+    (" serves", "it waits for other hosts, and never runs by itself"),
+    (" answers", "the daemon does"),
     ("LAG", "how much older the receiver's newest snapshot is, at most"),
-    ("AGE", "of the newest snapshot, where it is oldest"),
-    ("", " "),
+    (" not sent", "filesystems of which it has nothing that the sender has"),
+    ("LAST OK", "when everything was last done without error"),
+    ("NEXT", "when the job runs by itself"),
+    ("NEWEST", "age of the newest snapshot, where it is oldest"),
+    ("TYPE", "of the job, as in the configuration"),
+    ("Signs", ""),
+    ("!", "failed"),
+    ("*", "happens now"),
+    ("1/2", "steps done, and all; a step sends one snapshot"),
+    ("\u{2026}", "more follows: wrap (w), or scroll to the side"),
 ];

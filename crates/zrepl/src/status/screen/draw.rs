@@ -11,9 +11,9 @@ use super::dialog::Dialog;
 use super::{Entry, Focus, Screen};
 use crate::status::look::Show;
 use crate::status::text::{Line, Role};
-use crate::status::view::row;
+use crate::status::view::{Widths, row};
 
-/// From so many columns on, list and detail are side by side.
+/// From so many columns on, list and detail are side by side if the list is long.
 const WIDE: u16 = 150;
 
 /// Whether colours say what text means, or only bold and faint.
@@ -24,19 +24,20 @@ pub(super) enum Palette {
 }
 
 impl Palette {
+    /// Colours that can be read on dark and on light grounds: what is worst has a ground of its own, warnings
+    /// are bold, and what is well needs no colour.
     fn style(self, role: Role) -> Style {
         let style = Style::new();
         match (self, role) {
             (_, Role::Plain) => style,
             (_, Role::Title) => style.add_modifier(Modifier::BOLD),
             (_, Role::Faint) => style.add_modifier(Modifier::DIM),
-            (Palette::Plain, Role::Warn | Role::Bad) => style.add_modifier(Modifier::BOLD),
-            (Palette::Plain, Role::Label | Role::Good | Role::Busy) => style,
-            (Palette::Colors, Role::Label) => style.fg(Color::Cyan),
-            (Palette::Colors, Role::Good) => style.fg(Color::Green),
+            (_, Role::Warn) => style.add_modifier(Modifier::BOLD),
+            (_, Role::Label | Role::Good) => style,
+            (Palette::Plain, Role::Bad) => style.add_modifier(Modifier::BOLD),
+            (Palette::Plain, Role::Busy) => style,
             (Palette::Colors, Role::Busy) => style.fg(Color::LightBlue),
-            (Palette::Colors, Role::Warn) => style.fg(Color::Yellow),
-            (Palette::Colors, Role::Bad) => style.fg(Color::Red).add_modifier(Modifier::BOLD),
+            (Palette::Colors, Role::Bad) => style.fg(Color::White).bg(Color::Red).add_modifier(Modifier::BOLD),
         }
     }
 
@@ -62,37 +63,75 @@ impl Screen {
         }
     }
 
-    /// The line with the fields.
+    /// The line with the fields while there is something in them, otherwise with which daemon this is.
     fn draw_top(&self, frame: &mut Frame<'_>, area: Rect) {
         if area.is_empty() {
             return;
         }
-        let mut line = Line::new(0);
         let (label, text, typing) = match self.focus {
             Focus::Search => ("FIND ", &self.search_text, true),
             focus => ("FILTER ", &self.filter_text, focus == Focus::Filter),
         };
-        line = line.with(Role::Title, label);
-        let cursor = line.width() + text.width();
-        line = line.plain(text).plain(" ");
-        if let (Some(problem), false) = (self.filter.problem(), self.focus == Focus::Search) {
-            line = line.with(Role::Warn, format!(" no regular expression ({problem}), taken literally"));
-        } else if text.is_empty() && !typing {
-            line = line.with(Role::Faint, "(none)");
+        let mut line = Line::new(0);
+        if typing || !text.is_empty() {
+            line = line.with(Role::Title, label);
         }
-        line = match self.show {
-            Show::Relevant => line,
-            Show::All => line.with(Role::Label, "  all filesystems"),
-            Show::Problems => line.with(Role::Label, "  errors only"),
-        };
+        let cursor = line.width() + text.width();
+        line = line.plain(text);
+        if let (Some(problem), false) = (self.filter.problem(), self.focus == Focus::Search) {
+            line = line.with(Role::Warn, format!("  no regular expression ({problem}), taken literally"));
+        }
         if let Some(hits) = self.pane.hit_count() {
             let shown = if self.focus == Focus::Search { String::new() } else { format!(" {:?}", self.search_text) };
             line = line.with(Role::Label, format!("  found{shown} {hits} times"));
+        }
+        let shown = match self.show {
+            Show::Relevant => "",
+            Show::All => "all filesystems",
+            Show::Problems => "errors only",
+        };
+        line = match line.width() {
+            _ if shown.is_empty() => line,
+            0 => line.with(Role::Title, shown),
+            _ => line.with(Role::Title, format!("  {shown}")),
+        };
+        if line.width() == 0 && !typing {
+            line = self.daemon_line();
+        }
+        let clock = self.clock();
+        let missing = usize::from(area.width).saturating_sub(line.width() + clock.width());
+        if missing > 1 {
+            line = line.plain(" ".repeat(missing)).plain(clock);
         }
         self.put(frame, area, &line, 0);
         if typing {
             let column = area.x.saturating_add(u16::try_from(cursor).unwrap_or(u16::MAX));
             frame.set_cursor_position(Position::new(column.min(area.right().saturating_sub(1)), area.y));
+        }
+    }
+
+    /// Which daemon is shown.
+    fn daemon_line(&self) -> Line {
+        let [seen] = self.daemons.as_slice() else {
+            return Line::new(0).plain(format!("{} daemons", self.daemons.len()));
+        };
+        let Some(daemon) = seen.report.as_ref().map(|report| &report.global.daemon) else {
+            return Line::new(0).plain("zrepl");
+        };
+        let version = if daemon.version.is_empty() { "0.7 or earlier" } else { daemon.version.as_str() };
+        let rates = super::super::rate::JobRates::default();
+        let started = daemon.started_at.filter(|_| !seen.saved);
+        let started = started.map(|at| format!(", started {}", self.look(&rates).relative(at))).unwrap_or_default();
+        Line::new(0).plain(format!("zrepl {version}")).with(Role::Faint, started)
+    }
+
+    /// When the report came that is shown.
+    fn clock(&self) -> String {
+        let rates = super::super::rate::JobRates::default();
+        match self.daemons.iter().filter(|seen| !seen.saved).filter_map(|seen| seen.at).max() {
+            Some(at) => self.look(&rates).time(at),
+            None if self.daemons.iter().any(|seen| seen.saved) => "saved report".to_owned(),
+            None => String::new(),
         }
     }
 
@@ -104,12 +143,15 @@ impl Screen {
         if !self.list_shown || area.height < 4 {
             return (None, area);
         }
-        if area.width >= WIDE {
+        let is_wide = area.width >= WIDE;
+        // What is wide has few lines, which leaves more of them to the list.
+        let most = if is_wide { area.height / 5 * 2 } else { area.height / 3 };
+        if is_wide && wanted > most {
             let width = area.width * 2 / 5;
             let list = Rect { width: width - 1, ..area };
             return (Some(list), Rect { x: area.x + width, width: area.width - width, ..area });
         }
-        let height = wanted.min((area.height / 3).max(4)).min(area.height - 1);
+        let height = wanted.min(most.max(4)).min(area.height - 1);
         let list = Rect { height, ..area };
         (Some(list), Rect { y: area.y + height, height: area.height - height, ..area })
     }
@@ -127,31 +169,29 @@ impl Screen {
             all if all <= height => String::new(),
             all => format!("{}-{}/{all}", self.list_top + 1, (self.list_top + height).min(all)),
         };
+        let title = Line::new(0).with(Role::Title, "Jobs");
         let title = match columns.iter().filter(|one| one.is_bad()).count() {
-            0 => "Jobs".to_owned(),
-            bad => format!("Jobs, {bad} with errors"),
+            0 => title,
+            bad => title.with(Role::Title, ", ").with(Role::Bad, format!("{bad} with errors")),
         };
         let text = self.rule(frame, area, &title, &place, Focus::Jobs);
-        let width = usize::from(text.width.saturating_sub(2));
+        let widths = Widths::of(columns, usize::from(text.width.saturating_sub(2)));
         if let Some(titles) = columns.first() {
-            self.put(
-                frame,
-                Rect { height: text.height.min(1), ..text },
-                &prefixed("  ", &row(titles, columns, width)),
-                0,
-            );
+            let line = prefixed("  ", &row(titles, &widths));
+            self.put(frame, Rect { height: text.height.min(1), ..text }, &line, 0);
         }
         for (index, one) in columns.iter().skip(1).enumerate().skip(self.list_top).take(height) {
             let offset = u16::try_from(index - self.list_top + 1).unwrap_or(u16::MAX);
             let area = Rect { y: text.y + offset, height: 1, ..text };
             let chosen = Some(index) == selected;
-            self.put(frame, area, &prefixed(if chosen { "> " } else { "  " }, &row(one, columns, width)), 0);
-            if chosen {
-                let style = match self.focus {
-                    Focus::Jobs => Style::new().add_modifier(Modifier::REVERSED),
-                    _ => Style::new().add_modifier(Modifier::BOLD),
-                };
-                frame.buffer_mut().set_style(area, style);
+            let line = prefixed(if chosen { "> " } else { "  " }, &row(one, &widths));
+            match (chosen, self.focus) {
+                (true, Focus::Jobs) => self.put_reversed(frame, area, &line, 0),
+                (true, _) => {
+                    self.put(frame, area, &line, 0);
+                    frame.buffer_mut().set_style(area, Style::new().add_modifier(Modifier::BOLD));
+                }
+                (false, _) => self.put(frame, area, &line, 0),
             }
         }
     }
@@ -171,18 +211,19 @@ impl Screen {
         };
         let inner = Rect { y: area.y + area.height.min(1), height: area.height.saturating_sub(1), ..area };
         self.refresh(inner);
+        let title = Line::new(0).with(Role::Title, title);
         let text = self.rule(frame, area, &title, &self.pane.place(), Focus::Detail);
         for (offset, line) in (0..text.height).zip(self.pane.visible()) {
             let area = Rect { y: text.y + offset, height: 1, ..text };
-            self.put(frame, area, line, self.pane.left);
-            if self.pane.is_hit(self.pane.top + usize::from(offset)) {
-                frame.buffer_mut().set_style(area, Style::new().add_modifier(Modifier::REVERSED));
+            match self.pane.is_hit(self.pane.top + usize::from(offset)) {
+                true => self.put_reversed(frame, area, line, self.pane.left),
+                false => self.put(frame, area, line, self.pane.left),
             }
         }
     }
 
     /// The line above a part of the screen; gives what is left for the part.
-    fn rule(&self, frame: &mut Frame<'_>, area: Rect, title: &str, place: &str, of: Focus) -> Rect {
+    fn rule(&self, frame: &mut Frame<'_>, area: Rect, title: &Line, place: &str, of: Focus) -> Rect {
         if area.height == 0 {
             return area;
         }
@@ -190,7 +231,7 @@ impl Screen {
         let (dash, role) = if focused { ("=", Role::Title) } else { ("-", Role::Faint) };
         let width = usize::from(area.width);
         let taken = title.width() + if place.is_empty() { 4 } else { place.width() + 6 };
-        let line = Line::new(0).with(role, dash.repeat(2)).with(Role::Title, format!(" {title} "));
+        let line = prefixed_by(Line::new(0).with(role, dash.repeat(2)).plain(" "), title).plain(" ");
         let line = line.with(role, dash.repeat(width.saturating_sub(taken)));
         let line = if place.is_empty() { line } else { line.with(Role::Faint, format!(" {place} ")) };
         self.put(frame, Rect { height: 1, ..area }, &line, 0);
@@ -210,18 +251,15 @@ impl Screen {
                 let rates = super::super::rate::JobRates::default();
                 let age =
                     seen.at.map(|at| format!(", shown is {}", self.look(&rates).relative(at))).unwrap_or_default();
-                Line::new(0).with(Role::Bad, format!("no status{of}: {error}{age}"))
+                Line::new(0).with(Role::Bad, format!("no status{of}")).plain(format!(": {error}{age}"))
             }
             (None, Some((role, text))) => Line::new(0).with(*role, text),
             (None, None) => {
-                let keys = "? help  q quit  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list";
                 let rates = super::super::rate::JobRates::default();
                 let look = self.look(&rates);
-                let time = self.daemons.iter().filter_map(|seen| seen.at).max().map(|at| look.time(at));
-                let line = Line::new(0).plain(time.unwrap_or_default()).plain("  ");
                 match restarted.filter(|at| look.since(*at) < 60) {
-                    Some(_) => line.with(Role::Warn, "the daemon was restarted"),
-                    None => line.with(Role::Faint, keys),
+                    Some(_) => Line::new(0).with(Role::Warn, "the daemon was restarted"),
+                    None => keys(usize::from(area.width), self.options.legacy),
                 }
             }
         };
@@ -233,32 +271,45 @@ impl Screen {
         let title = dialog.title();
         let most = usize::from(area.width.saturating_sub(2));
         let lines: Vec<Line> = lines.iter().flat_map(|line| line.fold(most.max(1))).collect();
-        let width = lines.iter().map(Line::width).max().unwrap_or(0).max(title.width()).min(most) + 2;
+        // A blank before the right border.
+        let width = (lines.iter().map(Line::width).max().unwrap_or(0) + 1).max(title.width()).min(most) + 2;
         let (width, height) = (fitting(width, area.width), fitting(lines.len() + 2, area.height));
         let place =
             Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
         frame.render_widget(Clear, place);
         let block = Block::bordered().title(title);
         let inner = block.inner(place);
-        frame.render_widget(block, place);
         let last = lines.len().saturating_sub(usize::from(inner.height));
         let (dialog, top) = match dialog {
             Dialog::Help { top } => (Dialog::Help { top: top.min(last) }, top.min(last)),
             other => (other, 0),
         };
+        frame.render_widget(
+            match dialog {
+                Dialog::Help { .. } => block.title_bottom(scroll_keys(top, inner.height, lines.len())),
+                _ => block,
+            },
+            place,
+        );
         for (offset, (index, line)) in (0..inner.height).zip(lines.iter().enumerate().skip(top)) {
             let area = Rect { y: inner.y + offset, height: 1, ..inner };
-            self.put(frame, area, line, 0);
-            if chosen == Some(index) {
-                frame.buffer_mut().set_style(area, Style::new().add_modifier(Modifier::REVERSED));
+            match chosen == Some(index) {
+                true => self.put_reversed(frame, area, line, 0),
+                false => self.put(frame, area, line, 0),
             }
         }
         dialog
     }
 
     fn put(&self, frame: &mut Frame<'_>, area: Rect, line: &Line, from: usize) {
-        let shown = self.palette().line(line.window(from, usize::from(area.width)));
+        let shown = self.palette().line(line.cut(from, usize::from(area.width)));
         frame.render_widget(Paragraph::new(shown), area.intersection(frame.area()));
+    }
+
+    /// A chosen line: on one ground throughout, which colours would tear apart.
+    fn put_reversed(&self, frame: &mut Frame<'_>, area: Rect, line: &Line, from: usize) {
+        self.put(frame, area, &line.clone().quiet(), from);
+        frame.buffer_mut().set_style(area, Style::new().add_modifier(Modifier::REVERSED));
     }
 }
 
@@ -283,5 +334,46 @@ fn list_top(top: usize, chosen: usize, height: usize, all: usize) -> usize {
 }
 
 fn prefixed(prefix: &str, line: &Line) -> Line {
-    line.spans().iter().fold(Line::new(0).plain(prefix), |whole, (role, text)| whole.with(*role, text))
+    prefixed_by(Line::new(0).plain(prefix), line)
+}
+
+fn prefixed_by(prefix: Line, line: &Line) -> Line {
+    line.spans().fold(prefix, |whole, (role, text)| whole.with(role, text))
+}
+
+/// The keys that fit, the most important first; `legacy`: there is no list.
+fn keys(width: usize, legacy: bool) -> Line {
+    const KEYS: [&str; 12] = [
+        "? help",
+        "q quit",
+        "Tab focus",
+        "/ filter",
+        "f find",
+        "S signal",
+        "E failed job",
+        "e errors",
+        "a all",
+        "w wrap",
+        "M list",
+        "r refresh",
+    ];
+    let mut line = Line::new(0);
+    for key in KEYS.into_iter().filter(|key| !legacy || !matches!(key.chars().next(), Some('E' | 'M' | 'S'))) {
+        let gap = if line.width() > 0 { "  " } else { "" };
+        if line.width() + gap.len() + key.len() > width {
+            break;
+        }
+        line = line.with(Role::Faint, gap).with(Role::Faint, key);
+    }
+    line
+}
+
+/// What is below a text of so many lines that may be longer than what is shown of it.
+fn scroll_keys(top: usize, height: u16, all: usize) -> String {
+    let end = top + usize::from(height);
+    if top == 0 && end >= all {
+        " Esc: close ".to_owned()
+    } else {
+        format!(" {}-{}/{all}  j k: scroll  Esc: close ", top + 1, end.min(all))
+    }
 }

@@ -5,6 +5,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use super::dialog::{Dialog, SIGNALS};
 use super::{Action, Entry, Focus, Screen};
 use crate::status::look::{Filter, Show};
+use crate::status::text::Role;
 
 /// How far the arrows shift a text to the side.
 const SIDE_STEP: isize = 4;
@@ -64,6 +65,7 @@ impl Screen {
             'N' => self.pane.previous_hit(),
             'a' => self.toggle(Show::All),
             'e' => self.toggle(Show::Problems),
+            'E' if !self.options.legacy => self.select_failing(),
             '?' => self.dialog = Some(Dialog::Help { top: 0 }),
             letter => match self.focus {
                 Focus::Jobs => self.list_key(KeyCode::Char(letter), false),
@@ -142,8 +144,25 @@ impl Screen {
         let next = current.saturating_add_signed(lines).min(entries.len().saturating_sub(1));
         let next = entries.into_iter().nth(next);
         self.chosen = true;
-        if next != self.selected {
-            self.selected = next;
+        self.go_to(next);
+    }
+
+    /// Goes to the next line of the list with something wrong, around the end.
+    fn select_failing(&mut self) {
+        let entries = self.entries();
+        let current = entries.iter().position(|entry| Some(entry) == self.selected.as_ref()).unwrap_or(0);
+        let (before, after) = entries.split_at(entries.len().min(current + 1));
+        let next = after.iter().chain(before).find(|entry| self.columns(entry).is_bad()).cloned();
+        self.chosen = true;
+        match next {
+            None => self.message = Some((Role::Plain, "no job has errors".to_owned())),
+            Some(next) => self.go_to(Some(next)),
+        }
+    }
+
+    fn go_to(&mut self, entry: Option<Entry>) {
+        if entry != self.selected {
+            self.selected = entry;
             self.pane.go_to_top();
             self.stale = true;
         }
@@ -170,7 +189,13 @@ impl Screen {
 
     fn ask_for_signal(&mut self) {
         if let Some(Entry::Job { daemon, name }) = &self.selected {
-            let full_name = self.daemons.get(*daemon).map_or_else(|| name.clone(), |seen| seen.full_name(name));
+            let seen = self.daemons.get(*daemon);
+            if seen.is_some_and(|seen| seen.saved) {
+                let text = "this is a saved report: there is no daemon to tell anything to";
+                self.message = Some((Role::Warn, text.to_owned()));
+                return;
+            }
+            let full_name = seen.map_or_else(|| name.clone(), |seen| seen.full_name(name));
             self.dialog = Some(Dialog::Signal { daemon: *daemon, job: name.clone(), full_name, choice: 0 });
         }
     }

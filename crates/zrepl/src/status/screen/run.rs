@@ -39,7 +39,8 @@ enum News {
 /// The terminal cannot be used.
 pub(crate) fn run(sources: Vec<Source>, delay: Duration, options: Options) -> Result<()> {
     let sources: Arc<[Source]> = sources.into();
-    let screen = Screen::new(options, sources.iter().map(|source| source.name.clone()), Timestamp::now());
+    let mut screen = Screen::new(options, sources.iter().map(|source| source.name.clone()), Timestamp::now());
+    screen.daemons.iter_mut().zip(sources.iter()).for_each(|(seen, source)| seen.saved = source.is_saved());
     // A terminal that takes nothing holds the screen up: reports must not pile up meanwhile.
     let (tell, news) = sync_channel(1);
     let polls = (0..sources.len()).map(|daemon| poll(daemon, &sources, delay, &tell)).collect::<Vec<_>>();

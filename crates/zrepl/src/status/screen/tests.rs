@@ -1,5 +1,6 @@
 //! The screen as text, from reports as daemons write them, and what keys make of it.
 
+mod grounds;
 mod keys;
 mod pictures;
 mod stories;

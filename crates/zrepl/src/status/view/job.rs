@@ -1,13 +1,15 @@
 //! All about one job.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::{STEP, message, pruning, replication, snapshotting};
 use crate::command::plan::table::human;
-use crate::status::health::{Health, Lag};
+use crate::status::health::{Age, Group, Health, phase};
 use crate::status::look::Look;
-use crate::status::report::{Ages, Client, Command, Invocation, Job, Kind};
-use crate::status::text::{Line, Role, count, span};
+use crate::status::report::{Ages, Client, Command, Invocation, Job, Kind, Protections};
+use crate::status::text::{Line, Role, count, span, took as took_text};
 
 /// The lines of a job; `commands` are the children of the whole daemon.
 pub(crate) fn job(name: &str, job: &Job, commands: &[Command], look: &Look<'_>) -> Vec<Line> {
@@ -18,15 +20,6 @@ pub(crate) fn job(name: &str, job: &Job, commands: &[Command], look: &Look<'_>) 
     ];
     let body = &job.body;
     lines.extend(body.invocation.as_ref().and_then(|invocation| last(invocation, look)));
-    if let Some(protections) = &body.protections {
-        let text = format!(
-            "holds or bookmarks could not be made or removed {} since the daemon started (the last one: {}); \
-             `zrepl zfs-abstraction list` shows what there is",
-            count(protections.failed, "time"),
-            protections.last_error
-        );
-        lines.extend(message(0, Role::Warn, &text));
-    }
     match &job.kind {
         Kind::Sink => lines.extend(message(0, Role::Faint, SINK)),
         Kind::Other(kind) => {
@@ -41,8 +34,13 @@ pub(crate) fn job(name: &str, job: &Job, commands: &[Command], look: &Look<'_>) 
     }
     if job.kind.replicates() {
         section(&mut lines, replication::section(body.replication.as_ref(), look));
-        section(&mut lines, pruning::section("Pruning of the sender", body.pruning_sender.as_ref(), look));
-        section(&mut lines, pruning::section("Pruning of the receiver", body.pruning_receiver.as_ref(), look));
+        match (&body.pruning_sender, &body.pruning_receiver) {
+            (None, None) => section(&mut lines, pruning::section("Pruning", None, look)),
+            (sender, receiver) => {
+                section(&mut lines, pruning::section("Pruning of the sender", sender.as_ref(), look));
+                section(&mut lines, pruning::section("Pruning of the receiver", receiver.as_ref(), look));
+            }
+        }
     }
     if job.kind == Kind::Snap {
         section(&mut lines, pruning::section("Pruning", body.pruning.as_ref(), look));
@@ -50,8 +48,20 @@ pub(crate) fn job(name: &str, job: &Job, commands: &[Command], look: &Look<'_>) 
     if matches!(job.kind, Kind::Push | Kind::Snap | Kind::Source) {
         section(&mut lines, snapshotting::section(body.snapshotting.as_ref(), look));
     }
+    section(&mut lines, body.protections.as_ref().map(protections).unwrap_or_default());
     section(&mut lines, children(job, commands, look));
     lines
+}
+
+/// What an operator may look at some time; nothing of it is lost.
+fn protections(protections: &Protections) -> Vec<Line> {
+    let line = Line::prose(0).hanging(STEP).with(Role::Warn, "! holds or bookmarks");
+    vec![line.plain(format!(
+        " could not be made or removed {} since the daemon started (the last one: {}); \
+         `zrepl zfs-abstraction list` shows what there is",
+        count(protections.failed, "time"),
+        protections.last_error
+    ))]
 }
 
 /// A command may name thousands of snapshots, and a job thousands of filesystems.
@@ -69,24 +79,54 @@ fn section(lines: &mut Vec<Line>, section: Vec<Line>) {
 
 /// One sentence.
 fn summary(health: &Health, look: &Look<'_>) -> Line {
-    let mut line = Line::prose(0).with(health.role, &health.word);
-    let mut fact = |label: &str, text: &str, role: Role| {
-        line = std::mem::take(&mut line).plain("; ").with(Role::Label, label).plain(" ").with(role, text);
+    let mut line = Line::prose(0);
+    for (index, (role, word)) in health.words.iter().enumerate() {
+        line = if index > 0 { line.plain(", ") } else { line }.figure(*role, word);
+    }
+    let mut fact = |label: &str, text: &str, role: Role, rest: &str| {
+        line = std::mem::take(&mut line).plain("; ").with(Role::Label, label).figure(role, text).plain(rest);
     };
     if let Some(at) = health.last_success {
-        fact("last success", &format!("{} ({})", look.relative(at), look.time(at)), Role::Plain);
+        fact("last success ", &look.relative(at), Role::Plain, &format!(" ({})", look.time(at)));
     }
     if let Some(at) = health.next_run {
-        fact("next run", &format!("{} ({})", look.relative(at), look.time(at)), Role::Plain);
+        fact("next run ", &look.relative(at), Role::Plain, &format!(" ({})", look.time(at)));
     }
-    match health.lag {
-        Some(Lag::Seconds(0)) => fact("the receiver is", "up to date", Role::Plain),
-        Some(Lag::Seconds(lag)) => fact("the receiver is behind by", &span(lag), Role::Plain),
-        Some(Lag::All) => fact("the receiver", "lacks filesystems", Role::Warn),
+    let lag = &health.lag;
+    let some = |group: &Group| {
+        let all = count(lag.all as u64, "filesystem");
+        match group.number {
+            1 if lag.all == 1 => (group.first.clone(), String::new()),
+            1 => (format!("1 of {all}"), format!(" ({})", group.first)),
+            number => (format!("{number} of {all}"), format!(" ({} and {} more)", group.first, number - 1)),
+        }
+    };
+    match lag.behind {
+        Some(0) if lag.without.number + lag.unknown.number == 0 => {
+            fact("the receiver is ", "up to date", Role::Plain, "");
+        }
+        Some(lag @ 1..) => fact("the receiver is behind by ", &span(lag), Role::Plain, ""),
+        _ => {}
+    }
+    if lag.without.number > 0 {
+        let (number, names) = some(&lag.without);
+        fact("", "not replicated", Role::Warn, &format!(": {number}{names}"));
+    }
+    if lag.unknown.number > 0 {
+        let (number, names) = some(&lag.unknown);
+        fact("not known yet whether replicated: ", &number, Role::Plain, &names);
+    }
+    match &health.age {
+        Some(Age { seconds, filesystem, filesystems: 1, .. }) => {
+            fact("newest snapshot ", &span(*seconds), Role::Plain, &format!(" old ({filesystem})"));
+        }
+        Some(Age { seconds, is_of_all: true, .. }) => {
+            fact("newest snapshots ", &span(*seconds), Role::Plain, " old");
+        }
+        Some(Age { seconds, filesystem, .. }) => {
+            fact("newest snapshots up to ", &span(*seconds), Role::Plain, &format!(" old ({filesystem})"));
+        }
         None => {}
-    }
-    if let Some(age) = health.age {
-        fact("snapshots are at most", &format!("{} old", span(age)), Role::Plain);
     }
     line
 }
@@ -146,36 +186,43 @@ fn last(invocation: &Invocation, look: &Look<'_>) -> Option<Line> {
         return Some(line.plain(format!("since {}, for {}", look.time(started), span(look.since(started)))));
     };
     let at = invocation.start_at.or(invocation.finish_at).map(|at| look.time(at)).unwrap_or_default();
-    let sent = match summary.steps {
-        0 => String::new(),
-        steps => format!(", {} with {}", count(steps, "step"), human(summary.bytes)),
+    let took = Duration::try_from_secs_f64(summary.seconds).unwrap_or_default();
+    let took = took_text(i64::try_from(took.as_millis()).unwrap_or(i64::MAX));
+    let line = line.plain(format!("{at}, {took}: ")).figure(Role::Plain, &count(summary.filesystems, "filesystem"));
+    let line = match summary.steps {
+        0 => line,
+        steps => {
+            let line = line.plain(", ").figure(Role::Plain, &count(steps, "step"));
+            line.plain(" with ").figure(Role::Plain, &human(summary.bytes))
+        }
     };
-    let text = format!(
-        "{at}, {:.1} s: {}{sent}, {} destroyed",
-        summary.seconds,
-        count(summary.filesystems, "filesystem"),
-        count(summary.destroyed, "snapshot"),
-    );
-    let line = line.plain(text);
+    let line = line.plain(", ").figure(Role::Plain, &count(summary.destroyed, "snapshot")).plain(" destroyed");
     Some(match (summary.cancelled, summary.errors) {
         (true, _) => line.plain(", ").with(Role::Warn, "cancelled"),
         (false, 0) => line,
-        (false, errors) => line.plain(", ").with(Role::Bad, count(errors, "error")),
+        // How many there are is said above, where those of snapshots count as well.
+        (false, _) => line.plain(", with errors"),
     })
 }
 
-/// The `zfs` commands that name a filesystem of the job, or all of them for a job that does not know its
-/// filesystems.
+/// The `zfs` commands that name a filesystem of the job, or all of them for a sink of which nothing more is
+/// known. Two jobs may be about the same filesystems, so there are none for a job that does not run.
 fn children(job: &Job, commands: &[Command], look: &Look<'_>) -> Vec<Line> {
-    let known = || {
-        let attempts = job.body.replication.iter().flat_map(|replication| replication.attempts.last());
-        let replicated = attempts.flat_map(|attempt| &attempt.filesystems).map(|one| one.info.name.as_str());
-        let healthy = job.body.health.iter().flat_map(|facts| &facts.filesystems).map(|one| one.name.as_str());
-        replicated.chain(healthy)
-    };
+    let serves = matches!(job.kind, Kind::Sink | Kind::Source);
+    if !serves && phase(job).is_none() {
+        return Vec::new();
+    }
+    let body = &job.body;
+    let attempts = body.replication.iter().flat_map(|replication| replication.attempts.last());
+    let replicated = attempts.flat_map(|attempt| &attempt.filesystems).map(|one| one.info.name.as_str());
+    let healthy = body.health.iter().flat_map(|facts| &facts.filesystems).map(|one| one.name.as_str());
+    let clients = body.clients.iter().flatten();
+    let received = clients.flat_map(|client| &client.receiving).filter_map(|one| one.split('@').next());
+    let known: Vec<&str> = replicated.chain(healthy).chain(received).collect();
+    let tells_nothing = job.kind == Kind::Sink && body.clients.is_none() && known.is_empty();
     let is_of_job = |command: &&Command| {
-        let named = |name: &str| command.args.iter().take(WORDS).any(|word| is_about(word, name));
-        job.kind == Kind::Sink || known().any(named)
+        let words = || command.args.iter().take(WORDS);
+        tells_nothing || known.iter().any(|name| words().any(|word| is_about(word, name)))
     };
     let mut lines: Vec<Line> =
         commands.iter().filter(is_of_job).map(|command| super::daemon::command(command, look)).collect();

@@ -1,6 +1,6 @@
 //! Pruning of one side.
 
-use super::{STEP, bar, message};
+use super::{STEP, WORD, bar, message, names};
 use crate::status::look::{Look, Show};
 use crate::status::report::{Pruned, Pruning};
 use crate::status::text::{Line, Role, count};
@@ -15,13 +15,17 @@ pub(super) fn section(title: &str, pruning: Option<&Pruning>, look: &Look<'_>) -
         "Plan" => head.with(Role::Busy, "planning"),
         "PlanErr" => head.with(Role::Bad, "planning failed"),
         "Exec" => head.with(Role::Busy, "destroying"),
-        "ExecErr" => head.with(Role::Bad, "failed").plain(format!(", {}", count(done as u64, "snapshot") + " tried")),
+        "ExecErr" => head
+            .with(Role::Bad, "failed")
+            .plain(", ")
+            .figure(Role::Plain, &count(done as u64, "snapshot"))
+            .plain(" tried"),
         "Done" if all == 0 => head.with(Role::Good, "done").plain(", nothing to destroy"),
         "Done" => head.with(Role::Good, "done").plain(format!(", {destroyed}")),
         other => head.plain(other),
     };
     let mut lines = vec![head];
-    lines.extend(message(STEP, Role::Bad, &pruning.error));
+    lines.extend(message(STEP, Role::Plain, &pruning.error));
     if pruning.state == "Exec" {
         let text = format!("{} {done} of {}", bar(done as u64, all as u64, 30), count(all as u64, "snapshot"));
         lines.push(Line::new(STEP).with(Role::Busy, text));
@@ -36,34 +40,36 @@ pub(super) fn section(title: &str, pruning: Option<&Pruning>, look: &Look<'_>) -
         Show::All => true,
         Show::Relevant => look.wants_all() || one.destroy_list.count > 0,
     });
-    lines.extend(shown.flat_map(|(one, completed)| row(one, *completed)));
+    let shown: Vec<&(&Pruned, bool)> = shown.collect();
+    let width = names(shown.iter().map(|(one, _)| one.filesystem.as_str()));
+    lines.extend(shown.into_iter().flat_map(|(one, completed)| row(one, *completed, width)));
     lines
 }
 
-fn row(one: &Pruned, completed: bool) -> Vec<Line> {
+/// `name` is the width of the column of names.
+fn row(one: &Pruned, completed: bool, name: usize) -> Vec<Line> {
     let (gone, all) = (one.destroy_list.count, one.snapshot_list.count);
-    let line = Line::new(STEP);
-    let of_all = format!("{gone} of {}", count(all as u64, "snapshot"));
+    let all = count(all as u64, "snapshot");
+    let line = Line::new(STEP).hanging(STEP * 2);
     if !one.last_error.is_empty() {
-        let line = line.with(Role::Bad, "! failed  ").plain(&one.filesystem);
-        return std::iter::once(line).chain(message(STEP * 2, Role::Bad, &one.last_error)).collect();
+        let line = line.column(Role::Bad, "! failed", WORD).plain(&one.filesystem);
+        return std::iter::once(line).chain(message(STEP * 2, Role::Plain, &one.last_error)).collect();
     }
-    let line = match (one.skip_reason.as_str(), gone, completed) {
-        ("", 0, _) => line
-            .with(Role::Faint, "  keeps   ")
-            .plain(&one.filesystem)
-            .with(Role::Faint, "  all ")
-            .with(Role::Faint, count(all as u64, "snapshot")),
-        ("", 1, _) => {
-            let name = one.destroy_list.first.as_deref().unwrap_or_default();
-            let line = if completed { line.plain("  done    ") } else { line.with(Role::Busy, "* destroys ") };
-            line.plain(&one.filesystem).plain("  @").plain(name).with(Role::Faint, format!(", {of_all}"))
-        }
-        ("", _, true) => line.plain("  done    ").plain(&one.filesystem).plain("  ").plain(of_all),
-        ("", _, false) => line.with(Role::Busy, "* destroys ").plain(&one.filesystem).plain("  ").plain(of_all),
-        (reason, ..) => {
-            line.with(Role::Faint, "  skipped ").plain(&one.filesystem).with(Role::Faint, format!("  {reason}"))
-        }
+    let (role, word) = match (one.skip_reason.as_str(), gone, completed) {
+        ("", 0, _) => (Role::Faint, "  keeps"),
+        ("", _, true) => (Role::Good, "  done"),
+        ("", _, false) => (Role::Busy, "* destroys"),
+        _ => (Role::Faint, "  skipped"),
     };
-    vec![line]
+    let line = line.column(role, word, WORD).column(Role::Plain, &one.filesystem, name).plain(" ");
+    vec![match (one.skip_reason.as_str(), gone) {
+        ("", 0) if one.snapshot_list.count == 0 => line.with(Role::Faint, "nothing: it has no snapshots"),
+        ("", 0) => line.with(Role::Faint, format!("all {all}")),
+        ("", 1) => {
+            let first = one.destroy_list.first.as_deref().unwrap_or_default();
+            line.plain("@").plain(first).with(Role::Faint, format!(", 1 of {all}"))
+        }
+        ("", _) => line.plain(format!("{gone} of {all}")),
+        (reason, _) => line.with(Role::Faint, reason),
+    }]
 }

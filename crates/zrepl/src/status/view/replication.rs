@@ -1,12 +1,12 @@
 //! Replication of one invocation.
 
 use super::job::labelled;
-use super::{STEP, bar, message};
+use super::{STEP, WORD, bar, message, names};
 use crate::command::plan::table::human;
 use crate::status::look::{Look, Show};
 use crate::status::progress::{Bytes, Standing};
 use crate::status::report::{Attempt, Filesystem, Replication, StepInfo};
-use crate::status::text::{Line, Role, span};
+use crate::status::text::{Line, Role, count, span};
 
 const BAR: usize = 30;
 
@@ -19,14 +19,15 @@ pub(super) fn section(replication: Option<&Replication>, look: &Look<'_>) -> Vec
         lines.extend(connection(replication, look));
         return lines;
     };
-    let mut lines = vec![state(head, attempt, replication.attempts.len(), look)];
+    let waits = attempt.is_running() && replication.is_reconnecting();
+    let mut lines = vec![state(head, attempt, waits, replication.attempts.len(), look)];
     lines.extend(earlier.iter().enumerate().flat_map(|(index, one)| earlier_attempt(index + 1, one, look)));
     lines.extend(connection(replication, look));
-    lines.extend(attempt.plan_error.iter().flat_map(|error| message(STEP, Role::Bad, &error.err)));
+    lines.extend(replication.plan_error().into_iter().flat_map(|error| message(STEP, Role::Plain, &error.err)));
     if matches!(attempt.state.as_str(), "planning" | "planning-error") {
         return lines;
     }
-    if attempt.is_running() {
+    if attempt.is_running() && !waits {
         lines.push(progress(attempt, look));
     }
     lines.extend(counts(attempt));
@@ -34,12 +35,19 @@ pub(super) fn section(replication: Option<&Replication>, look: &Look<'_>) -> Vec
     lines
 }
 
-fn state(head: Line, attempt: &Attempt, number: usize, look: &Look<'_>) -> Line {
+/// `waits`: for the connection; `number`: of the attempt.
+fn state(head: Line, attempt: &Attempt, waits: bool, number: usize, look: &Look<'_>) -> Line {
+    let all = &attempt.filesystems;
     let line = match attempt.state.as_str() {
+        _ if waits => head.with(Role::Warn, "waiting for the connection"),
         "planning" => head.with(Role::Busy, "planning"),
         "planning-error" => head.with(Role::Bad, "planning failed"),
         "fan-out-filesystems" => head.with(Role::Busy, "sending"),
-        "filesystem-error" => head.with(Role::Bad, "failed for some filesystems"),
+        "filesystem-error" => {
+            let failed = all.iter().filter(|one| one.has_failed()).count();
+            let line = head.with(Role::Bad, "failed");
+            line.plain(" for ").figure(Role::Plain, &format!("{failed} of {}", count(all.len() as u64, "filesystem")))
+        }
         "done" => head.with(Role::Good, "done"),
         other => head.plain(other),
     };
@@ -62,22 +70,23 @@ fn state(head: Line, attempt: &Attempt, number: usize, look: &Look<'_>) -> Line 
 fn earlier_attempt(number: usize, attempt: &Attempt, look: &Look<'_>) -> Vec<Line> {
     let at = attempt.finish_at.or(attempt.start_at).map(|at| look.time(at)).unwrap_or_default();
     let line = labelled(&format!("attempt {number}")).with(Role::Warn, &attempt.state).plain(format!(" at {at}"));
-    let error = attempt.plan_error.iter().flat_map(|error| message(STEP * 2, Role::Warn, &error.err));
+    let error = attempt.plan_error.iter().flat_map(|error| message(STEP * 2, Role::Plain, &error.err));
     std::iter::once(line).chain(error).collect()
 }
 
 fn connection(replication: &Replication, look: &Look<'_>) -> Vec<Line> {
     if let Some(error) = &replication.wait_reconnect_error {
         let line = labelled("connection").with(Role::Bad, "given up");
-        return std::iter::once(line).chain(message(STEP * 2, Role::Bad, &error.err)).collect();
+        return std::iter::once(line).chain(message(STEP * 2, Role::Plain, &error.err)).collect();
     }
     let Some(since) = replication.wait_reconnect_since else { return Vec::new() };
     let line = labelled("connection").with(Role::Warn, "lost, tries to reconnect");
     let line = line.plain(format!(" since {} ({})", look.time(since), span(look.since(since))));
     vec![match replication.wait_reconnect_until {
-        Some(until) if until > look.now => {
-            line.plain(format!(", gives up {} ({})", look.relative(until), look.time(until)))
-        }
+        Some(until) if until > look.now => line
+            .plain(", gives up ")
+            .figure(Role::Plain, &look.relative(until))
+            .plain(format!(" ({})", look.time(until))),
         Some(_) => line.plain(", the time for that is over"),
         None => line.plain(", indefinitely"),
     }]
@@ -90,23 +99,25 @@ fn progress(attempt: &Attempt, look: &Look<'_>) -> Line {
     let share = attempt.share();
     let line = Line::prose(STEP).with(Role::Busy, bar(share.done, share.all, BAR)).plain(" ");
     let line = match bytes.unknown {
-        0 => line.plain(format!("{} / {}", human(bytes.done), human(bytes.expected))),
-        _ => line.plain(human(bytes.done)),
+        0 => line.figure(Role::Plain, &format!("{} / {}", human(bytes.done), human(bytes.expected))),
+        _ => line.figure(Role::Plain, &human(bytes.done)),
     };
     let line = match look.rates.total.per_second() {
-        Some(rate) => line.plain(format!(", {}/s", human(rate))),
+        Some(rate) => line.plain(", ").figure(Role::Plain, &format!("{}/s", human(rate))),
         None => line,
     };
     let left = match bytes.unknown {
-        0 => look.rates.total.left(bytes.left()).map(|left| format!(", {} left", span(left))),
+        0 => look.rates.total.left(bytes.left()).map(|left| format!("{} left", span(left))),
         // By the steps so far, some of which may be far larger than others.
-        _ => attempt
-            .start_at
-            .and_then(|at| share.left(look.since(at)))
-            .map(|left| format!(", about {} left", span(left))),
+        _ => {
+            attempt.start_at.and_then(|at| share.left(look.since(at))).map(|left| format!("about {} left", span(left)))
+        }
     };
-    let line = line.plain(left.unwrap_or_default());
-    let line = line.plain(format!(", step {done} of {all}"));
+    let line = match left {
+        Some(left) => line.plain(", ").figure(Role::Plain, &left),
+        None => line,
+    };
+    let line = line.plain(", ").figure(Role::Plain, &format!("{done}/{all} steps"));
     match bytes.unknown {
         0 => line,
         unknown => line.with(Role::Faint, format!(" (the size of {unknown} is not known yet)")),
@@ -123,7 +134,7 @@ fn counts(attempt: &Attempt) -> Option<Line> {
     }
     let number = |wanted: Standing| all.iter().filter(|one| one.standing() == wanted).count();
     let parts = [
-        (Standing::Failed, Role::Bad, "failed"),
+        (Standing::Failed, Role::Warn, "failed"),
         (Standing::FailedForNow, Role::Warn, "to be tried again"),
         (Standing::Working, Role::Busy, "working"),
         (Standing::Waiting, Role::Plain, "waiting"),
@@ -135,7 +146,7 @@ fn counts(attempt: &Attempt) -> Option<Line> {
     for (wanted, role, what) in parts {
         let number = number(wanted);
         if number > 0 {
-            line = line.plain(separator).with(role, format!("{number} {what}"));
+            line = line.plain(separator).figure(role, &format!("{number} {what}"));
             separator = ", ";
         }
     }
@@ -158,58 +169,83 @@ fn filesystems(attempt: &Attempt, look: &Look<'_>) -> Vec<Line> {
         (Show::Relevant, Standing::UpToDate) => look.wants_all(),
         (Show::Relevant, _) => true,
     };
-    let mut lines: Vec<Line> = all.into_iter().filter(shown).flat_map(|one| row(one, look)).collect();
+    let shown: Vec<&Filesystem> = all.into_iter().filter(shown).collect();
+    let widths = Widths::of(&shown);
+    let mut lines: Vec<Line> = shown.into_iter().flat_map(|one| row(one, &widths, look)).collect();
     if lines.is_empty() && !look.filter.is_empty() {
         lines.push(Line::new(STEP).with(Role::Faint, format!("none matches {:?}", look.filter.text())));
     }
     lines
 }
 
-fn row(one: &Filesystem, look: &Look<'_>) -> Vec<Line> {
-    let (role, word) = match (one.standing(), one.blocked_on.as_str()) {
-        (Standing::Failed, _) => (Role::Bad, "! failed"),
-        (Standing::FailedForNow, _) => (Role::Warn, "! again"),
-        (Standing::Working, _) if one.state == "planning" => (Role::Busy, "* plans"),
-        (Standing::Working, _) => (Role::Busy, "* sends"),
-        (Standing::Waiting, _) => (Role::Faint, "  waits"),
-        (Standing::Done, _) => (Role::Good, "  done"),
-        (Standing::UpToDate, _) => (Role::Faint, "  even"),
-    };
-    let bytes = one.bytes();
-    let line = Line::new(STEP).hanging(STEP * 2).column(role, word, 8);
-    let line = line.right(Role::Plain, &step_number(one), 5).right(Role::Plain, &amount(one, bytes), 21);
-    let line = line.plain(&one.info.name);
-    let line = match one.standing() {
-        Standing::Working => speed(line, one, bytes, look),
-        Standing::Waiting | Standing::FailedForNow => line.with(Role::Faint, format!("  {}", reason(&one.blocked_on))),
-        Standing::Failed | Standing::Done | Standing::UpToDate => line,
-    };
-    let line = match (one.standing(), current(one)) {
-        (Standing::Working | Standing::Waiting | Standing::FailedForNow, Some(step)) => {
-            line.with(Role::Faint, format!("  {}", words(step)))
-        }
-        _ => line,
-    };
-    let failed = if one.standing() == Standing::FailedForNow { Role::Warn } else { Role::Bad };
-    std::iter::once(line).chain(one.error().into_iter().flat_map(|error| message(STEP * 2, failed, error))).collect()
+/// Of the columns below each other.
+struct Widths {
+    name: usize,
+    steps: usize,
+    amount: usize,
 }
 
-fn step_number(one: &Filesystem) -> String {
-    match one.steps.len() {
-        0 => String::new(),
-        all if one.state == "done" => format!("{all}/{all}"),
-        all => format!("{}/{all}", (one.current_step + 1).min(all)),
+impl Widths {
+    fn of(shown: &[&Filesystem]) -> Widths {
+        let widest = |text: fn(&Filesystem) -> String| shown.iter().map(|one| text(one).len()).max().unwrap_or(0);
+        let name = names(shown.iter().map(|one| one.info.name.as_str()));
+        Widths { name, steps: widest(steps), amount: widest(amount) }
     }
 }
 
-fn amount(one: &Filesystem, bytes: Bytes) -> String {
-    match (one.standing(), bytes) {
+fn row(one: &Filesystem, widths: &Widths, look: &Look<'_>) -> Vec<Line> {
+    let (role, word) = match one.standing() {
+        Standing::Failed => (Role::Bad, "! failed"),
+        Standing::FailedForNow => (Role::Warn, "! again"),
+        Standing::Working if one.state == "planning" => (Role::Busy, "* plans"),
+        Standing::Working => (Role::Busy, "* sends"),
+        Standing::Waiting => (Role::Faint, "  waits"),
+        Standing::Done => (Role::Good, "  done"),
+        Standing::UpToDate => (Role::Faint, "  up to date"),
+    };
+    let line = Line::new(STEP).hanging(STEP * 2).column(role, word, WORD);
+    let line = line.column(Role::Plain, &one.info.name, widths.name).plain(" ");
+    let line = match one.standing() {
+        Standing::Waiting if !reason(&one.blocked_on).is_empty() => {
+            line.with(Role::Faint, format!("{}  ", reason(&one.blocked_on)))
+        }
+        _ => line,
+    };
+    let line = line.right(Role::Plain, &steps(one), widths.steps);
+    let line = match widths.amount {
+        0 => line,
+        width => line.plain(" ").right(Role::Plain, &amount(one), width),
+    };
+    let line = match (one.standing(), current(one)) {
+        (Standing::Working, step) => {
+            let line = speed(line, one, look);
+            line.with(Role::Faint, step.map(|step| format!(" {}", words(step))).unwrap_or_default())
+        }
+        (Standing::Waiting | Standing::FailedForNow, Some(step)) => line.with(Role::Faint, format!(" {}", words(step))),
+        _ => line,
+    };
+    std::iter::once(line)
+        .chain(one.error().into_iter().flat_map(|error| message(STEP * 2, Role::Plain, error)))
+        .collect()
+}
+
+/// Steps done and all there are.
+fn steps(one: &Filesystem) -> String {
+    match one.steps.len() {
+        0 => String::new(),
+        all if one.state == "done" => format!("{all}/{all}"),
+        all => format!("{}/{all}", one.current_step.min(all)),
+    }
+}
+
+fn amount(one: &Filesystem) -> String {
+    match (one.standing(), one.bytes()) {
         _ if one.steps.is_empty() => String::new(),
         (Standing::Done, bytes) => human(bytes.done),
         (Standing::Waiting, Bytes { done: 0, expected: 0, .. }) => String::new(),
         (_, Bytes { done, unknown: 0, expected }) => format!("{} / {}", human(done), human(expected)),
         (_, Bytes { done, expected, .. }) if expected > done => format!("{} / {}+", human(done), human(expected)),
-        (_, Bytes { done, .. }) => format!("{} / ?", human(done)),
+        (_, Bytes { done, .. }) => format!("{}, size unknown", human(done)),
     }
 }
 
@@ -225,23 +261,25 @@ fn words(step: &StepInfo) -> String {
     }
 }
 
-fn speed(line: Line, one: &Filesystem, bytes: Bytes, look: &Look<'_>) -> Line {
+fn speed(line: Line, one: &Filesystem, look: &Look<'_>) -> Line {
     let Some(rate) = look.rates.of(&one.info.name) else { return line };
     let line = match rate.per_second() {
-        Some(speed) => line.with(Role::Busy, format!("  {}/s", human(speed))),
+        Some(speed) => line.with(Role::Busy, format!(" {}/s", human(speed))),
         None => line,
     };
+    let bytes = one.bytes();
     match rate.left(bytes.left()) {
-        Some(left) if bytes.unknown == 0 => line.with(Role::Busy, format!(", {} left", span(left))),
-        _ => line,
+        Some(left) if bytes.unknown == 0 => line.with(Role::Busy, format!(", {} left ", span(left))),
+        _ => line.plain(" "),
     }
 }
 
+/// What it waits for, unless that is its turn.
 fn reason(blocked_on: &str) -> &str {
     match blocked_on {
-        "plan-queue" => "until it is planned",
+        "repl-queue" | "" => "",
+        "plan-queue" => "to be planned",
         "parent-initial-repl" => "for the first send of its parent",
-        "repl-queue" => "for its turn",
         other => other,
     }
 }

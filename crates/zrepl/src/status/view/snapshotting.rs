@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 
 use super::job::labelled;
-use super::{STEP, message};
+use super::{STEP, WORD, message};
 use crate::status::look::{Look, Show};
+use crate::status::progress::is_cause;
 use crate::status::report::{Snapshotting, Taken};
-use crate::status::text::{Line, Role, span};
+use crate::status::text::{Line, Role, took};
 
 /// The lines of a snapshotter.
 pub(super) fn section(snapshotting: Option<&Snapshotting>, look: &Look<'_>) -> Vec<Line> {
@@ -16,19 +17,23 @@ pub(super) fn section(snapshotting: Option<&Snapshotting>, look: &Look<'_>) -> V
         (Some(periodic), _) => {
             let (role, word) = state(periodic.state);
             let mut lines = vec![head.with(role, word)];
-            lines.extend(message(STEP, Role::Bad, &periodic.error));
+            lines.extend(message(STEP, Role::Plain, &periodic.error));
             lines.extend(next(periodic.sleep_until, look));
             lines
         }
         (None, Some(cron)) if cron.state == "running" => {
             let since = cron.wakeup_time.map(|at| format!(" since {}", look.time(at))).unwrap_or_default();
             let mut lines = vec![head.with(Role::Busy, "snapshotting").plain(since)];
-            lines.extend(cron.errors.iter().flat_map(|error| message(STEP, Role::Warn, error)));
+            lines.extend(cron.errors.iter().flat_map(|error| message(STEP, Role::Plain, error)));
             lines
         }
         (None, Some(cron)) => {
-            let mut lines = vec![head.plain("waits for its time")];
-            lines.extend(cron.errors.iter().flat_map(|error| message(STEP, Role::Bad, error)));
+            let head = head.plain("waits for its time");
+            let mut lines = vec![match cron.errors.is_empty() {
+                true => head,
+                false => head.plain(", ").with(Role::Bad, "with errors"),
+            }];
+            lines.extend(cron.errors.iter().flat_map(|error| message(STEP, Role::Plain, error)));
             lines.extend(next(cron.wakeup_time, look));
             lines
         }
@@ -66,7 +71,7 @@ fn rows(all: &[Taken], look: &Look<'_>) -> Vec<Line> {
         0 => line,
         number => line.plain(", ").with(role, format!("{number} {what}")),
     };
-    let line = part(part(line, pending, Role::Busy, "to come"), failed, Role::Bad, "with errors");
+    let line = part(part(line, pending, Role::Busy, "to come"), failed, Role::Warn, "with errors");
     let all = all.iter().filter(|one| look.filter.matches(&one.path));
     let shown = all.filter(|one| match look.show {
         _ if one.has_failed() => true,
@@ -79,22 +84,18 @@ fn rows(all: &[Taken], look: &Look<'_>) -> Vec<Line> {
 
 fn row_lines(one: &Taken) -> Vec<Line> {
     let (role, word) = match one {
-        one if one.has_failed() => (Role::Bad, "! error  "),
+        one if one.has_failed() => (Role::Bad, "! error"),
         one if one.is_running() => (Role::Busy, "* running"),
         one if one.is_pending() => (Role::Faint, "  to come"),
-        _ => (Role::Plain, "  taken  "),
+        _ => (Role::Good, "  taken"),
     };
-    let took = one.start_at.zip(one.done_at).map(|(start, done)| took(start, done)).unwrap_or_default();
-    let line = Line::new(STEP).with(role, word).plain(" ").right(Role::Faint, &took, 6);
+    let since = |(start, done): (Timestamp, Timestamp)| done.duration_since(start).as_millis();
+    let took = one.start_at.zip(one.done_at).map(since).and_then(|millis| i64::try_from(millis).ok()).map(took);
+    let line = Line::new(STEP).hanging(STEP * 2).column(role, word, WORD);
     let line = line.plain(&one.path).plain("@").plain(&one.snap_name);
-    let hooks = if one.has_failed() { Role::Bad } else { Role::Faint };
-    std::iter::once(line).chain(message(STEP * 2, hooks, &one.hooks)).collect()
-}
-
-fn took(start: Timestamp, done: Timestamp) -> String {
-    let millis = done.duration_since(start).as_millis().max(0);
-    match i64::try_from(millis / 1000) {
-        Ok(seconds @ 60..) => span(seconds),
-        _ => format!("{}.{}s", millis / 1000, millis % 1000 / 100),
-    }
+    let line = line.with(Role::Faint, took.map(|took| format!("  {took}")).unwrap_or_default());
+    // What went well is of no interest beside what did not.
+    let role = |text: &str| if is_cause(text) { Role::Plain } else { Role::Faint };
+    let hooks = one.hooks.trim_end().lines().flat_map(|text| message(STEP * 2, role(text), text));
+    std::iter::once(line).chain(hooks).collect()
 }

@@ -1,6 +1,6 @@
 //! What keys do, zrepl 0.7's and ours.
 
-use super::stories::{failed, idle, large, report};
+use super::stories::{failed, idle, large, reconnecting, report};
 use super::*;
 use serde_json::json;
 
@@ -114,10 +114,10 @@ fn the_filter_holds_what_is_typed_and_says_what_is_no_pattern() {
     theatre.type_text("2-4]$");
     theatre.press(KeyCode::Enter);
     let picture = theatre.picture();
-    assert_eq!((theatre.screen.focus, picture.matches("done     1/1").count()), (Focus::Detail, 3), "{picture}");
+    assert_eq!((theatre.screen.focus, picture.matches("  done   ").count()), (Focus::Detail, 3), "{picture}");
     assert!(picture.contains("100: 1 failed, 99 done"), "the sums are those of all: {picture}");
     theatre.press(KeyCode::Esc);
-    assert!(theatre.picture().matches("done     1/1").count() > 3, "wider again without another report");
+    assert!(theatre.picture().matches("  done   ").count() > 3, "wider again without another report");
 }
 
 #[test]
@@ -132,12 +132,14 @@ fn text_is_found() {
     assert!(theatre.picture().contains("found \"OUT OF\" 1 times"), "{}", theatre.picture());
     theatre.press(KeyCode::BackTab);
     theatre.press(KeyCode::Char('g'));
-    assert!(!theatre.picture().contains("out of space"));
+    // The list tells it as well.
+    let found = "\n    out of space";
+    assert!(!theatre.picture().contains(found));
     theatre.press(KeyCode::Char('n'));
-    assert!(theatre.picture().contains("out of space"));
+    assert!(theatre.picture().contains(found));
     theatre.press(KeyCode::Char('g'));
     theatre.press(KeyCode::Char('N'));
-    assert!(theatre.picture().contains("out of space"), "around the beginning");
+    assert!(theatre.picture().contains(found), "around the beginning");
 }
 
 #[test]
@@ -174,6 +176,41 @@ fn signals_are_sent_after_a_question_and_a_reset_after_two() {
     let mut theatre = asked();
     theatre.press(KeyCode::Up);
     assert_eq!(theatre.press(KeyCode::Enter), None, "the last choice is to tell nothing");
+}
+
+#[test]
+fn a_saved_report_takes_no_signals_and_says_what_it_is() {
+    let mut theatre = idle_theatre();
+    theatre.screen.daemons[0].saved = true;
+    let picture = theatre.picture();
+    assert!(picture.lines().next().unwrap().ends_with("saved report"), "{picture}");
+    theatre.press(KeyCode::Char('S'));
+    assert!(theatre.screen.dialog.is_none());
+    assert!(theatre.picture().contains("this is a saved report: there is no daemon"), "{}", theatre.picture());
+}
+
+#[test]
+fn the_next_job_with_errors_is_a_key_away() {
+    let body = |text: &str, name: &str| {
+        let report: serde_json::Value = serde_json::from_str(text).unwrap();
+        report["Jobs"][name].clone()
+    };
+    let (well, bad, lost) =
+        (body(&idle(), "home_to_vault"), body(&failed(), "home_to_vault"), body(&reconnecting(), "office"));
+    let text = report(json!({"a": well, "b": bad, "c": well, "d": lost, "e": well}), json!(null));
+    let mut theatre = Theatre::new(80, 24, &text);
+    let mut chosen = |key: KeyCode| {
+        theatre.press(key);
+        match &theatre.screen.selected {
+            Some(Entry::Job { name, .. }) => name.clone(),
+            other => format!("{other:?}"),
+        }
+    };
+    assert_eq!(chosen(KeyCode::Null), "a");
+    assert_eq!([(); 3].map(|()| chosen(KeyCode::Char('E'))), ["b", "d", "b"], "around the end");
+    let mut theatre = idle_theatre();
+    theatre.press(KeyCode::Char('E'));
+    assert!(theatre.picture().contains("no job has errors"), "{}", theatre.picture());
 }
 
 #[test]

@@ -14,55 +14,55 @@ fn all_is_well() {
     looks(
         Theatre::new(80, 24, &idle()),
         &expect![[r#"
-            FILTER  (none)
+            zrepl 0.8.0, started 1d 1h ago                                          04:05:06
             == Jobs ========================================================================
-              JOB            STATE    SUCCESS     NEXT       LAG   AGE    TYPE
-            > home_to_vault  ok       3m 59s ago  in 5m 56s  none  4m 4s  push
-              vault          serves                                       sink
-              (daemon)       answers                                      daemon
+              JOB            STATE    LAG   LAST OK     NEXT       NEWEST  TYPE
+            > home_to_vault  ok       none  3m 59s ago  in 5m 56s  4m 4s   push
+              vault          serves                                        sink
+              (daemon)       answers                                       daemon
             -- home_to_vault, push ------------------------------------------------ 1-16/19
             ok; last success 3m 59s ago (04:01:07); next run in 5m 56s (04:11:02); the
-            receiver is up to date; snapshots are at most 4m 4s old
-            invocation 12: 04:01:03, 3.7 s: 3 filesystems, 2 steps with 100.0 MiB, 3
-            snapshots destroyed
+            receiver is up to date; newest snapshots 4m 4s old
+            invocation 12: 04:01:03, 3.7s: 3 filesystems, 2 steps with 100.0 MiB,
+            3 snapshots destroyed
 
             Replication: done, 04:01:03 to 04:01:06 (3s)
               filesystems 3: 2 done, 1 up to date
-                done     1/1             100.0 MiB tank/home
-                done     1/1                   0 B tank/home/photos
+                done       tank/home         1/1  100.0 MiB
+                done       tank/home/photos  1/1        0 B
 
             Pruning of the sender: done, 2 snapshots destroyed
-                done    tank/home  2 of 12 snapshots
+                done       tank/home  2 of 12 snapshots
 
             Pruning of the receiver: done, 1 snapshot destroyed
-                done    tank/home  @zrepl_000, 1 of 100 snapshots
+                done       tank/home  @zrepl_000, 1 of 100 snapshots
 
-            04:05:06  ? help  q quit  Tab focus  / filter  f find  S signal  a all  e errors"#]],
+            ? help  q quit  Tab focus  / filter  f find  S signal  E failed job  e errors"#]],
     );
     looks(
         Theatre::new(120, 40, &idle()),
         &expect![[r#"
-            FILTER  (none)
+            zrepl 0.8.0, started 1d 1h ago                                                                                  04:05:06
             == Jobs ================================================================================================================
-              JOB            STATE    SUCCESS     NEXT       LAG   AGE    TYPE
-            > home_to_vault  ok       3m 59s ago  in 5m 56s  none  4m 4s  push
-              vault          serves                                       sink
-              (daemon)       answers                                      daemon
+              JOB            STATE    LAG   LAST OK     NEXT       NEWEST  TYPE
+            > home_to_vault  ok       none  3m 59s ago  in 5m 56s  4m 4s   push
+              vault          serves                                        sink
+              (daemon)       answers                                       daemon
             -- home_to_vault, push -------------------------------------------------------------------------------------------------
-            ok; last success 3m 59s ago (04:01:07); next run in 5m 56s (04:11:02); the receiver is up to date; snapshots are at most
+            ok; last success 3m 59s ago (04:01:07); next run in 5m 56s (04:11:02); the receiver is up to date; newest snapshots
             4m 4s old
-            invocation 12: 04:01:03, 3.7 s: 3 filesystems, 2 steps with 100.0 MiB, 3 snapshots destroyed
+            invocation 12: 04:01:03, 3.7s: 3 filesystems, 2 steps with 100.0 MiB, 3 snapshots destroyed
 
             Replication: done, 04:01:03 to 04:01:06 (3s)
               filesystems 3: 2 done, 1 up to date
-                done     1/1             100.0 MiB tank/home
-                done     1/1                   0 B tank/home/photos
+                done       tank/home         1/1  100.0 MiB
+                done       tank/home/photos  1/1        0 B
 
             Pruning of the sender: done, 2 snapshots destroyed
-                done    tank/home  2 of 12 snapshots
+                done       tank/home  2 of 12 snapshots
 
             Pruning of the receiver: done, 1 snapshot destroyed
-                done    tank/home  @zrepl_000, 1 of 100 snapshots
+                done       tank/home  @zrepl_000, 1 of 100 snapshots
 
             Snapshotting: waits for its time
               next round in 5m 56s (04:11:02)
@@ -81,37 +81,35 @@ fn all_is_well() {
 
 
 
-            04:05:06  ? help  q quit  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list"#]],
+            ? help  q quit  Tab focus  / filter  f find  S signal  E failed job  e errors  a all  w wrap  M list  r refresh"#]],
     );
     looks(
         Theatre::new(200, 60, &idle()),
         &expect![[r#"
-            FILTER  (none)
-            == Jobs ======================================================================= -- home_to_vault, push -------------------------------------------------------------------------------------------------
-              JOB            STATE    SUCCESS     NEXT       LAG   AGE    TYPE              ok; last success 3m 59s ago (04:01:07); next run in 5m 56s (04:11:02); the receiver is up to date; snapshots are at most
-            > home_to_vault  ok       3m 59s ago  in 5m 56s  none  4m 4s  push              4m 4s old
-              vault          serves                                       sink              invocation 12: 04:01:03, 3.7 s: 3 filesystems, 2 steps with 100.0 MiB, 3 snapshots destroyed
-              (daemon)       answers                                      daemon
-                                                                                            Replication: done, 04:01:03 to 04:01:06 (3s)
-                                                                                              filesystems 3: 2 done, 1 up to date
-                                                                                                done     1/1             100.0 MiB tank/home
-                                                                                                done     1/1                   0 B tank/home/photos
+            zrepl 0.8.0, started 1d 1h ago                                                                                                                                                                  04:05:06
+            == Jobs ================================================================================================================================================================================================
+              JOB            STATE    LAG   LAST OK     NEXT       NEWEST  TYPE
+            > home_to_vault  ok       none  3m 59s ago  in 5m 56s  4m 4s   push
+              vault          serves                                        sink
+              (daemon)       answers                                       daemon
+            -- home_to_vault, push ---------------------------------------------------------------------------------------------------------------------------------------------------------------------------------
+            ok; last success 3m 59s ago (04:01:07); next run in 5m 56s (04:11:02); the receiver is up to date; newest snapshots 4m 4s old
+            invocation 12: 04:01:03, 3.7s: 3 filesystems, 2 steps with 100.0 MiB, 3 snapshots destroyed
 
-                                                                                            Pruning of the sender: done, 2 snapshots destroyed
-                                                                                                done    tank/home  2 of 12 snapshots
+            Replication: done, 04:01:03 to 04:01:06 (3s)
+              filesystems 3: 2 done, 1 up to date
+                done       tank/home         1/1  100.0 MiB
+                done       tank/home/photos  1/1        0 B
 
-                                                                                            Pruning of the receiver: done, 1 snapshot destroyed
-                                                                                                done    tank/home  @zrepl_000, 1 of 100 snapshots
+            Pruning of the sender: done, 2 snapshots destroyed
+                done       tank/home  2 of 12 snapshots
 
-                                                                                            Snapshotting: waits for its time
-                                                                                              next round in 5m 56s (04:11:02)
-                                                                                              last round zrepl_2: 2 taken
+            Pruning of the receiver: done, 1 snapshot destroyed
+                done       tank/home  @zrepl_000, 1 of 100 snapshots
 
-
-
-
-
-
+            Snapshotting: waits for its time
+              next round in 5m 56s (04:11:02)
+              last round zrepl_2: 2 taken
 
 
 
@@ -145,7 +143,9 @@ fn all_is_well() {
 
 
 
-            04:05:06  ? help  q quit  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list"#]],
+
+
+            ? help  q quit  Tab focus  / filter  f find  S signal  E failed job  e errors  a all  w wrap  M list  r refresh"#]],
     );
 }
 
@@ -156,56 +156,54 @@ fn bytes_come() {
     looks(
         theatre,
         &expect![[r#"
-            FILTER  (none)
+            zrepl 0.8.0, started 1d 1h ago                                          04:05:16
             == Jobs ========================================================================
-              JOB            STATE        SUCCESS      NEXT       LAG      AGE  TYPE
-            > home_to_vault  sending 72%  11m 50s ago  in 9m 38s  missing  22s  push
-              (daemon)       answers                                            daemon
-            -- home_to_vault, push ------------------------------------------------ 1-17/22
+              JOB            STATE        LAG         LAST OK      NEXT       NEWEST  TYPE
+            > home_to_vault  sending 72%  1 not sent  11m 50s ago  in 9m 38s  22s     push
+              (daemon)       answers                                                  daemon
+            -- home_to_vault, push ------------------------------------------------ 1-17/21
             sending 72%; last success 11m 50s ago (03:53:26); next run in 9m 38s (04:14:54);
-            the receiver lacks filesystems; snapshots are at most 22s old
+            the receiver is behind by 10m; not replicated: 1 of 2 filesystems
+            (tank/home/photos); newest snapshots 22s old
             invocation 13: since 04:04:54, for 22s
 
             Replication: sending, since 04:04:54 (22s)
               [=====================>--------] 80.1 MiB / 110.1 MiB, 2.0 MiB/s, 15s left,
-              step 2 of 4
+              2/4 steps
               filesystems 4: 1 working, 1 waiting, 1 done, 1 up to date
-              * sends    2/2  80.0 MiB / 100.0 MiB tank/home  2.0 MiB/s, 10s left  @b => @c
-                done     1/1               2.0 KiB tank/home/mail
-                waits    1/1        0 B / 10.0 MiB tank/home/photos  for its turn  in full @
+              * sends      tank/home         1/2  80.0 MiB / 100.0 MiB  2.0 MiB/s, 10s left…
+                done       tank/home/mail    1/1               2.0 KiB
+                waits      tank/home/photos  0/1        0 B / 10.0 MiB  in full @c
 
-            Pruning of the sender: not started
-
-            Pruning of the receiver: not started
+            Pruning: not started
 
             Snapshotting: waits for its time
-            04:05:16  ? help  q quit  Tab focus  / filter  f find  S signal  a all  e errors"#]],
+              next round in 9m 38s (04:14:54)
+            ? help  q quit  Tab focus  / filter  f find  S signal  E failed job  e errors"#]],
     );
     let mut theatre = Theatre::new(120, 40, &sending(20 << 20));
     theatre.report(10, &sending(40 << 20));
     looks(
         theatre,
         &expect![[r#"
-            FILTER  (none)
+            zrepl 0.8.0, started 1d 1h ago                                                                                  04:05:16
             == Jobs ================================================================================================================
-              JOB            STATE        SUCCESS      NEXT       LAG      AGE  TYPE
-            > home_to_vault  sending 72%  11m 50s ago  in 9m 38s  missing  22s  push
-              (daemon)       answers                                            daemon
+              JOB            STATE        LAG         LAST OK      NEXT       NEWEST  TYPE
+            > home_to_vault  sending 72%  1 not sent  11m 50s ago  in 9m 38s  22s     push
+              (daemon)       answers                                                  daemon
             -- home_to_vault, push -------------------------------------------------------------------------------------------------
-            sending 72%; last success 11m 50s ago (03:53:26); next run in 9m 38s (04:14:54); the receiver lacks filesystems;
-            snapshots are at most 22s old
+            sending 72%; last success 11m 50s ago (03:53:26); next run in 9m 38s (04:14:54); the receiver is behind by 10m;
+            not replicated: 1 of 2 filesystems (tank/home/photos); newest snapshots 22s old
             invocation 13: since 04:04:54, for 22s
 
             Replication: sending, since 04:04:54 (22s)
-              [=====================>--------] 80.1 MiB / 110.1 MiB, 2.0 MiB/s, 15s left, step 2 of 4
+              [=====================>--------] 80.1 MiB / 110.1 MiB, 2.0 MiB/s, 15s left, 2/4 steps
               filesystems 4: 1 working, 1 waiting, 1 done, 1 up to date
-              * sends    2/2  80.0 MiB / 100.0 MiB tank/home  2.0 MiB/s, 10s left  @b => @c
-                done     1/1               2.0 KiB tank/home/mail
-                waits    1/1        0 B / 10.0 MiB tank/home/photos  for its turn  in full @c
+              * sends      tank/home         1/2  80.0 MiB / 100.0 MiB  2.0 MiB/s, 10s left  @b => @c
+                done       tank/home/mail    1/1               2.0 KiB
+                waits      tank/home/photos  0/1        0 B / 10.0 MiB  in full @c
 
-            Pruning of the sender: not started
-
-            Pruning of the receiver: not started
+            Pruning: not started
 
             Snapshotting: waits for its time
               next round in 9m 38s (04:14:54)
@@ -225,7 +223,9 @@ fn bytes_come() {
 
 
 
-            04:05:16  ? help  q quit  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list"#]],
+
+
+            ? help  q quit  Tab focus  / filter  f find  S signal  E failed job  e errors  a all  w wrap  M list  r refresh"#]],
     );
 }
 
@@ -234,31 +234,29 @@ fn much_failed() {
     looks(
         Theatre::new(120, 40, &failed()),
         &expect![[r#"
-            FILTER  (none)
+            zrepl 0.8.0, started 1d 1h ago                                                                                  04:05:06
             == Jobs, 1 with errors =================================================================================================
-              JOB            STATE     SUCCESS    NEXT   LAG      AGE    TYPE
-            > home_to_vault  6 errors  1d 1h ago  in 5m  missing  4m 4s  push    tank/home/mail: the two sides have diverged: the ne
-              (daemon)       answers                                     daemon
+              JOB            STATE     LAG         LAST OK    NEXT   NEWEST  TYPE    ERROR
+            > home_to_vault  6 errors  1 not sent  1d 1h ago  in 5m  4m 4s   push    tank/home/mail: the two sides have diverged: t…
+              (daemon)       answers                                         daemon
             -- home_to_vault, push -------------------------------------------------------------------------------------------------
-            6 errors; last success 1d 1h ago (2099-02-02 03:05:06); next run in 5m (04:10:06); the receiver lacks filesystems;
-            snapshots are at most 4m 4s old
-            invocation 14: 04:04:02, 3.7 s: 3 filesystems, 2 steps with 100.0 MiB, 3 snapshots destroyed, 4 errors
-            holds or bookmarks could not be made or removed 2 times since the daemon started (the last one: hold zrepl_STEP_J_x on
-            tank/home@b: dataset is busy); `zrepl zfs-abstraction list` shows what there is
+            6 errors; last success 1d 1h ago (2099-02-02 03:05:06); next run in 5m (04:10:06); the receiver is behind by 1d;
+            not replicated: 1 of 2 filesystems (tank/home/mail); newest snapshots 4m 4s old
+            invocation 14: 04:04:02, 3.7s: 3 filesystems, 2 steps with 100.0 MiB, 3 snapshots destroyed, with errors
 
-            Replication: failed for some filesystems, 04:04:02 to 04:04:06 (4s)
+            Replication: failed for 3 of 3 filesystems, 04:04:02 to 04:04:06 (4s)
               filesystems 3: 2 failed, 1 to be tried again
-              ! failed   1/1     1.0 KiB / 2.0 KiB tank/home
+              ! failed     tank/home         0/1  1.0 KiB / 2.0 KiB
                 zfs receive ended with exit status 1:
                 cannot receive incremental stream: dataset is busy
                 see `zfs holds` for what keeps it
-              ! failed                             tank/home/mail
+              ! failed     tank/home/mail
                 the two sides have diverged: the newest common version is @a
-              ! again    1/1               0 B / ? tank/home/photos  until it is planned  @a => @b
+              ! again      tank/home/photos  0/1  0 B, size unknown  @a => @b
                 connection reset by peer
 
             Pruning of the sender: failed, 2 snapshots tried
-              ! failed  tank/home
+              ! failed     tank/home
                 @zrepl_000: dataset is busy
 
             Pruning of the receiver: planning failed
@@ -268,12 +266,14 @@ fn much_failed() {
               hooks failed for 1 of 2 filesystems
               next round in 5m (04:10:06)
               last round zrepl_2: 1 taken, 1 with errors
-              ! error     4.0s tank/home@zrepl_2
+              ! error      tank/home@zrepl_2  4.0s
                 1 Ok  12ms  command hook: /usr/local/bin/quiesce
                 2 Err 105ms command hook: /usr/local/bin/flush: exit status 7
 
+            ! holds or bookmarks could not be made or removed 2 times since the daemon started (the last one: hold zrepl_STEP_J_x on
+              tank/home@b: dataset is busy); `zrepl zfs-abstraction list` shows what there is
 
-            04:05:06  ? help  q quit  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list"#]],
+            ? help  q quit  Tab focus  / filter  f find  S signal  E failed job  e errors  a all  w wrap  M list  r refresh"#]],
     );
     let mut narrow = Theatre::new(60, 30, &failed());
     narrow.press(KeyCode::Char('M'));
@@ -281,36 +281,36 @@ fn much_failed() {
     looks(
         narrow,
         &expect![[r#"
-            FILTER  (none)
-            == home_to_vault, push ============================ 1-27/39
+            zrepl 0.8.0, started 1d 1h ago                      04:05:06
+            == home_to_vault, push ============================ 1-27/41
             6 errors; last success 1d 1h ago (2099-02-02 03:05:06); next
-            run in 5m (04:10:06); the receiver lacks filesystems;
-            snapshots are at most 4m 4s old
-            invocation 14: 04:04:02, 3.7 s: 3 filesystems, 2 steps with
-            100.0 MiB, 3 snapshots destroyed, 4 errors
-            holds or bookmarks could not be made or removed 2 times
-            since the daemon started (the last one: hold zrepl_STEP_J_x
-            on tank/home@b: dataset is busy); `zrepl zfs-abstraction
-            list` shows what there is
+            run in 5m (04:10:06); the receiver is behind by 1d;
+            not replicated: 1 of 2 filesystems (tank/home/mail); newest
+            snapshots 4m 4s old
+            invocation 14: 04:04:02, 3.7s: 3 filesystems, 2 steps with
+            100.0 MiB, 3 snapshots destroyed, with errors
 
-            Replication: failed for some filesystems, 04:04:02 to
+            Replication: failed for 3 of 3 filesystems, 04:04:02 to
             04:04:06 (4s)
               filesystems 3: 2 failed, 1 to be tried again
-              ! failed   1/1     1.0 KiB / 2.0 KiB tank/home
+              ! failed     tank/home         0/1  1.0 KiB / 2.0 KiB
                 zfs receive ended with exit status 1:
                 cannot receive incremental stream: dataset is busy
                 see `zfs holds` for what keeps it
-              ! failed                             tank/home/mail
+              ! failed     tank/home/mail
                 the two sides have diverged: the newest common version
                 is @a
-              ! again    1/1               0 B / ? tank/home/photos
-                until it is planned  @a => @b
+              ! again      tank/home/photos  0/1  0 B, size unknown  @a
+                => @b
                 connection reset by peer
 
             Pruning of the sender: failed, 2 snapshots tried
-              ! failed  tank/home
+              ! failed     tank/home
                 @zrepl_000: dataset is busy
-            04:05:06  ? help  q quit  Tab focus  / filter  f find  S sig"#]],
+
+            Pruning of the receiver: planning failed
+              cannot reach the receiver
+            ? help  q quit  Tab focus  / filter  f find  S signal"#]],
     );
 }
 
@@ -319,15 +319,15 @@ fn nothing_could_be_planned() {
     looks(
         Theatre::new(80, 24, &planning_error()),
         &expect![[r#"
-            FILTER  (none)
+            zrepl 0.8.0, started 1d 1h ago                                          04:05:06
             == Jobs, 1 with errors =========================================================
-              JOB       STATE    SUCCESS  NEXT  LAG  AGE  TYPE
-            > nas       1 error                           pull    planning replication: cann
-              (daemon)  answers                           daemon
+              JOB       STATE    TYPE    ERROR
+            > nas       1 error  pull    planning replication: cannot list the receiver: no…
+              (daemon)  answers  daemon
             -- nas, pull -------------------------------------------------------------------
             1 error
-            invocation 2: 04:04:26, 3.7 s: 3 filesystems, 2 steps with 100.0 MiB, 3
-            snapshots destroyed, 1 error
+            invocation 2: 04:04:26, 3.7s: 3 filesystems, 2 steps with 100.0 MiB, 3 snapshots
+            destroyed, with errors
 
             Replication: planning failed, attempt 2, 04:04:56 to 04:04:57 (1s)
               attempt 1 planning-error at 04:04:27
@@ -335,14 +335,14 @@ fn nothing_could_be_planned() {
               cannot list the receiver: no route to host
               (is the network up?)
 
-            Pruning of the sender: not started
-
-            Pruning of the receiver: not started
+            Pruning: not started
 
 
 
 
-            04:05:06  ? help  q quit  Tab focus  / filter  f find  S signal  a all  e errors"#]],
+
+
+            ? help  q quit  Tab focus  / filter  f find  S signal  E failed job  e errors"#]],
     );
 }
 
@@ -351,30 +351,30 @@ fn the_connection_is_gone() {
     looks(
         Theatre::new(80, 24, &reconnecting()),
         &expect![[r#"
-            FILTER  (none)
+            zrepl 0.8.0, started 1d 1h ago                                          04:05:06
             == Jobs, 1 with errors =========================================================
-              JOB       STATE                  SUCCESS  NEXT   LAG  AGE  TYPE
-            > office    reconnecting, 1 error           in 1h            push    snapshottin
-              (daemon)  answers                                          daemon
-            -- office, push ------------------------------------------------------- 1-17/18
+              JOB       STATE                  NEXT   TYPE    ERROR
+            > office    reconnecting, 1 error  in 1h  push    snapshotting: cron frequency …
+              (daemon)  answers                       daemon
+            -- office, push ----------------------------------------------------------------
             reconnecting, 1 error; next run in 1h (05:05:06)
             invocation 3: since 04:03:25, for 1m 41s
 
-            Replication: sending, since 04:03:26 (1m 40s)
-              connection lost, tries to reconnect since 04:03:51 (1m 15s), gives up in 8m
-              45s (04:13:51)
-              [>-----------------------------] 0 B, step 0 of 1 (the size of 1 is not known
-              yet)
+            Replication: waiting for the connection, since 04:03:26 (1m 40s)
+              connection lost, tries to reconnect since 04:03:51 (1m 15s), gives up
+              in 8m 45s (04:13:51)
               filesystems 1: 1 waiting
-                waits    1/1                       tank  for its turn  in full @a
+                waits      tank  0/1  in full @a
 
-            Pruning of the sender: not started
+            Pruning: not started
 
-            Pruning of the receiver: not started
-
-            Snapshotting: waits for its time
+            Snapshotting: waits for its time, with errors
               cron frequency is too high; snapshots were not taken 2 times
-            04:05:06  ? help  q quit  Tab focus  / filter  f find  S signal  a all  e errors"#]],
+              next round in 1h (05:05:06)
+
+
+
+            ? help  q quit  Tab focus  / filter  f find  S signal  E failed job  e errors"#]],
     );
 }
 
@@ -384,10 +384,10 @@ fn the_daemon_does_not_answer_before_and_after_it_did() {
     theatre.answer(0, Err("cannot reach the daemon on /run/zrepl/control".to_owned()));
     let before = theatre.picture();
     expect![[r#"
-        FILTER  (none)
+        zrepl
         == Jobs, 1 with errors =========================================================
-          JOB       STATE      SUCCESS  NEXT  LAG  AGE  TYPE
-        > (daemon)  no answer                           daemon  cannot reach the daemon
+          JOB       STATE      TYPE    ERROR
+        > (daemon)  no answer  daemon  cannot reach the daemon on /run/zrepl/control
         -- Daemon ----------------------------------------------------------------------
         cannot reach the daemon on /run/zrepl/control
 
@@ -402,16 +402,16 @@ fn the_daemon_does_not_answer_before_and_after_it_did() {
     looks(
         theatre,
         &expect![[r#"
-            FILTER  (none)
+            zrepl 0.8.0, started 1d 1h ago                                          04:05:11
             == Jobs, 1 with errors ================================================== 1-2/3
-              JOB            STATE      SUCCESS    NEXT       LAG   AGE    TYPE
-            > home_to_vault  ok         5m 4s ago  in 4m 51s  none  5m 9s  push
-              vault          serves                                        sink
+              JOB            STATE      LAG   LAST OK    NEXT       NEWEST  TYPE
+            > home_to_vault  ok         none  5m 4s ago  in 4m 51s  5m 9s   push
+              vault          serves                                         sink
             -- home_to_vault, push ------------------------------------------------- 1-5/19
             ok; last success 5m 4s ago (04:01:07); next run in 4m 51s (04:11:02); the
-            receiver is up to date; snapshots are at most 5m 9s old
-            invocation 12: 04:01:03, 3.7 s: 3 filesystems, 2 steps with 100.0 MiB, 3
-            snapshots destroyed
+            receiver is up to date; newest snapshots 5m 9s old
+            invocation 12: 04:01:03, 3.7s: 3 filesystems, 2 steps with 100.0 MiB,
+            3 snapshots destroyed
 
             no status: cannot reach the daemon on /run/zrepl/control, shown is 1m ago"#]],
     );
@@ -424,11 +424,11 @@ fn the_daemon_itself() {
     looks(
         theatre,
         &expect![[r#"
-            FILTER  (none)
+            zrepl 0.8.0, started 1d 1h ago                                          04:05:06
             == Jobs ========================================================================
-              JOB            STATE        SUCCESS      NEXT       LAG      AGE  TYPE
-              home_to_vault  sending 36%  11m 40s ago  in 9m 48s  missing  12s  push
-            > (daemon)       answers                                            daemon
+              JOB            STATE        LAG         LAST OK      NEXT       NEWEST  TYPE
+              home_to_vault  sending 36%  1 not sent  11m 40s ago  in 9m 48s  12s     push
+            > (daemon)       answers                                                  daemon
             -- Daemon -------------------------------------------------------------- 1-9/11
             zrepl  the daemon
             version: 0.8.0
@@ -439,7 +439,7 @@ fn the_daemon_itself() {
                    1s zfs list -r other
                    8s zfs receive -s vault/backup/host/tank/home
 
-            04:05:06  ? help  q quit  Tab focus  / filter  f find  S signal  a all  e errors"#]],
+            ? help  q quit  Tab focus  / filter  f find  S signal  E failed job  e errors"#]],
     );
 }
 
@@ -451,44 +451,44 @@ fn ten_thousand_filesystems() {
     looks(
         theatre,
         &expect![[r#"
-            FILTER  (none)
+            zrepl 0.8.0, started 1d 1h ago                                          04:05:06
             -- Jobs, 1 with errors ---------------------------------------------------------
-              JOB       STATE    SUCCESS  NEXT  LAG  AGE  TYPE
-            > vms       1 error                           push    tank/vm/disk-05000: out of
-              (daemon)  answers                           daemon
-            == vms, push ================================================ 10005-10013/10013
-                done     1/1               1.0 KiB tank/vm/disk-09997
-                done     1/1               1.0 KiB tank/vm/disk-09998
-                done     1/1               1.0 KiB tank/vm/disk-09999
+              JOB       STATE    TYPE    ERROR
+            > vms       1 error  push    tank/vm/disk-05000: out of space
+              (daemon)  answers  daemon
+            == vms, push ================================================ 10003-10011/10011
+                done       tank/vm/disk-09995  1/1     1.0 KiB
+                done       tank/vm/disk-09996  1/1     1.0 KiB
+                done       tank/vm/disk-09997  1/1     1.0 KiB
+                done       tank/vm/disk-09998  1/1     1.0 KiB
+                done       tank/vm/disk-09999  1/1     1.0 KiB
 
-            Pruning of the sender: not started
-
-            Pruning of the receiver: not started
+            Pruning: not started
 
             Snapshotting: nothing is told
-            04:05:06  ? help  q quit  Tab focus  / filter  f find  S signal  a all  e errors"#]],
+            ? help  q quit  Tab focus  / filter  f find  S signal  E failed job  e errors"#]],
     );
     let mut theatre = Theatre::new(80, 16, &large(10_000));
     theatre.press(KeyCode::Char('e'));
     looks(
         theatre,
         &expect![[r#"
-            FILTER  (none)  errors only
+            errors only                                                             04:05:06
             == Jobs, 1 with errors =========================================================
-              JOB       STATE    SUCCESS  NEXT  LAG  AGE  TYPE
-            > vms       1 error                           push    tank/vm/disk-05000: out of
-              (daemon)  answers                           daemon
-            -- vms, push ----------------------------------------------------------- 1-9/14
+              JOB       STATE    TYPE    ERROR
+            > vms       1 error  push    tank/vm/disk-05000: out of space
+              (daemon)  answers  daemon
+            -- vms, push ----------------------------------------------------------- 1-9/12
             1 error
-            invocation 5: 04:04:02, 3.7 s: 3 filesystems, 2 steps with 100.0 MiB, 3
-            snapshots destroyed, 1 error
+            invocation 5: 04:04:02, 3.7s: 3 filesystems, 2 steps with 100.0 MiB, 3 snapshots
+            destroyed, with errors
 
-            Replication: failed for some filesystems, 04:04:02 to 04:04:06 (4s)
+            Replication: failed for 1 of 10000 filesystems, 04:04:02 to 04:04:06 (4s)
               filesystems 10000: 1 failed, 9999 done
-              ! failed   1/1            5 B / 10 B tank/vm/disk-05000
+              ! failed     tank/vm/disk-05000  0/1  5 B / 10 B
                 out of space
 
-            04:05:06  ? help  q quit  Tab focus  / filter  f find  S signal  a all  e errors"#]],
+            ? help  q quit  Tab focus  / filter  f find  S signal  E failed job  e errors"#]],
     );
 }
 
@@ -500,7 +500,7 @@ fn scrolling_among_ten_thousand_makes_no_lines_anew() {
         theatre.press(KeyCode::PageDown);
         assert!(!theatre.screen.stale);
     }
-    assert!(theatre.picture().contains("/10012"), "{}", theatre.picture());
+    assert!(theatre.picture().contains("/10010"), "{}", theatre.picture());
 }
 
 #[test]
@@ -510,60 +510,120 @@ fn dialogs() {
     looks(
         theatre,
         &expect![[r#"
-            FILTER  (none)
+            zrepl 0.8.0, started 1d 1h ago                                          04:05:06
             == Jobs ========================================================================
-              JOB            STATE    SUCCESS     NEXT       LAG   AGE    TYPE
-            > home_to_vault  ok       3m 59s ago  in 5m 56s  none  4m 4s  push
-              vault          serves                                       sink
-              (daemon)       answers                                      daemon
+              JOB            STATE    LAG   LAST OK     NEXT       NEWEST  TYPE
+            > home_to_vault  ok       none  3m 59s ago  in 5m 56s  4m 4s   push
+              vault          serves                                        sink
+              (daemon)       answers                                       daemon
             -- home_to_vault, push ------------------------------------------------ 1-16/19
             ok; last success 3m 59s ago (04:01:07); next run in 5m 56s (04:11:02); the
-            receiver is┌ Send a signal to job "home_to_vault" ─────────────────┐
-            invocation │ wakeup    replicate and prune now, or after what runs │B, 3
-            snapshots d│ reset     cancel what runs; received data stays       │
-                       │ snapshot  take snapshots now, then replicate and prune│
-            Replication│ cancel    tell it nothing                             │
-              filesyste│                                                       │
-                done   │ arrows: choose  Enter: do it  Esc: back               │
-                done   └───────────────────────────────────────────────────────┘
+            receiver is┌ Send a signal to job "home_to_vault" ──────────────────┐
+            invocation │ wakeup    replicate and prune now, or after what runs  │
+            3 snapshots│ reset     cancel what runs; received data stays        │
+                       │ snapshot  take snapshots now, then replicate and prune │
+            Replication│ nothing   leave it alone                               │
+              filesyste│                                                        │
+                done   │ arrows: choose  Enter: do it  Esc: back                │
+                done   └────────────────────────────────────────────────────────┘
 
             Pruning of the sender: done, 2 snapshots destroyed
-                done    tank/home  2 of 12 snapshots
+                done       tank/home  2 of 12 snapshots
 
             Pruning of the receiver: done, 1 snapshot destroyed
-                done    tank/home  @zrepl_000, 1 of 100 snapshots
+                done       tank/home  @zrepl_000, 1 of 100 snapshots
 
-            04:05:06  ? help  q quit  Tab focus  / filter  f find  S signal  a all  e errors"#]],
+            ? help  q quit  Tab focus  / filter  f find  S signal  E failed job  e errors"#]],
+    );
+    let mut theatre = Theatre::new(80, 20, &idle());
+    theatre.press(KeyCode::Char('S'));
+    theatre.press(KeyCode::Char('j'));
+    theatre.press(KeyCode::Enter);
+    looks(
+        theatre,
+        &expect![[r#"
+        zrepl 0.8.0, started 1d 1h ago                                          04:05:06
+        == Jobs ========================================================================
+          JOB            STATE    LAG   LAST OK     NEXT       NEWEST  TYPE
+        > home_to_vault  ok       none  3m 59s ago  in 5m 56s  4m 4s   push
+          vault          serves                                        sink
+          (daemon)       answers                                       daemon
+        -- home_to_vault, push ------------------------------------------------ 1-12/19
+        ok; l┌ Reset job "home_to_vault"? ───────────────────────────────────────┐
+        recei│ no, let it run                                                    │
+        invoc│ yes, cancel it; what was received stays, and is resumed next time │
+        3 sna│                                                                   │
+             │ arrows: choose  Enter: do it  Esc: back                           │
+        Repli└───────────────────────────────────────────────────────────────────┘
+          filesystems 3: 2 done, 1 up to date
+            done       tank/home         1/1  100.0 MiB
+            done       tank/home/photos  1/1        0 B
+
+        Pruning of the sender: done, 2 snapshots destroyed
+            done       tank/home  2 of 12 snapshots
+        ? help  q quit  Tab focus  / filter  f find  S signal  E failed job  e errors"#]],
     );
     let mut theatre = Theatre::new(80, 24, &idle());
     theatre.press(KeyCode::Char('?'));
     looks(
         theatre,
         &expect![[r#"
-            FI┌ Keys ────────────────────────────────────────────────────────────────────┐
-            ==│Everywhere                                                                │==
-              │ Tab             jobs, detail, filter, and around                         │
-            > │ q, Q, Ctrl-C    quit                                                     │
-              │ /               filter filesystems by a regular expression               │
-              │ f               find text in the detail; n, N: next, previous            │
-            --│ a               list all filesystems, also those without work            │9
-            ok│ e               list filesystems with errors only                        │
-            re│ S               signal the job: wakeup, reset, snapshot                  │
-            in│ M               hide or show the list of jobs                            │
-            sn│ w, W            wrap long lines                                          │
-              │ r               ask the daemon now                                       │
-            Re│ Esc             clear filter, search and messages                        │
-              │ ?, F1           this help                                                │
-              │Jobs                                                                      │
-              │ j k, arrows     choose; g, G, Home, End: first, last                     │
-              │ Enter, Space    to the detail                                            │
-            Pr│Detail                                                                    │
-              │ j k h l, arrows scroll                                                   │
-              │ g G, Home End   to the top, to the end                                   │
-            Pr│ PgUp PgDn       by pages, as Ctrl-B and Ctrl-F; Ctrl-U, Ctrl-D by halves │
-              │Columns                                                                   │
-              │ SUCCESS         when everything was last done without error              │
-            04└──────────────────────────────────────────────────────────────────────────┘rs"#]],
+            z┌ Keys and words ────────────────────────────────────────────────────────────┐6
+            =│Everywhere                                                                  │=
+             │ Tab              jobs, detail, filter, and around                          │
+            >│ q, Q, Ctrl-C     quit                                                      │
+             │ E                next job with errors                                      │
+             │ e                list filesystems with errors only                         │
+            -│ a                list all filesystems, also those without work             │
+            o│ /                filter filesystems by a regular expression                │
+            r│ f                find text in the detail; n, N: next, previous             │
+            i│ S                signal the job: wakeup, reset, snapshot                   │
+            3│ M                hide or show the list of jobs                             │
+             │ w, W             wrap long lines                                           │
+            R│ r                ask the daemon now                                        │
+             │ Esc              clear filter, search and messages                         │
+             │ ?, F1            this help                                                 │
+             │Jobs                                                                        │
+             │ j k, arrows      choose; g, G, Home, End: first, last                      │
+            P│ Enter, Space     to the detail                                             │
+             │Detail                                                                      │
+             │ j k h l, arrows  scroll                                                    │
+            P│ g G, Home End    to the top, to the end                                    │
+             │ PgUp PgDn        by pages, as Ctrl-B, Ctrl-F; by halves Ctrl-U, Ctrl-D     │
+             │Columns                                                                     │
+            ?└ 1-22/37  j k: scroll  Esc: close ──────────────────────────────────────────┘"#]],
+    );
+    let mut theatre = Theatre::new(80, 24, &idle());
+    theatre.press(KeyCode::Char('?'));
+    theatre.press(KeyCode::PageDown);
+    theatre.press(KeyCode::PageDown);
+    looks(
+        theatre,
+        &expect![[r#"
+        z┌ Keys and words ────────────────────────────────────────────────────────────┐6
+        =│ j k, arrows      choose; g, G, Home, End: first, last                      │=
+         │ Enter, Space     to the detail                                             │
+        >│Detail                                                                      │
+         │ j k h l, arrows  scroll                                                    │
+         │ g G, Home End    to the top, to the end                                    │
+        -│ PgUp PgDn        by pages, as Ctrl-B, Ctrl-F; by halves Ctrl-U, Ctrl-D     │
+        o│Columns                                                                     │
+        r│ STATE            what the job does, or how its last run ended              │
+        i│  ok              that was without errors                                   │
+        3│  serves          it waits for other hosts, and never runs by itself        │
+         │  answers         the daemon does                                           │
+        R│ LAG              how much older the receiver's newest snapshot is, at most │
+         │  not sent        filesystems of which it has nothing that the sender has   │
+         │ LAST OK          when everything was last done without error               │
+         │ NEXT             when the job runs by itself                               │
+         │ NEWEST           age of the newest snapshot, where it is oldest            │
+        P│ TYPE             of the job, as in the configuration                       │
+         │Signs                                                                       │
+         │ !                failed                                                    │
+        P│ *                happens now                                               │
+         │ 1/2              steps done, and all; a step sends one snapshot            │
+         │ …                more follows: wrap (w), or scroll to the side             │
+        ?└ 16-37/37  j k: scroll  Esc: close ─────────────────────────────────────────┘"#]],
     );
 }
 
@@ -577,20 +637,20 @@ fn several_daemons() {
     looks(
         theatre,
         &expect![[r#"
-            FILTER  (none)
+            2 daemons                                                                                   04:05:06
             == Jobs, 1 with errors ====================================================================== 1-2/5
-              JOB                 STATE    SUCCESS     NEXT       LAG   AGE    TYPE
-            > here:home_to_vault  ok       3m 59s ago  in 5m 56s  none  4m 4s  push
-              here:vault          serves                                       sink
+              JOB                 STATE    LAG   LAST OK     NEXT       NEWEST  TYPE    ERROR
+            > here:home_to_vault  ok       none  3m 59s ago  in 5m 56s  4m 4s   push
+              here:vault          serves                                        sink
             -- here:home_to_vault, push ---------------------------------------------------------------- 1-7/18
             ok; last success 3m 59s ago (04:01:07); next run in 5m 56s (04:11:02); the receiver is up to date;
-            snapshots are at most 4m 4s old
-            invocation 12: 04:01:03, 3.7 s: 3 filesystems, 2 steps with 100.0 MiB, 3 snapshots destroyed
+            newest snapshots 4m 4s old
+            invocation 12: 04:01:03, 3.7s: 3 filesystems, 2 steps with 100.0 MiB, 3 snapshots destroyed
 
             Replication: done, 04:01:03 to 04:01:06 (3s)
               filesystems 3: 2 done, 1 up to date
-                done     1/1             100.0 MiB tank/home
-            04:05:06  ? help  q quit  Tab focus  / filter  f find  S signal  a all  e errors  w wrap  M list"#]],
+                done       tank/home         1/1  100.0 MiB
+            ? help  q quit  Tab focus  / filter  f find  S signal  E failed job  e errors  a all  w wrap  M list"#]],
     );
 }
 
@@ -618,17 +678,5 @@ fn no_size_is_too_small_or_too_large() {
                 theatre.resize(80, 24);
             }
         }
-    }
-}
-
-#[test]
-fn without_colours_nothing_has_one() {
-    for (colors, some) in [(true, true), (false, false)] {
-        let options = Options { job: None, colors, legacy: false, zone: TimeZone::UTC };
-        let mut theatre = Theatre::with(120, 40, options, vec![None]);
-        theatre.report(0, &failed());
-        theatre.picture();
-        let cells = &theatre.terminal.backend().buffer().content;
-        assert_eq!(cells.iter().any(|cell| cell.fg != ratatui::style::Color::Reset), some);
     }
 }
