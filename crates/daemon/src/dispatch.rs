@@ -575,7 +575,7 @@ mod tests {
     #[test]
     fn jobs_that_do_not_come_back_are_forgotten_some_day() {
         let events = Events::new(crate::clock::Clock::system(), Vec::new());
-        let (_dispatch, mut dispatcher) = Dispatch::new(events, CancellationToken::new());
+        let (_dispatch, mut dispatcher) = Dispatch::new(events, CancellationToken::new(), Drain::default());
         let name = |number: u64| JobName::parse(&format!("j{number}")).unwrap();
         let most = ENDED_JOBS as u64;
         for number in 0..most + 10 {
