@@ -29,7 +29,9 @@ pub(super) fn describe(event: &Event, earlier: &Earlier) -> Option<Line> {
         }
         What::Snapshotting(what) => snapshotting(what, running),
         What::Hook { filesystem, snapshot, what } => {
-            hook(what).with("fs", filesystem.as_str()).with("snap", snapshot.as_str())
+            let around =
+                |message: &str| line("hook", message).with("fs", filesystem.as_str()).with("snap", snapshot.as_str());
+            hook(what, around)?
         }
         What::InvocationStarted { number } => line("job", "invocation started").with("invocation", *number),
         What::SleepsUntil { .. } | What::Unmatched { .. } | What::Stored { .. } => return None,
@@ -159,9 +161,8 @@ fn state_change(
     line.maybe("sleep_until", until).also_maybe("syncPoint", sync_point)
 }
 
-fn hook(what: &Hook) -> Line {
-    let line = |message: &str| line("hook", message);
-    match what {
+fn hook(what: &Hook, line: impl Fn(&str) -> Line) -> Option<Line> {
+    Some(match what {
         Hook::PreEdges => line("run pre-edges in configuration order"),
         Hook::Output { hook, stream: OutputStream::Stdout, line: text } => {
             line("hook output").with("stdout", text.as_str()).with("command", hook.as_str())
@@ -190,7 +191,8 @@ fn hook(what: &Hook) -> Line {
         Hook::PostEdges => line("run post-edges for successful pre-edges in reverse configuration order"),
         Hook::PostSkipped { hook } => line("skip post-edge because pre-edge failed").with("hook", hook.as_str()),
         Hook::Interrupted => line("interrupted, only running post-edges for successful pre-edges"),
-    }
+        Hook::Succeeded { .. } => return None,
+    })
 }
 
 fn state_name(state: SnapshotterState) -> &'static str {

@@ -33,8 +33,8 @@ pub(super) struct Earlier {
 struct Told {
     /// Texts of errors of the invocation that runs, with the levels of their lines.
     errors: Vec<(String, LogLevel)>,
-    /// Filesystems of the round of snapshots that runs, of which a hook has failed.
-    hooks: HashSet<DatasetName>,
+    /// Filesystems of the round of snapshots that runs, of which hooks have failed, with their errors.
+    hooks: HashMap<DatasetName, Vec<String>>,
     /// Those that a hook kept from being taken a snapshot of.
     prevented: HashSet<DatasetName>,
     /// A snapshot of that round has failed.
@@ -75,6 +75,11 @@ impl Earlier {
         let Line { subsystem, message, fields, also } = describe(event, self)?;
         let span = event.job.as_ref().map(|job| span(root, job, self.running(Some(job)), event));
         Some(Entry { at: event.at, level, job: event.job.clone(), subsystem, span, message, fields, also })
+    }
+
+    /// Where in a job's work an event belongs, after it.
+    pub(super) fn span(&self, job: &JobName, event: &Event) -> String {
+        span(self.root.as_deref().unwrap_or_default(), job, self.running(Some(job)), event)
     }
 
     /// What runs in a job.
@@ -134,7 +139,9 @@ impl Told {
         match &event.what {
             What::InvocationStarted { .. } => self.errors.clear(),
             What::Snapshotting(what) => self.of_snapshots(what, entry),
-            What::Hook { filesystem, what: Hook::Failed { .. }, .. } => drop(self.hooks.insert(filesystem.clone())),
+            What::Hook { filesystem, what: Hook::Failed { error, .. }, .. } => {
+                self.hooks.entry(filesystem.clone()).or_default().push(error.clone());
+            }
             What::Hook { filesystem, what: Hook::Prevented { .. }, .. } => {
                 self.prevented.insert(filesystem.clone());
             }
@@ -177,6 +184,14 @@ impl Told {
                 self.prevented.clear();
                 self.snapshots = false;
             }
+            Snapshotting::HooksFinished { filesystem, .. } => {
+                let told = self.hooks.get(filesystem).map(Vec::as_slice).unwrap_or_default();
+                let without =
+                    |report: &str| told.iter().fold(report.to_owned(), |report, error| report.replace(error, AGAIN));
+                if let Some(entry) = entry {
+                    set(entry, &["report"], without);
+                }
+            }
             Snapshotting::Taken { filesystem, result: Err(_), .. } => {
                 self.snapshots = true;
                 if let Some(entry) = entry.filter(|_| self.prevented.contains(filesystem)) {
@@ -195,8 +210,12 @@ impl Told {
 }
 
 fn set_error(entry: &mut Entry, other: impl Fn(&str) -> String) {
+    set(entry, &["err", "most_recent_err"], other);
+}
+
+fn set(entry: &mut Entry, fields: &[&str], other: impl Fn(&str) -> String) {
     for (name, value) in entry.fields.iter_mut().chain(&mut entry.also) {
-        if let (&mut ("err" | "most_recent_err"), Value::Text(value)) = (name, value) {
+        if let (true, Value::Text(value)) = (fields.contains(name), value) {
             *value = other(value);
         }
     }

@@ -10,7 +10,7 @@ pub(crate) fn level_of(event: &Event) -> Option<LogLevel> {
         What::JobStarted | What::JobStopped => Info,
         What::CommandStarted { .. } | What::CommandFinished { .. } => Debug,
         What::Snapshotting(what) => snapshotting(what),
-        What::Hook { what, .. } => hook(what),
+        What::Hook { what, .. } => return hook(what),
         What::InvocationStarted { .. } | What::InvocationFinished { .. } => Info,
         What::SleepsUntil { .. } | What::Unmatched { .. } | What::Stored { .. } => return None,
         What::Replication(what) => return replication(what),
@@ -41,18 +41,20 @@ fn snapshotting(what: &Snapshotting) -> LogLevel {
     }
 }
 
-fn hook(what: &Hook) -> LogLevel {
-    match what {
+fn hook(what: &Hook) -> Option<LogLevel> {
+    Some(match what {
         Hook::Failed { .. } => Error,
+        // The lines about its failure and about the snapshot say so.
+        Hook::Prevented { .. } => Debug,
         Hook::Output { stream: OutputStream::Stderr, .. } | Hook::OutputCut { .. } | Hook::Interrupted => Warn,
         Hook::Output { stream: OutputStream::Stdout, .. }
         | Hook::PreEdges
         | Hook::Statement { .. }
-        | Hook::Prevented { .. }
         | Hook::Callback
         | Hook::PostEdges
         | Hook::PostSkipped { .. } => Info,
-    }
+        Hook::Succeeded { .. } => return None,
+    })
 }
 
 fn replication(what: &Replication) -> Option<LogLevel> {

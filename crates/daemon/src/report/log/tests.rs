@@ -8,10 +8,7 @@ use std::time::Duration;
 use config::types::{LogFormat, LogLevel};
 use expect_test::{Expect, expect};
 use jiff::tz::{Offset, TimeZone};
-use model::event::{
-    About, Event, Hook, HookEdge, InvocationSummary, OutputStream, ProtectionOutcome, Pruning, Replication,
-    Snapshotting, What,
-};
+use model::event::{About, Event, InvocationSummary, ProtectionOutcome, Pruning, Replication, Snapshotting, What};
 use model::plan::prune::PruneSide;
 use model::plan::replication::{Base, Discard, FilesystemAction, FilesystemPlan, ReplicationPlan, Step};
 use model::plan::resolve::Resolution;
@@ -20,6 +17,9 @@ use model::{DatasetName, JobName, VersionKind, VersionName, VersionRef};
 
 use super::*;
 use crate::events::Reader;
+
+mod hooks;
+mod phases;
 
 /// What was written so far.
 #[derive(Clone, Default)]
@@ -471,30 +471,6 @@ fn a_span_leads_from_the_daemon_to_the_step() {
 }
 
 #[test]
-fn hooks_say_what_they_do_and_what_their_programs_write() {
-    let hook = "/etc/zrepl/hooks/freeze".to_owned();
-    let story: Vec<Event> = [
-        Hook::PreEdges,
-        Hook::Output { hook: hook.clone(), stream: OutputStream::Stdout, line: "frozen".to_owned() },
-        Hook::Output { hook: hook.clone(), stream: OutputStream::Stderr, line: "slowly".to_owned() },
-        Hook::Failed { hook, edge: HookEdge::Post, error: "exit status: 1".to_owned() },
-    ]
-    .into_iter()
-    .map(|what| {
-        let snapshot = VersionName::parse("zrepl_1").unwrap();
-        event(Some("j"), What::Hook { filesystem: dataset("p/a"), snapshot, what })
-    })
-    .collect();
-    let lines = written(LogLevel::Info, layout(LogFormat::Human, false, false), &story);
-    expect![[r#"
-        [INFO][j][hook][sQaZ$7ww6$7ww6.QtEY]: run pre-edges in configuration order fs="p/a" snap="zrepl_1"
-        [INFO][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook output stdout="frozen" command="/etc/zrepl/hooks/freeze" fs="p/a" snap="zrepl_1"
-        [WARN][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook output stderr="slowly" command="/etc/zrepl/hooks/freeze" fs="p/a" snap="zrepl_1"
-        [ERRO][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook invocation failed for post-edge hook="/etc/zrepl/hooks/freeze" err="exit status: 1" fs="p/a" snap="zrepl_1"
-    "#]].assert_eq(&lines);
-}
-
-#[test]
 fn what_is_done_about_conflicts_is_said_before_and_after() {
     let filesystem = || dataset("p/a");
     let discarding = |reason| Replication::Discarding { filesystem: filesystem(), reason };
@@ -527,28 +503,4 @@ fn what_is_done_about_conflicts_is_said_before_and_after() {
         [WARN][j][repl][sQaZ$7ww6$7ww6.QtEY]: discarding what an interrupted receive left, it cannot be resumed fs="p/a" reason="the resume token cannot be read: its checksum does not match"
     "#]]
     .assert_eq(&lines);
-}
-
-#[test]
-fn a_hook_is_given_as_the_cause_of_a_failed_snapshot_only_if_it_prevented_it() {
-    let (filesystem, hook) = (dataset("p/a"), "fs-freeze".to_owned());
-    let of_hook = |what| What::Hook { filesystem: filesystem.clone(), snapshot: snapshot("1").name, what };
-    let failed =
-        || of_hook(Hook::Failed { hook: hook.clone(), edge: HookEdge::Pre, error: "exit status: 1".to_owned() });
-    let taken = || {
-        What::Snapshotting(Snapshotting::Taken {
-            filesystem: filesystem.clone(),
-            snapshot: snapshot("1").name,
-            result: Err("out of space".to_owned()),
-        })
-    };
-    let told = |events: Vec<What>| {
-        let events: Vec<_> = events.into_iter().map(|what| event(Some("snap"), what)).collect();
-        let lines = written(LogLevel::Warn, layout(LogFormat::Human, false, false), &events);
-        lines.lines().last().unwrap().to_owned()
-    };
-    let harmless = told(vec![failed(), taken()]);
-    assert!(harmless.starts_with("[ERRO]") && harmless.contains("out of space"), "{harmless}");
-    let fatal = told(vec![failed(), of_hook(Hook::Prevented { hook: hook.clone() }), taken()]);
-    assert!(fatal.starts_with("[WARN]") && fatal.contains("a hook before it failed"), "{fatal}");
 }
