@@ -36,7 +36,8 @@ pub(super) fn describe(event: &Event, earlier: &Earlier) -> Option<Line> {
         What::InvocationStarted { number } => line("job", "invocation started").with("invocation", *number),
         What::SleepsUntil { .. } | What::Unmatched { .. } | What::Stored { .. } => return None,
         What::InvocationFinished { number, summary } => {
-            finished(*number, summary, earlier.last_successful(event.job.as_ref()))
+            let job = event.job.as_ref();
+            finished(*number, summary, earlier.snapshots_failed(job), earlier.last_successful(job))
         }
         What::Replication(what) => replication::replication(event.job.as_ref(), what, earlier, running)?,
         What::Pruning { side, what } => replication::pruning(*side, what)?,
@@ -83,7 +84,12 @@ fn about(line: Line, about: &About) -> Line {
 }
 
 /// Of one that did not succeed the line says since when that is so.
-fn finished(number: u64, summary: &InvocationSummary, last_successful: Option<Timestamp>) -> Line {
+fn finished(
+    number: u64,
+    summary: &InvocationSummary,
+    snapshots_failed: Option<u64>,
+    last_successful: Option<Timestamp>,
+) -> Line {
     let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled, replicated } = *summary;
     line("job", if cancelled { "invocation cancelled" } else { "invocation finished" })
         .with("invocation", number)
@@ -92,6 +98,7 @@ fn finished(number: u64, summary: &InvocationSummary, last_successful: Option<Ti
         .with("bytes", bytes)
         .with("destroyed", destroyed)
         .with("errors", errors)
+        .maybe("snapshots_failed", snapshots_failed)
         .maybe("replicated", replicated.then_some("all"))
         .with("duration", took)
         .also("duration_s", took)

@@ -1,7 +1,7 @@
 //! What lines say of events before theirs: the names of steps, which events speak of by number, when a job last
 //! succeeded, and what runs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use config::types::LogLevel;
@@ -35,16 +35,18 @@ struct Told {
     errors: Vec<(String, LogLevel)>,
     /// Filesystems of the round of snapshots that runs, of which hooks have failed, with their errors.
     hooks: HashMap<DatasetName, Vec<String>>,
-    /// Those that a hook kept from being taken a snapshot of.
-    prevented: HashSet<DatasetName>,
-    /// A snapshot of that round has failed.
-    snapshots: bool,
+    /// Those that a hook, with this name, kept from being taken a snapshot of.
+    prevented: HashMap<DatasetName, String>,
+    /// So many snapshots of that round have failed.
+    snapshots: u64,
+    /// As many, until the end of the invocation that follows.
+    untold: u64,
 }
 
 /// Errors of an invocation that are remembered. They are about sides, of which there are two.
 const TOLD: usize = 16;
-/// What stands in the place of a text that was told before.
-const AGAIN: &str = "the same as above";
+/// Characters of a text that was told before which stand in its place.
+const GIST: usize = 200;
 
 struct Plan {
     plan: Arc<ReplicationPlan>,
@@ -119,6 +121,11 @@ impl Earlier {
         self.successes.get(job?).copied()
     }
 
+    /// How many snapshots of the last round failed, until an invocation has said so.
+    pub(super) fn snapshots_failed(&self, job: Option<&JobName>) -> Option<u64> {
+        job.and_then(|job| self.told.get(job)).map(|told| told.untold).filter(|untold| *untold > 0)
+    }
+
     /// A step as `@a => @b`.
     pub(super) fn name(&self, job: Option<&JobName>, filesystem: &DatasetName, step: usize) -> Option<String> {
         let plan = self.jobs.get(job?)?;
@@ -142,9 +149,10 @@ impl Told {
             What::Hook { filesystem, what: Hook::Failed { error, .. }, .. } => {
                 self.hooks.entry(filesystem.clone()).or_default().push(error.clone());
             }
-            What::Hook { filesystem, what: Hook::Prevented { .. }, .. } => {
-                self.prevented.insert(filesystem.clone());
+            What::Hook { filesystem, what: Hook::Prevented { hook }, .. } => {
+                self.prevented.insert(filesystem.clone(), hook.clone());
             }
+            What::InvocationFinished { .. } => self.untold = 0,
             // Those of a filesystem name it.
             What::Replication(
                 Replication::PlanFailed { error }
@@ -168,8 +176,9 @@ impl Told {
             }
             return;
         };
-        entry.message = entry.message.replace(known, AGAIN);
-        set_error(entry, |error| error.replace(known, AGAIN));
+        let gist = gist(known);
+        entry.message = entry.message.replace(known, &gist);
+        set(entry, &["err", "most_recent_err"], |error| error.replace(known, &gist));
         // That it is tried again says nothing new.
         if entry.level == LogLevel::Warn && entry.subsystem == Some("pruning") {
             entry.level = LogLevel::Debug;
@@ -182,25 +191,26 @@ impl Told {
             Snapshotting::RoundStarted { .. } => {
                 self.hooks.clear();
                 self.prevented.clear();
-                self.snapshots = false;
+                (self.snapshots, self.untold) = (0, 0);
             }
             Snapshotting::HooksFinished { filesystem, .. } => {
                 let told = self.hooks.get(filesystem).map(Vec::as_slice).unwrap_or_default();
-                let without =
-                    |report: &str| told.iter().fold(report.to_owned(), |report, error| report.replace(error, AGAIN));
+                let gists = |report: &str| {
+                    told.iter().fold(report.to_owned(), |report, error| report.replace(error, &gist(error)))
+                };
                 if let Some(entry) = entry {
-                    set(entry, &["report"], without);
+                    set(entry, &["report"], gists);
                 }
             }
             Snapshotting::Taken { filesystem, result: Err(_), .. } => {
-                self.snapshots = true;
-                if let Some(entry) = entry.filter(|_| self.prevented.contains(filesystem)) {
+                (self.snapshots, self.untold) = (self.snapshots + 1, self.untold + 1);
+                if let (Some(entry), Some(hook)) = (entry, self.prevented.get(filesystem)) {
                     entry.level = LogLevel::Warn;
-                    set_error(entry, |_| "a hook before it failed, see above".to_owned());
+                    set(entry, &["err"], |_| format!("the hook {hook} failed (see above)"));
                 }
             }
             Snapshotting::State { error: Some(_), .. } => {
-                if let Some(entry) = entry.filter(|_| self.snapshots || !self.hooks.is_empty()) {
+                if let Some(entry) = entry.filter(|_| self.snapshots > 0 || !self.hooks.is_empty()) {
                     entry.level = LogLevel::Warn;
                 }
             }
@@ -209,8 +219,12 @@ impl Told {
     }
 }
 
-fn set_error(entry: &mut Entry, other: impl Fn(&str) -> String) {
-    set(entry, &["err", "most_recent_err"], other);
+/// What stands in the place of a text that was told before: enough to know it again, without what helps.
+fn gist(text: &str) -> String {
+    let fact = text.split(" (").next().unwrap_or(text);
+    let end = fact.char_indices().nth(GIST);
+    let (fact, cut) = end.map_or((fact, ""), |(end, _)| (fact.get(..end).unwrap_or(fact), "…"));
+    format!("{fact}{cut} (see above)")
 }
 
 fn set(entry: &mut Entry, fields: &[&str], other: impl Fn(&str) -> String) {

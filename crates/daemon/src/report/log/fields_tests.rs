@@ -243,7 +243,8 @@ fn snapshots_and_hooks() -> Vec<What> {
         Hook::Interrupted,
     ];
     let of_hook = |what| What::Hook { filesystem: filesystem(), snapshot: version("b"), what };
-    snapshots.into_iter().map(What::Snapshotting).chain(hooks.into_iter().map(of_hook)).collect()
+    let after_it = What::InvocationFinished { number: 4, summary: InvocationSummary::default() };
+    snapshots.into_iter().map(What::Snapshotting).chain(hooks.into_iter().map(of_hook)).chain([after_it]).collect()
 }
 
 fn replication() -> Vec<What> {

@@ -32,9 +32,10 @@ fn snapshotting(what: &Snapshotting) -> LogLevel {
     match what {
         Snapshotting::State { error: Some(_), .. } | Snapshotting::Taken { result: Err(_), .. } => Error,
         Snapshotting::Missed { .. } => Warn,
+        Snapshotting::HooksFinished { had_error: false, .. } | Snapshotting::Taken { result: Ok(()), .. } => Info,
         // Each error of the hooks is told by itself.
-        Snapshotting::HooksFinished { .. } | Snapshotting::Taken { result: Ok(()), .. } => Info,
-        Snapshotting::State { error: None, .. }
+        Snapshotting::HooksFinished { had_error: true, .. }
+        | Snapshotting::State { error: None, .. }
         | Snapshotting::HooksStarted { .. }
         | Snapshotting::RoundStarted { .. }
         | Snapshotting::RoundFinished => Debug,

@@ -61,7 +61,6 @@ fn what_a_failed_hook_wrote_is_told_once_in_its_error() {
             [WARN][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook output fs="p/a" snap="zrepl_1" stderr="slowly" command="/etc/zrepl/hooks/freeze"
             [INFO][j][hook][sQaZ$7ww6$7ww6.QtEY]: run post-edges for successful pre-edges in reverse configuration order fs="p/a" snap="zrepl_1"
             [ERRO][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook invocation failed for post-edge fs="p/a" snap="zrepl_1" hook="/etc/zrepl/hooks/freeze" err="/etc/zrepl/hooks/freeze failed: exit status: 1; it said: busy (mend it)"
-            [INFO][j][snapshot][sQaZ$7ww6$7ww6.QtEY]: end run job plan with error fs="p/a" report="01 Ok /etc/zrepl/hooks/freeze\n02 Err /etc/zrepl/hooks/freeze: the same as above\n"
         "#]],
     );
 }
@@ -117,5 +116,20 @@ fn a_hook_is_given_as_the_cause_of_a_failed_snapshot_only_if_it_prevented_it() {
     let harmless = told(vec![failed(HookEdge::Pre), taken()]);
     assert!(harmless.starts_with("[ERRO]") && harmless.contains("out of space"), "{harmless}");
     let fatal = told(vec![failed(HookEdge::Pre), of_hook(Hook::Prevented { hook: HOOK.to_owned() }), taken()]);
-    assert!(fatal.starts_with("[WARN]") && fatal.contains("a hook before it failed"), "{fatal}");
+    assert!(
+        fatal.starts_with("[WARN]") && fatal.contains("the hook /etc/zrepl/hooks/freeze failed (see above)"),
+        "{fatal}"
+    );
+}
+
+#[test]
+fn snapshots_that_failed_are_told_with_the_invocation_that_follows() {
+    let (filesystem, snapshot) = (dataset("p/a"), snapshot("1").name);
+    let result = Err("out of space".to_owned());
+    let taken = event(Some("j"), What::Snapshotting(Snapshotting::Taken { filesystem, snapshot, result }));
+    let finished =
+        |number| event(Some("j"), What::InvocationFinished { number, summary: InvocationSummary::default() });
+    let lines = written(LogLevel::Info, layout(LogFormat::Logfmt, false, false), &[taken, finished(1), finished(2)]);
+    let failed: Vec<bool> = lines.lines().map(|line| line.contains(" snapshots_failed=1 ")).collect();
+    assert_eq!(failed, [false, true, false], "{lines}");
 }
