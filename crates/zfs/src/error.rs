@@ -153,13 +153,13 @@ pub enum ErrorKind {
     Busy,
     /// No space in the pool.
     #[error(
-        "out of space (`zfs list -o space` and `zpool list` show there where it went; destroy something, or have the keep \
-         rules keep less)"
+        "out of space (`zfs list -o space` and `zpool list` on that machine show where it went; destroy something there, \
+         or have the keep rules keep less)"
     )]
     NoSpace,
     /// A quota is exceeded.
     #[error(
-        "quota exceeded (`zfs get -r quota,refquota` shows there which; raise it, or have the keep rules keep less)"
+        "quota exceeded (`zfs get -r quota,refquota` on that machine shows which; raise it, or have the keep rules keep less)"
     )]
     QuotaExceeded,
     /// The pool is read-only.
@@ -287,7 +287,6 @@ impl ErrorKind {
             self,
             K::Failed { .. }
                 | K::Output { .. }
-                | K::Killed { .. }
                 | K::Interrupted { .. }
                 | K::Truncated
                 | K::Source(_)

@@ -53,7 +53,7 @@ fn tell_not_cleaned(context: &Context, error: &CallError) {
         "nothing could be cleaned up after an earlier crash, if there was one: {error}; each filesystem is when it is \
          replicated, all are when the job starts again"
     );
-    context.events.tell(What::Warning { subsystem: "endpoint", message });
+    context.events.tell(What::Note { subsystem: "endpoint", message });
 }
 
 /// A job and what it needs of the daemon.

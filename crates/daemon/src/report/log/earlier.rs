@@ -165,15 +165,17 @@ impl Told {
         }
     }
 
+    /// Of two sides that failed, each has a line of the text, after its name; pruning is about one of them.
     fn of_sides(&mut self, text: &str, entry: Option<&mut Entry>, outlets: &[LogLevel]) {
         let Some(entry) = entry else { return };
         // What one outlet has is not above this line in another one that did not take it.
         let is_above = |level: LogLevel| !outlets.iter().any(|outlet| (level < *outlet) && (*outlet <= entry.level));
         let known = self.errors.iter().find(|(known, level)| text.contains(known) && is_above(*level));
         let Some((known, _)) = known else {
-            if self.errors.len() < TOLD && !text.is_empty() {
-                self.errors.push((text.to_owned(), entry.level));
-            }
+            let parts = text.lines().skip(1).filter_map(|part| Some(part.split_once(": ")?.1));
+            let new = [text].into_iter().chain(parts).filter(|text| !text.is_empty());
+            let new = new.map(|text| (text.to_owned(), entry.level)).take(TOLD.saturating_sub(self.errors.len()));
+            self.errors.extend(new);
             return;
         };
         let gist = gist(known);

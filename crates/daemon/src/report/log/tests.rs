@@ -434,6 +434,24 @@ fn an_error_is_repeated_where_the_line_that_had_it_is_not() {
 }
 
 #[test]
+fn what_is_told_of_both_sides_is_not_told_again_of_one() {
+    let both = "cannot list the sender and receiver:\n  sender: gone (look)\n  receiver: asleep (wake it)";
+    let pruning = |side, error: &str| What::Pruning { side, what: Pruning::PlanFailed { error: error.to_owned() } };
+    let events = [
+        What::Replication(Replication::PlanFailed { error: both.to_owned() }),
+        pruning(PruneSide::Sender, "cannot list the sender: gone (look)"),
+        pruning(PruneSide::Receiver, "cannot list the receiver: asleep (wake it)"),
+    ]
+    .map(|what| event(Some("j"), what));
+    let lines = written(LogLevel::Error, layout(LogFormat::Logfmt, false, false), &events);
+    let told: Vec<&str> = lines.lines().filter_map(|line| line.split_once("err=").map(|(_, err)| err)).collect();
+    assert_eq!(
+        told[1..],
+        [r#""cannot list the sender: gone (see above)""#, r#""cannot list the receiver: asleep (see above)""#]
+    );
+}
+
+#[test]
 fn what_an_outlet_has_not_written_at_the_end_is_told_by_the_first_one() {
     let page = Page::default();
     let (key, open): (Sender<()>, _) = channel();
