@@ -190,6 +190,16 @@ pub const HOOK_LOG_BYTES: u64 = 1 << 20;
 /// line even if every byte has to be escaped.
 pub const HOOK_LINE_BYTES: usize = 8 * 1024;
 
+/// Lines at the end of what a hook wrote that the error has if it fails, and bytes of each. Enough for the
+/// complaint of a program; a stack trace is in the log at level `debug`.
+pub const HOOK_SAID_LINES: usize = 8;
+/// See [`HOOK_SAID_LINES`].
+pub const HOOK_SAID_LINE_BYTES: usize = 400;
+
+/// Lines of a hook that runs, and may yet fail, that outlets above `debug` do not have yet. With more, the
+/// first ones are written.
+pub const HOOK_LINES_HELD: usize = 1000;
+
 /// How long output is read after a hook's program has ended or was killed. The pipe ends at once
 /// unless something that it started in the background holds it, which nobody waits for.
 pub const HOOK_LEFTOVERS: Duration = Duration::from_millis(200);

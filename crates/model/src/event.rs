@@ -335,6 +335,11 @@ pub enum Hook {
         /// In SQL.
         statement: &'static str,
     },
+    /// An edge ended well.
+    Succeeded {
+        /// The hook.
+        hook: String,
+    },
     /// An edge failed.
     Failed {
         /// The hook.

@@ -104,7 +104,7 @@ pub enum HandshakeError {
     #[error("could not send the protocol banner: {0}")]
     Send(#[source] io::Error),
     /// The peer closed the connection, as one does that refuses this client, or it broke.
-    #[error("could not read the peer's {what}: {}{}", reason(error), hint(error))]
+    #[error("{}", unread(what, error))]
     Receive {
         /// What was being read.
         what: &'static str,
@@ -130,19 +130,17 @@ pub enum HandshakeError {
     Label(#[from] UnknownLabel),
 }
 
-/// Whether what was still on the way made a reset of the end of the connection is chance.
-fn reason(error: &io::Error) -> String {
+/// A peer over TLS says why it refuses, any other one just closes. Whether what was still on the way made a reset
+/// of the end of the connection is chance.
+fn unread(what: &str, error: &io::Error) -> String {
+    let text = error.to_string();
     match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => "it closed the connection".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
-/// A peer over TLS says why, any other one just closes.
-fn hint(error: &io::Error) -> &'static str {
-    match error.to_string().starts_with("the peer refuses") {
-        true => "",
-        false => " (does the peer allow this client? its log says whom it refuses, and why)",
+        _ if text.starts_with("the peer refuses") => text,
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => format!(
+            "the other side closed the connection instead of sending its {what} (mostly because it does not allow this \
+             client: its log says whom it refuses, and why)"
+        ),
+        _ => format!("could not read the {what} of the other side: {text}"),
     }
 }
 

@@ -10,7 +10,7 @@ const MAX_SAID: usize = 700;
 
 /// A failed operation: what was tried, on what, and why it failed.
 #[derive(Debug, Clone, Error)]
-#[error("cannot {operation} {object:?}: {kind}{}{}", self.resumable_hint(), self.said())]
+#[error("cannot {operation} {object:?}: {}", self.why())]
 pub struct Error {
     /// A verb that fits after "cannot", such as `hold` or `receive into`.
     pub operation: &'static str,
@@ -70,6 +70,11 @@ impl Error {
             ErrorKind::Interrupted { token } => Some(token),
             _ => self.details.as_ref()?.resume_token.as_deref(),
         }
+    }
+
+    /// Why, for whoever names operation and object.
+    pub fn why(&self) -> String {
+        format!("{}{}{}", self.kind, self.resumable_hint(), self.said())
     }
 
     fn resumable_hint(&self) -> &'static str {
@@ -147,21 +152,30 @@ pub enum ErrorKind {
     #[error("it is busy")]
     Busy,
     /// No space in the pool.
-    #[error("out of space (`zfs list -o space` and `zpool list` show where it went; destroy something, or keep less)")]
+    #[error(
+        "out of space (`zfs list -o space` and `zpool list` on that machine show where it went; destroy something there, \
+         or have the keep rules keep less)"
+    )]
     NoSpace,
     /// A quota is exceeded.
-    #[error("quota exceeded (`zfs get -r quota,refquota` shows which; raise it, or keep less)")]
+    #[error(
+        "quota exceeded (`zfs get -r quota,refquota` on that machine shows which; raise it, or have the keep rules keep less)"
+    )]
     QuotaExceeded,
     /// The pool is read-only.
     #[error("the pool is read-only (see `zpool get readonly`, and import it without `-o readonly=on`)")]
     ReadOnly,
     /// The user may not do it.
     #[error(
-        "permission denied (run the daemon as root, or delegate with the `zfs allow` lines that it prints at its start)"
+        "permission denied (run the daemon of that machine as root, or delegate with the `zfs allow` lines that it prints \
+         at its start)"
     )]
     PermissionDenied,
     /// An encryption key is needed and not loaded.
-    #[error("its encryption key is not loaded (load it with `zfs load-key`, or send raw with `send.encrypted`)")]
+    #[error(
+        "its encryption key is not loaded (load it there with `zfs load-key -r`; `send: {{encrypted: true}}` sends without \
+         it, but in full again what was received as plain text)"
+    )]
     KeyNotLoaded,
     /// The resume token is corrupt or does not fit any longer.
     #[error("the resume token cannot be used: {0}")]
@@ -211,7 +225,10 @@ pub enum ErrorKind {
     #[error("it took longer than {0:?} and was stopped")]
     Deadline(Duration),
     /// No byte moved for too long; the child was killed.
-    #[error("no data moved for {0:?}; it was stopped (see which `zfs` waits on which side, and `zpool status` there)")]
+    #[error(
+        "no data moved for {0:?}; it was stopped (either side may be the cause: see on both which `zfs` hangs, and `zpool \
+         status`)"
+    )]
     Stalled(Duration),
     /// The program cannot be started.
     #[error("cannot start `{program}`: {problem} (is ZFS installed and on the PATH?)")]
@@ -270,7 +287,6 @@ impl ErrorKind {
             self,
             K::Failed { .. }
                 | K::Output { .. }
-                | K::Killed { .. }
                 | K::Interrupted { .. }
                 | K::Truncated
                 | K::Source(_)

@@ -107,7 +107,7 @@ impl Scene {
     fn expected(&self) -> BTreeSet<String> {
         let Self { new, incremental, diverged, held, torn, useless, .. } = self;
         let theirs = "last common @1; only on the sender @2; only on the receiver @theirs";
-        let remedy = "roll the receiver back to @1, or let the job do so with `conflict_resolution: {diverged: rollback_receiver}`";
+        let remedy = "`zfs rollback -r` the receiver's filesystem to @1, or let the job do so with `conflict_resolution: {diverged: rollback_receiver}`";
         let conflict = format!(
             "the receiver's latest snapshot is not present on sender: {theirs} (if the latter may be lost, {remedy})"
         );

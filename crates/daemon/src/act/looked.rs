@@ -95,7 +95,7 @@ impl Both {
                 let Looked { endpoint, view: there, .. } = self.receiver.as_ref().map_err(failed)?;
                 let here = self.sender.as_ref().map_err(|error| PruneFailed {
                     class: error.class(),
-                    error: "the sender cannot be listed, which tells what is replicated".to_owned(),
+                    error: "what is replicated is not known while the sender cannot be listed".to_owned(),
                 })?;
                 Ok((&**endpoint, receiver_views(&here.view, there)))
             }

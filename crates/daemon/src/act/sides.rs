@@ -101,10 +101,7 @@ impl fmt::Display for SidesFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let who = self.who();
         match self.asked {
-            Asked::Connect if self.sender.is_some() && self.receiver.is_some() => {
-                write!(f, "{who} are not reachable:")
-            }
-            Asked::Connect => write!(f, "{who} is not reachable:"),
+            Asked::Connect => write!(f, "no connection to the {who}:"),
             Asked::List => write!(f, "cannot list the {who}:"),
         }?;
         match (&self.sender, &self.receiver) {
@@ -128,15 +125,15 @@ mod tests {
     fn the_side_that_failed_is_named() {
         let away = || CallError::Connection("connection refused".to_owned());
         let words = |asked, sender, receiver| failed(asked, sender, receiver).to_string();
-        assert_eq!(words(Asked::Connect, Some(away()), None), "sender is not reachable: connection refused");
-        assert_eq!(words(Asked::Connect, None, Some(away())), "receiver is not reachable: connection refused");
+        assert_eq!(words(Asked::Connect, Some(away()), None), "no connection to the sender: connection refused");
+        assert_eq!(words(Asked::Connect, None, Some(away())), "no connection to the receiver: connection refused");
         assert_eq!(
             words(Asked::Connect, Some(away()), Some(away())),
-            "sender and receiver are not reachable: connection refused"
+            "no connection to the sender and receiver: connection refused"
         );
         assert_eq!(
             words(Asked::Connect, Some(away()), Some(CallError::permanent("who are you"))),
-            "sender and receiver are not reachable:\n  sender: connection refused\n  receiver: who are you"
+            "no connection to the sender and receiver:\n  sender: connection refused\n  receiver: who are you"
         );
         assert_eq!(words(Asked::List, Some(away()), None), "cannot list the sender: connection refused");
     }

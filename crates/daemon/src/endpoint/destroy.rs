@@ -255,7 +255,7 @@ fn outcome_of(result: Result<(), zfs::Error>) -> DestroyOutcome {
         Ok(()) => DestroyOutcome::Destroyed,
         Err(error) => match error.kind {
             ErrorKind::Held => DestroyOutcome::Kept(error.kind.to_string()),
-            kind => DestroyOutcome::Failed(kind.to_string()),
+            _ => DestroyOutcome::Failed(error.why()),
         },
     }
 }

@@ -34,10 +34,10 @@ pub(super) fn refuse_aside(filesystem: &DatasetName) -> Result<(), CallError> {
 pub(super) fn receive_refused(error: &zfs::Error) -> CallError {
     match error.kind {
         ErrorKind::TargetModified => CallError::TargetModified(format!(
-            "{error} (if the changes may be lost, roll it back on the receiver with `zfs rollback {}@SNAPSHOT`, \
-             SNAPSHOT being its newest one, or let the job do so with `conflict_resolution: \
-             {{diverged: rollback_receiver}}`; `readonly=on` there prevents it)",
-            error.object
+            "{error} (if what was changed there may be lost, roll it back on the receiver with `zfs rollback \
+             {object}@NEWEST`, NEWEST being its newest snapshot, or let the job do so with `conflict_resolution: \
+             {{diverged: rollback_receiver}}`; `zfs set readonly=on {object}` there prevents it)",
+            object = error.object
         )),
         _ => refused(error),
     }

@@ -1,6 +1,8 @@
 //! Programs as hooks: started without arguments in a process group of their own, told what it is about
 //! by their environment, and read line by line.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -14,7 +16,7 @@ use tokio::process::Child;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Scene;
-use crate::limits::{HOOK_LEFTOVERS, HOOK_LINE_BYTES, HOOK_REAP};
+use crate::limits::{HOOK_LEFTOVERS, HOOK_LINE_BYTES, HOOK_REAP, HOOK_SAID_LINE_BYTES, HOOK_SAID_LINES};
 
 /// A program that runs before and after snapshots.
 pub(super) struct Command {
@@ -22,7 +24,7 @@ pub(super) struct Command {
     pub path: PathBuf,
 }
 
-/// Why a program counts as failed.
+/// Why a program counts as failed. Whoever tells it names the hook, which is the path of the program.
 #[derive(Debug, Error)]
 pub(super) enum CommandError {
     /// It did not start.
@@ -42,22 +44,23 @@ pub(super) enum CommandError {
         source: io::Error,
     },
     /// It said so itself, or a signal ended it.
-    #[error("{path} failed: {status}{}", .said.as_ref().map(|said| format!("; it said: {said}")).unwrap_or_default())]
+    #[error("{status}; {said}")]
     Failed {
-        /// The program.
-        path: String,
         /// How it ended.
         status: ExitStatus,
-        /// The last line of its standard error.
-        said: Option<String>,
+        /// What it said at last.
+        said: Said,
     },
     /// It took too long.
-    #[error("{path} timed out after {limit:?} and was killed with all that it had started")]
+    #[error(
+        "timed out after {limit:?} and was killed with all that it had started (see what it waits for, or raise its \
+         `timeout`); {said}"
+    )]
     TimedOut {
-        /// The program.
-        path: String,
         /// Its `timeout`.
         limit: Duration,
+        /// What it said at last.
+        said: Said,
     },
 }
 
@@ -86,7 +89,8 @@ impl Command {
                 let _ = timeout(HOOK_REAP, output.until_exit(&mut child)).await;
                 group.release();
                 output.finish().await;
-                return Err(CommandError::TimedOut { path, limit });
+                let said = output.log.said;
+                return Err(CommandError::TimedOut { limit, said });
             }
         };
         output.finish().await;
@@ -94,8 +98,8 @@ impl Command {
         if status.success() {
             return Ok(());
         }
-        let said = output.log.said.take();
-        Err(CommandError::Failed { path: path.clone(), status, said })
+        let said = output.log.said;
+        Err(CommandError::Failed { status, said })
     }
 
     fn start(&self, edge: HookEdge, limit: Duration, scene: &Scene) -> io::Result<Child> {
@@ -168,8 +172,48 @@ struct Log<'a> {
     scene: &'a Scene,
     left: u64,
     cut: u64,
-    /// The last line of standard error that has something in it.
-    said: Option<String>,
+    said: Said,
+}
+
+/// The end of what a program wrote.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    stdout: VecDeque<String>,
+    stderr: VecDeque<String>,
+}
+
+impl Said {
+    fn add(&mut self, stream: OutputStream, line: &[u8]) {
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            return;
+        }
+        let lines = match stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
+        };
+        if lines.len() == HOOK_SAID_LINES {
+            lines.pop_front();
+        }
+        let kept = line.len().min(HOOK_SAID_LINE_BYTES);
+        let cut = if kept < line.len() { "…" } else { "" };
+        lines.push_back(String::from_utf8_lossy(line.get(..kept).unwrap_or_default()).into_owned() + cut);
+    }
+}
+
+/// Programs complain on standard error; of one that does not, the other one may tell.
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = if self.stderr.is_empty() { &self.stdout } else { &self.stderr };
+        if lines.is_empty() {
+            return write!(f, "it said nothing");
+        }
+        write!(f, "it said: ")?;
+        for (index, line) in lines.iter().enumerate() {
+            write!(f, "{}{line}", if index == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Output<'a> {
@@ -179,7 +223,7 @@ impl<'a> Output<'a> {
         Output {
             stdout: Source::new(stdout, OutputStream::Stdout),
             stderr: Source::new(stderr, OutputStream::Stderr),
-            log: Log { hook, scene, left: scene.log_bytes, cut: 0, said: None },
+            log: Log { hook, scene, left: scene.log_bytes, cut: 0, said: Said::default() },
         }
     }
 
@@ -263,9 +307,7 @@ fn split(mut read: &[u8], unfinished: &mut Vec<u8>, mut line: impl FnMut(&[u8]))
 
 impl Log<'_> {
     fn line(&mut self, stream: OutputStream, line: &[u8]) {
-        if stream == OutputStream::Stderr && !line.trim_ascii().is_empty() {
-            self.said = Some(String::from_utf8_lossy(line.trim_ascii()).into_owned());
-        }
+        self.said.add(stream, line);
         let kept = line.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= kept as u64;
         self.cut += (line.len() - kept) as u64;
@@ -287,6 +329,23 @@ impl Log<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_standard_error_is_what_it_said_else_that_of_standard_output() {
+        let said = |lines: &[(OutputStream, &str)]| {
+            let mut said = Said::default();
+            lines.iter().for_each(|(stream, line)| said.add(*stream, line.as_bytes()));
+            said.to_string()
+        };
+        let (out, err) = (OutputStream::Stdout, OutputStream::Stderr);
+        assert_eq!(said(&[(err, " \r")]), "it said nothing");
+        assert_eq!(said(&[(out, "one\r"), (out, " two")]), "it said: one; two");
+        assert_eq!(said(&[(out, "one"), (err, "bad"), (err, ""), (out, "two")]), "it said: bad");
+        let many: Vec<String> = (0..=HOOK_SAID_LINES).map(|number| format!("<{number}>")).collect();
+        let many: Vec<_> = many.iter().map(|line| (err, line.as_str())).collect();
+        assert_eq!((said(&many).contains("<0>"), said(&many).contains("<1>; <2>;")), (false, true));
+        assert_eq!(said(&[(err, &"x".repeat(5000))]).chars().filter(|c| *c == 'x').count(), HOOK_SAID_LINE_BYTES);
+    }
 
     fn lines(reads: &[&[u8]]) -> (Vec<usize>, Vec<u8>) {
         let (mut lines, mut unfinished) = (Vec::new(), Vec::new());

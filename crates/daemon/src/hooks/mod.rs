@@ -309,12 +309,20 @@ impl Around {
             Edge::Post => Some(HookEdge::Post),
             Edge::Callback => None,
         };
-        let error = result.err();
-        if let (Some(edge), Some(error)) = (edge, &error) {
-            self.scene.tell(Hook::Failed { hook: name.to_owned(), edge, error: error.clone() });
-            if turn.fatal {
-                self.scene.tell(Hook::Prevented { hook: name.to_owned() });
+        let error = match (edge, result) {
+            (Some(edge), Err(error)) => Some(format!("{error} ({})", advice(edge, turn.fatal))),
+            // The snapshotter knows what helps.
+            (None, result) | (_, result @ Ok(())) => result.err(),
+        };
+        match (edge, &error) {
+            (Some(edge), Some(error)) => {
+                self.scene.tell(Hook::Failed { hook: name.to_owned(), edge, error: error.clone() });
+                if turn.fatal {
+                    self.scene.tell(Hook::Prevented { hook: name.to_owned() });
+                }
             }
+            (Some(_), None) => self.scene.tell(Hook::Succeeded { hook: name.to_owned() }),
+            (None, _) => {}
         }
         if let Some(slot) = self.ran.get_mut(index) {
             *slot = Some((started.elapsed(), error));
@@ -349,6 +357,21 @@ impl Around {
             Step { hook: self.name(*turn), edge: turn.edge, status: turn.status, runtime, fatal: turn.fatal, error }
         });
         HookOutcome { steps: steps.collect(), snapshot, had_error: self.order.has_error() }
+    }
+}
+
+/// What the failure of a hook means, and what helps.
+fn advice(edge: HookEdge, fatal: bool) -> &'static str {
+    match (edge, fatal) {
+        (HookEdge::Pre, true) => {
+            "no snapshot is taken: mend the hook, or let snapshots be taken without it by `err_is_fatal: false`"
+        }
+        (HookEdge::Pre, false) => {
+            "the snapshot is taken nevertheless: mend the hook, or let it prevent that by `err_is_fatal: true`"
+        }
+        (HookEdge::Post, _) => {
+            "see whether what it did before the snapshot is undone, or anything is still frozen or locked"
+        }
     }
 }
 

@@ -176,7 +176,7 @@ async fn after_a_fatal_error_nothing_is_taken_and_what_was_done_is_undone() {
         &outcome,
         &expect![[r#"
             01 [Ok                  ] [   0.000s] ~ [Pre     ]  /hooks/a
-            02 [Err                 ] [   0.000s] ! [Pre     ]  /hooks/b: /hooks/b failed: exit status: 3; it said: no space
+            02 [Err                 ] [   0.000s] ! [Pre     ]  /hooks/b: exit status: 3; it said: no space (no snapshot is taken: mend the hook, or let snapshots be taken without it by `err_is_fatal: false`)
             03 [SkippedDueToFatalErr] [   0.000s] ~ [Pre     ]  /hooks/c
             04 [SkippedDueToFatalErr] [   0.000s] ~ [Callback]  snapshot
             05 [SkippedDueToFatalErr] [   0.000s] ~ [Post    ]  /hooks/c
@@ -198,7 +198,7 @@ async fn a_timeout_ends_the_program_and_what_it_started() {
     let outcome = stage.run().await;
     assert!(watch.elapsed() < Duration::from_secs(20), "it waited for the grandchild");
     stage.check(&outcome, &expect![[r#"
-        01 [Err                 ] [   0.000s] ~ [Pre     ]  /hooks/slow: /hooks/slow timed out after 150ms and was killed with all that it had started
+        01 [Err                 ] [   0.000s] ~ [Pre     ]  /hooks/slow: timed out after 150ms and was killed with all that it had started (see what it waits for, or raise its `timeout`); it said: started (the snapshot is taken nevertheless: mend the hook, or let it prevent that by `err_is_fatal: true`)
         02 [Ok                  ] [   0.000s] ~ [Callback]  snapshot
         03 [SkippedDueToPreErr  ] [   0.000s] ~ [Post    ]  /hooks/slow
     "#]]);

@@ -49,10 +49,10 @@ pub(crate) fn start(job: Job, shared: &Shared) -> Slot {
 /// next start, and those of a filesystem when it is replicated.
 fn tell_not_cleaned(context: &Context, error: &CallError) {
     let message = format!(
-        "holds and bookmarks that a crash may have left cannot be looked for now: {error}; those of a filesystem are \
-         looked for again when it is replicated, all of them when the job starts"
+        "nothing could be cleaned up after an earlier crash, if there was one: {error}; each filesystem is when it is \
+         replicated, all are when the job starts again"
     );
-    context.events.tell(What::Warning { subsystem: "endpoint", message });
+    context.events.tell(What::Note { subsystem: "endpoint", message });
 }
 
 /// A job and what it needs of the daemon.

@@ -46,10 +46,7 @@ async fn look(context: &Context, service: &Sink) {
 }
 
 fn tell_not_listed(context: &Context, problem: &str) {
-    let message = format!(
-        "what the job has received, and holds that a crash may have left there, cannot be looked at now: {problem}; \
-         trying again"
-    );
+    let message = format!("what the job has received cannot be looked at now: {problem}; trying again");
     context.events.tell(What::Warning { subsystem: "endpoint", message });
 }
 

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use model::event::Event;
 
+pub(super) use self::json::{Mark, Place};
+pub(super) use self::spans::Spans;
 use crate::events::Reader;
 pub use outlet::{TraceFile, TraceStream};
-use spans::Spans;
 
 /// Tells spans to whoever wants to know.
 #[derive(Default)]

@@ -39,7 +39,7 @@ async fn a_sender_that_was_rolled_back_keeps_what_is_left_in_common() {
         assert_eq!(world.source_versions("src/a").await, ["@1", "@2"], "the cursor went with its snapshot");
         assert_eq!(world.run().await.errors, 1);
         let told = world.events().into_iter().any(
-            |what| matches!(what, What::Warning { message, .. } if message.contains("@2 was not protected, the newest that both sides have: now it is")),
+            |what| matches!(what, What::Note { message, .. } if message.contains("@2, the newest that both sides have, was not protected; now it is")),
         );
         assert!(told);
         let kept = ["@1", "#zrepl_CURSOR_G_GUID_J_push", "@2"];

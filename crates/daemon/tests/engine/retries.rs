@@ -266,13 +266,13 @@ async fn an_unreachable_receiver_is_waited_for_within_a_window() {
     };
     let (summary, _, failures) = run(5).await;
     assert_eq!((summary.errors, summary.steps), (0, 3), "{failures:?}");
-    assert_eq!(failures, ["plan: receiver is not reachable: connection refused"]);
+    assert_eq!(failures, ["plan: no connection to the receiver: connection refused"]);
     let (summary, waited, failures) = run(u32::MAX).await;
     assert_eq!((summary.errors, summary.steps), (1, 0));
     assert!(waited >= daemon::limits::RECONNECT_WINDOW && waited < daemon::limits::RECONNECT_WINDOW * 2);
     assert_eq!(failures.len(), 2, "{failures:?}");
     assert!(
-        failures[1].ends_with("of trying to connect: receiver is not reachable: connection refused"),
+        failures[1].ends_with("of trying to connect: no connection to the receiver: connection refused"),
         "{failures:?}"
     );
 }

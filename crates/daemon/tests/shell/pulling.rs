@@ -192,7 +192,7 @@ async fn a_source_that_is_away_is_named_and_waited_for() {
     let waits = daemon.wakeup_and_wait("pull");
     let summary = tokio::time::timeout(Duration::from_secs(3600), waits).await.unwrap().unwrap().unwrap();
     assert_eq!((summary.errors > 0, summary.steps), (true, 0));
-    let told = "sender is not reachable: no job serves the local listener \"s\"";
+    let told = "no connection to the sender: no job serves the local listener \"s\"";
     let given_up = lab.diary.whats().into_iter().filter_map(|what| match what {
         What::Replication(Replication::ReconnectFailed { error }) => Some(error),
         _ => None,
@@ -200,7 +200,7 @@ async fn a_source_that_is_away_is_named_and_waited_for() {
     let given_up: Vec<String> = given_up.collect();
     assert!(given_up.len() == 1 && given_up[0].contains(told), "{given_up:#?}");
     let shown = daemon.status().to_json();
-    assert!(shown.contains("sender is not reachable: no job serves"), "{shown}");
+    assert!(shown.contains("no connection to the sender: no job serves"), "{shown}");
     daemon.stop("test").await.unwrap();
 }
 
@@ -232,7 +232,7 @@ async fn a_source_that_comes_back_is_pulled_from_in_the_same_invocation() {
     assert_eq!((summary.errors, summary.steps), (0, 2));
     let shown: serde_json::Value = serde_json::from_str(&daemon.status().to_json()).unwrap();
     let attempts = &shown["Jobs"]["pull"]["pull"]["Replication"]["Attempts"];
-    assert_eq!(attempts[0]["PlanError"]["Err"], "sender is not reachable: connection refused");
+    assert_eq!(attempts[0]["PlanError"]["Err"], "no connection to the sender: connection refused");
     assert_eq!(attempts[1]["State"], "done", "{attempts}");
     daemon.stop("test").await.unwrap();
 }

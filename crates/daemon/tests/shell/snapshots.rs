@@ -164,9 +164,9 @@ async fn a_failed_round_is_followed_by_an_invocation_and_by_another_round() {
             12:00:00 SyncUp until 12:00:00
             12:00:00 Planning
             12:00:00 Snapshotting
-            12:00:00 taken src@z_20240514_120000_000: cannot take snapshot "src@z_20240514_120000_000": out of space (`zfs list -o space` and `zpool list` show where it went; destroy something, or keep less)
-            12:00:00 taken src/a@z_20240514_120000_000: cannot take snapshot "src/a@z_20240514_120000_000": out of space (`zfs list -o space` and `zpool list` show where it went; destroy something, or keep less)
-            12:00:00 taken src/b@z_20240514_120000_000: cannot take snapshot "src/b@z_20240514_120000_000": out of space (`zfs list -o space` and `zpool list` show where it went; destroy something, or keep less)
+            12:00:00 taken src@z_20240514_120000_000: cannot take snapshot "src@z_20240514_120000_000": out of space (`zfs list -o space` and `zpool list` on that machine show where it went; destroy something there, or have the keep rules keep less)
+            12:00:00 taken src/a@z_20240514_120000_000: cannot take snapshot "src/a@z_20240514_120000_000": out of space (`zfs list -o space` and `zpool list` on that machine show where it went; destroy something there, or have the keep rules keep less)
+            12:00:00 taken src/b@z_20240514_120000_000: cannot take snapshot "src/b@z_20240514_120000_000": out of space (`zfs list -o space` and `zpool list` on that machine show where it went; destroy something there, or have the keep rules keep less)
             12:00:00 ErrorWait until 12:10:00: 3 of 3 snapshots could not be taken
             12:00:00 invocation 1
             12:00:00 finished 1 with 3 errors
@@ -199,7 +199,6 @@ async fn a_pool_that_goes_away_is_named_and_its_return_is_noticed() {
         &expect![[r#"
             12:00:00 SyncUp
             12:00:00 SyncUpErrWait until 12:10:00: none of the job's `filesystems` exist: src (is the pool imported? see `zpool import`)
-            12:00:00 warning: holds and bookmarks that a crash may have left cannot be looked for now: no filesystem of the job exists: "src" (is the pool imported? see `zpool import`); those of a filesystem are looked for again when it is replicated, all of them when the job starts
             12:10:00 Planning
             12:10:00 Snapshotting
             12:10:00 taken src@z_20240514_121000_000

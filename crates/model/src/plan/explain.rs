@@ -134,16 +134,16 @@ impl fmt::Display for Conflict {
             Conflict::NoCommonVersion { sender, receiver } => write!(
                 f,
                 "no common snapshot or suitable bookmark between sender and receiver: \
-                 newest on the sender {}; newest on the receiver {} (to begin anew, rename or destroy it on the receiver, \
-                 or let the job do the former with `conflict_resolution: {{no_common: rename_aside}}`)",
+                 newest on the sender {}; newest on the receiver {} (to begin anew, in full, rename or destroy the \
+                 receiver's filesystem, or let the job rename it with `conflict_resolution: {{no_common: rename_aside}}`)",
                 Names(sender),
                 Names(receiver)
             ),
             Conflict::Diverged { common, sender_only, receiver_only } => write!(
                 f,
                 "the receiver's latest snapshot is not present on sender: last common {common}; \
-                 only on the sender {}; only on the receiver {} (if the latter may be lost, roll the receiver back to \
-                 {common}, or let the job do so with `conflict_resolution: {{diverged: rollback_receiver}}`)",
+                 only on the sender {}; only on the receiver {} (if the latter may be lost, `zfs rollback -r` the \
+                 receiver's filesystem to {common}, or let the job do so with `conflict_resolution: {{diverged: rollback_receiver}}`)",
                 Names(sender_only),
                 Names(receiver_only)
             ),
@@ -162,8 +162,8 @@ impl fmt::Display for Conflict {
             Conflict::DeadToken { filesystem, reason } => write!(
                 f,
                 "what an interrupted step left on the receiver cannot be resumed: {reason}; it is kept \
-                 (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/{filesystem}`, \
-                 ROOT being what is above the filesystem there"
+                 (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/{filesystem}`, ROOT \
+                 being the job's `root_fs` there, of a sink with the client's name below it"
             ),
             Conflict::InitialForbidden => f.write_str(
                 "automatic conflict resolution for initial replication is disabled in config \

@@ -346,7 +346,7 @@ impl Sides<'_> {
         match self.sender.encryption {
             Encryption::None if sender.sends_encrypted == Some(true) => Some(
                 "encrypted send mandated by policy, but the filesystem is not encrypted (leave it out of \
-                     `filesystems`, or drop `send.encrypted`)",
+                     `filesystems`, or drop `send: {encrypted: true}`)",
             ),
             Encryption::Encrypted { .. } if sender.refuses_encrypted => {
                 Some("policy mandates raw+unencrypted sends, but the filesystem is encrypted")

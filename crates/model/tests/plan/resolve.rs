@@ -85,7 +85,7 @@ fn a_diverged_receiver_is_rolled_back_by_name_and_only_if_asked_for() {
         @a @b / placeholder @a @x
             roll the receiver back to @a, destroying @x (diverged: rollback_receiver), then send from @a: @a => @b
         @a @b / @x
-            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @a, @b; newest on the receiver @x (to begin anew, rename or destroy it on the receiver, or let the job do the former with `conflict_resolution: {no_common: rename_aside}`)
+            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @a, @b; newest on the receiver @x (to begin anew, in full, rename or destroy the receiver's filesystem, or let the job rename it with `conflict_resolution: {no_common: rename_aside}`)
         @a @b / @b @a
             conflict: sender and receiver have their common snapshots in different orders (one side was copied from elsewhere: rename the receiver's filesystem and begin anew)
         placeholder / @a
@@ -128,7 +128,7 @@ fn an_unrelated_receiver_is_renamed_only_if_asked_for() {
          / @x
             conflict: no snapshots available on sender side (nothing has taken one yet, or `filesystems` means another one)
         @a @b / @a @x
-            conflict: the receiver's latest snapshot is not present on sender: last common @a; only on the sender @b; only on the receiver @x (if the latter may be lost, roll the receiver back to @a, or let the job do so with `conflict_resolution: {diverged: rollback_receiver}`)
+            conflict: the receiver's latest snapshot is not present on sender: last common @a; only on the sender @b; only on the receiver @x (if the latter may be lost, `zfs rollback -r` the receiver's filesystem to @a, or let the job do so with `conflict_resolution: {diverged: rollback_receiver}`)
         @a @b / @b @a
             conflict: sender and receiver have their common snapshots in different orders (one side was copied from elsewhere: rename the receiver's filesystem and begin anew)
     "#]].assert_eq(&told(&table, &with(ASIDE)));
@@ -207,11 +207,11 @@ fn nothing_arrives_below_an_interrupted_first_receive_that_is_kept() {
         + "discarded:\n"
         + &plan(ROLLBACK, "");
     expect![[r#"
-        p/a: conflict: what an interrupted step left on the receiver cannot be resumed: p/a@gone is gone from the sender; it is kept (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/p/a`, ROOT being what is above the filesystem there
-        p/a/b/c: conflict: what an interrupted step left on the receiver cannot be resumed: p/a@gone is gone from the sender; it is kept (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/p/a`, ROOT being what is above the filesystem there
+        p/a: conflict: what an interrupted step left on the receiver cannot be resumed: p/a@gone is gone from the sender; it is kept (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/p/a`, ROOT being the job's `root_fs` there, of a sink with the client's name below it
+        p/a/b/c: conflict: what an interrupted step left on the receiver cannot be resumed: p/a@gone is gone from the sender; it is kept (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/p/a`, ROOT being the job's `root_fs` there, of a sink with the client's name below it
         p/d: send in full (most_recent): full => @a
         onto a placeholder:
-        p/a: conflict: what an interrupted step left on the receiver cannot be resumed: p/a@gone is gone from the sender; it is kept (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/p/a`, ROOT being what is above the filesystem there
+        p/a: conflict: what an interrupted step left on the receiver cannot be resumed: p/a@gone is gone from the sender; it is kept (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/p/a`, ROOT being the job's `root_fs` there, of a sink with the client's name below it
         p/a/b/c: send in full (most_recent): full => @a
         p/d: send in full (most_recent): full => @a
         discarded:
@@ -245,11 +245,11 @@ fn a_dead_token_is_kept_if_asked_for() {
     }
     expect![[r#"
         @a @c / @a
-            conflict: what an interrupted step left on the receiver cannot be resumed: p/a@b is gone from the sender; it is kept (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/p/a`, ROOT being what is above the filesystem there
+            conflict: what an interrupted step left on the receiver cannot be resumed: p/a@b is gone from the sender; it is kept (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/p/a`, ROOT being the job's `root_fs` there, of a sink with the client's name below it
         @b @c / @0 @b
-            conflict: what an interrupted step left on the receiver cannot be resumed: the version that it starts from is gone from the sender; it is kept (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/p/a`, ROOT being what is above the filesystem there
+            conflict: what an interrupted step left on the receiver cannot be resumed: the version that it starts from is gone from the sender; it is kept (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/p/a`, ROOT being the job's `root_fs` there, of a sink with the client's name below it
         @a @b / 
-            conflict: what an interrupted step left on the receiver cannot be resumed: the resume token cannot be read: checksum differs; it is kept (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/p/a`, ROOT being what is above the filesystem there
+            conflict: what an interrupted step left on the receiver cannot be resumed: the resume token cannot be read: checksum differs; it is kept (dead_token: fail) until it is discarded on the receiver with `zfs receive -A ROOT/p/a`, ROOT being the job's `root_fs` there, of a sink with the client's name below it
         @a @b @c / @a
             resume: @a => @b, @b => @c
         @a @b / @a @b

@@ -75,7 +75,11 @@ pub(super) fn check_zfs(config: &Config) -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|directory| directory.join("zfs").is_file());
     if !found && !config.jobs.is_empty() {
-        bail!("cannot find `zfs` in PATH={} (install OpenZFS, on Debian the package zfsutils-linux)", path.display());
+        bail!(
+            "cannot find `zfs` in PATH={} (install OpenZFS, on Debian the package zfsutils-linux; if it is installed, add \
+             its directory to PATH, mostly /usr/sbin or /usr/local/sbin)",
+            path.display()
+        );
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ pub(crate) fn all() -> Vec<Fault> {
         "No permission to receive", "The daemon does not run as root.",
             || denied("'receive '*|'recv '*", "cannot receive new filesystem stream: permission denied");
         "No permission to hold", "The daemon does not run as root.",
-            || denied("'hold '*", "cannot hold snapshot 'src/a@one': permission denied");
+            || denied("'hold '*", "cannot hold snapshot 'src/a@two': permission denied");
         "No permission to destroy", "The daemon does not run as root.", cannot_destroy;
         "No permission to take snapshots", "The daemon does not run as root.", cannot_snapshot;
         "The receiver has diverged", "Somebody took a snapshot there.", diverged;
@@ -259,7 +259,7 @@ fn not_encrypted() -> Said {
 fn no_key() -> Said {
     let machine = Machine::new();
     property(&machine, "'get '*", "src/a", "keystatus", "unavailable");
-    machine.fails("'send '*", "warning: cannot send 'src/a@one': dataset key must be loaded");
+    machine.fails("'send '*", "warning: cannot send 'src/a@two': dataset key must be loaded");
     machine.run("push")
 }
 

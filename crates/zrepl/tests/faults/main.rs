@@ -34,7 +34,8 @@ const HEAD: &str = "\
 
 Each section is a fault that was caused, and what a person can read then: the log as standard output has it at level
 `info` without times, and `zrepl status`. A test causes all of them and compares, so that this is what happens.
-Lines that every run has are left out, and the lines of each job are together.
+Lines that every run has are left out, and the lines of each job are together. What is between the third brackets says
+where in a job's work a line belongs, see [logging](logging.md#spans).
 ";
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/faults.md");

@@ -55,7 +55,7 @@ const WRONG: [Meeting; 6] = [
         what: "a client whose certificate is trusted and whose name is not in the list",
         client: "tablet",
         server_trusts: "tablet",
-        here: "does the peer allow this client?",
+        here: "it does not allow this client",
         there: "unauthorized client common name \"tablet\"",
         ..RIGHT
     },
@@ -113,7 +113,7 @@ async fn wrong_certificates(stage: &Stage<'_>) -> Result<()> {
         ensure!(told.contains(meeting.there), "{what}: the server says {told}");
         // In earnest, too.
         here.daemon.wakeup("push job").await?;
-        here.diary.wait_for("receiver is not reachable").await?;
+        here.diary.wait_for("no connection to the receiver").await?;
         here.daemon.reset("push job").await?;
         let found = stage.world.zfs().list(&zfs::Scope::Trees(vec![root.clone()])).await?.datasets.len();
         ensure!(found == 1, "{what}: something was received");

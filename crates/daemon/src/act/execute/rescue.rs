@@ -60,10 +60,11 @@ impl Execution<'_> {
             Ok(()) => {
                 let Endangered { filesystem, base, .. } = endangered;
                 let message = format!(
-                    "{filesystem} cannot be replicated, and {} was not protected, the newest that both sides have: now it is",
+                    "{filesystem}: {}, the newest that both sides have, was not protected; now it is, until {filesystem} \
+                     can be replicated again",
                     base.version
                 );
-                self.invocation.events.tell_of(&filesystem, What::Warning { subsystem: "repl", message });
+                self.invocation.events.tell_of(&filesystem, What::Note { subsystem: "repl", message });
             }
             Err(CallError::Connection(cause)) if may_try_again => {
                 self.endangered.push_back(endangered);

@@ -29,12 +29,15 @@ pub(super) fn describe(event: &Event, earlier: &Earlier) -> Option<Line> {
         }
         What::Snapshotting(what) => snapshotting(what, running),
         What::Hook { filesystem, snapshot, what } => {
-            hook(what).with("fs", filesystem.as_str()).with("snap", snapshot.as_str())
+            let around =
+                |message: &str| line("hook", message).with("fs", filesystem.as_str()).with("snap", snapshot.as_str());
+            hook(what, around)?
         }
         What::InvocationStarted { number } => line("job", "invocation started").with("invocation", *number),
         What::SleepsUntil { .. } | What::Unmatched { .. } | What::Stored { .. } => return None,
         What::InvocationFinished { number, summary } => {
-            finished(*number, summary, earlier.last_successful(event.job.as_ref()))
+            let job = event.job.as_ref();
+            finished(*number, summary, earlier.snapshots_failed(job), earlier.last_successful(job))
         }
         What::Replication(what) => replication::replication(event.job.as_ref(), what, earlier, running)?,
         What::Pruning { side, what } => replication::pruning(*side, what)?,
@@ -81,7 +84,12 @@ fn about(line: Line, about: &About) -> Line {
 }
 
 /// Of one that did not succeed the line says since when that is so.
-fn finished(number: u64, summary: &InvocationSummary, last_successful: Option<Timestamp>) -> Line {
+fn finished(
+    number: u64,
+    summary: &InvocationSummary,
+    snapshots_failed: Option<u64>,
+    last_successful: Option<Timestamp>,
+) -> Line {
     let InvocationSummary { filesystems, steps, bytes, destroyed, errors, took, cancelled, replicated } = *summary;
     line("job", if cancelled { "invocation cancelled" } else { "invocation finished" })
         .with("invocation", number)
@@ -90,6 +98,7 @@ fn finished(number: u64, summary: &InvocationSummary, last_successful: Option<Ti
         .with("bytes", bytes)
         .with("destroyed", destroyed)
         .with("errors", errors)
+        .maybe("snapshots_failed", snapshots_failed)
         .maybe("replicated", replicated.then_some("all"))
         .with("duration", took)
         .also("duration_s", took)
@@ -159,9 +168,8 @@ fn state_change(
     line.maybe("sleep_until", until).also_maybe("syncPoint", sync_point)
 }
 
-fn hook(what: &Hook) -> Line {
-    let line = |message: &str| line("hook", message);
-    match what {
+fn hook(what: &Hook, line: impl Fn(&str) -> Line) -> Option<Line> {
+    Some(match what {
         Hook::PreEdges => line("run pre-edges in configuration order"),
         Hook::Output { hook, stream: OutputStream::Stdout, line: text } => {
             line("hook output").with("stdout", text.as_str()).with("command", hook.as_str())
@@ -190,7 +198,8 @@ fn hook(what: &Hook) -> Line {
         Hook::PostEdges => line("run post-edges for successful pre-edges in reverse configuration order"),
         Hook::PostSkipped { hook } => line("skip post-edge because pre-edge failed").with("hook", hook.as_str()),
         Hook::Interrupted => line("interrupted, only running post-edges for successful pre-edges"),
-    }
+        Hook::Succeeded { .. } => return None,
+    })
 }
 
 fn state_name(state: SnapshotterState) -> &'static str {

@@ -1,7 +1,7 @@
 //! What lines say of events before theirs: the names of steps, which events speak of by number, when a job last
 //! succeeded, and what runs.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use config::types::LogLevel;
@@ -36,18 +36,20 @@ pub(super) struct Earlier {
 struct Told {
     /// Texts of errors of the invocation that runs, with the levels of their lines.
     errors: Vec<(String, LogLevel)>,
-    /// Filesystems of the round of snapshots that runs, of which a hook has failed.
-    hooks: HashSet<DatasetName>,
-    /// Those that a hook kept from being taken a snapshot of.
-    prevented: HashSet<DatasetName>,
-    /// A snapshot of that round has failed.
-    snapshots: bool,
+    /// Filesystems of the round of snapshots that runs, of which hooks have failed, with their errors.
+    hooks: HashMap<DatasetName, Vec<String>>,
+    /// Those that a hook, with this name, kept from being taken a snapshot of.
+    prevented: HashMap<DatasetName, String>,
+    /// So many snapshots of that round have failed.
+    snapshots: u64,
+    /// As many, until the end of the invocation that follows.
+    untold: u64,
 }
 
 /// Errors of an invocation that are remembered. They are about sides, of which there are two.
 const TOLD: usize = 16;
-/// What stands in the place of a text that was told before.
-const AGAIN: &str = "the same as above";
+/// Characters of a text that was told before which stand in its place.
+const GIST: usize = 200;
 
 struct Plan {
     plan: Arc<ReplicationPlan>,
@@ -78,6 +80,11 @@ impl Earlier {
         let Line { subsystem, message, fields, also } = describe(event, self)?;
         let span = event.job.as_ref().map(|job| span(root, job, self.running(Some(job)), event));
         Some(Entry { at: event.at, level, job: event.job.clone(), subsystem, span, message, fields, also })
+    }
+
+    /// Where in a job's work an event belongs, after it.
+    pub(super) fn span(&self, job: &JobName, event: &Event) -> String {
+        span(self.root.as_deref().unwrap_or_default(), job, self.running(Some(job)), event)
     }
 
     /// What runs in a job.
@@ -133,6 +140,11 @@ impl Earlier {
         self.successes.get(job?).copied()
     }
 
+    /// How many snapshots of the last round failed, until an invocation has said so.
+    pub(super) fn snapshots_failed(&self, job: Option<&JobName>) -> Option<u64> {
+        job.and_then(|job| self.told.get(job)).map(|told| told.untold).filter(|untold| *untold > 0)
+    }
+
     /// A step as `@a => @b`.
     pub(super) fn name(&self, job: Option<&JobName>, filesystem: &DatasetName, step: usize) -> Option<String> {
         let plan = self.jobs.get(job?)?;
@@ -153,10 +165,13 @@ impl Told {
         match &event.what {
             What::InvocationStarted { .. } => self.errors.clear(),
             What::Snapshotting(what) => self.of_snapshots(what, entry),
-            What::Hook { filesystem, what: Hook::Failed { .. }, .. } => drop(self.hooks.insert(filesystem.clone())),
-            What::Hook { filesystem, what: Hook::Prevented { .. }, .. } => {
-                self.prevented.insert(filesystem.clone());
+            What::Hook { filesystem, what: Hook::Failed { error, .. }, .. } => {
+                self.hooks.entry(filesystem.clone()).or_default().push(error.clone());
             }
+            What::Hook { filesystem, what: Hook::Prevented { hook }, .. } => {
+                self.prevented.insert(filesystem.clone(), hook.clone());
+            }
+            What::InvocationFinished { .. } => self.untold = 0,
             // Those of a filesystem name it.
             What::Replication(
                 Replication::PlanFailed { error }
@@ -169,19 +184,22 @@ impl Told {
         }
     }
 
+    /// Of two sides that failed, each has a line of the text, after its name; pruning is about one of them.
     fn of_sides(&mut self, text: &str, entry: Option<&mut Entry>, outlets: &[LogLevel]) {
         let Some(entry) = entry else { return };
         // What one outlet has is not above this line in another one that did not take it.
         let is_above = |level: LogLevel| !outlets.iter().any(|outlet| (level < *outlet) && (*outlet <= entry.level));
         let known = self.errors.iter().find(|(known, level)| text.contains(known) && is_above(*level));
         let Some((known, _)) = known else {
-            if self.errors.len() < TOLD && !text.is_empty() {
-                self.errors.push((text.to_owned(), entry.level));
-            }
+            let parts = text.lines().skip(1).filter_map(|part| Some(part.split_once(": ")?.1));
+            let new = [text].into_iter().chain(parts).filter(|text| !text.is_empty());
+            let new = new.map(|text| (text.to_owned(), entry.level)).take(TOLD.saturating_sub(self.errors.len()));
+            self.errors.extend(new);
             return;
         };
-        entry.message = entry.message.replace(known, AGAIN);
-        set_error(entry, |error| error.replace(known, AGAIN));
+        let gist = gist(known);
+        entry.message = entry.message.replace(known, &gist);
+        set(entry, &["err", "most_recent_err"], |error| error.replace(known, &gist));
         // That it is tried again says nothing new.
         if entry.level == LogLevel::Warn && entry.subsystem == Some("pruning") {
             entry.level = LogLevel::Debug;
@@ -194,17 +212,26 @@ impl Told {
             Snapshotting::RoundStarted { .. } => {
                 self.hooks.clear();
                 self.prevented.clear();
-                self.snapshots = false;
+                (self.snapshots, self.untold) = (0, 0);
+            }
+            Snapshotting::HooksFinished { filesystem, .. } => {
+                let told = self.hooks.get(filesystem).map(Vec::as_slice).unwrap_or_default();
+                let gists = |report: &str| {
+                    told.iter().fold(report.to_owned(), |report, error| report.replace(error, &gist(error)))
+                };
+                if let Some(entry) = entry {
+                    set(entry, &["report"], gists);
+                }
             }
             Snapshotting::Taken { filesystem, result: Err(_), .. } => {
-                self.snapshots = true;
-                if let Some(entry) = entry.filter(|_| self.prevented.contains(filesystem)) {
+                (self.snapshots, self.untold) = (self.snapshots + 1, self.untold + 1);
+                if let (Some(entry), Some(hook)) = (entry, self.prevented.get(filesystem)) {
                     entry.level = LogLevel::Warn;
-                    set_error(entry, |_| "a hook before it failed, see above".to_owned());
+                    set(entry, &["err"], |_| format!("the hook {hook} failed (see above)"));
                 }
             }
             Snapshotting::State { error: Some(_), .. } => {
-                if let Some(entry) = entry.filter(|_| self.snapshots || !self.hooks.is_empty()) {
+                if let Some(entry) = entry.filter(|_| self.snapshots > 0 || !self.hooks.is_empty()) {
                     entry.level = LogLevel::Warn;
                 }
             }
@@ -213,9 +240,17 @@ impl Told {
     }
 }
 
-fn set_error(entry: &mut Entry, other: impl Fn(&str) -> String) {
+/// What stands in the place of a text that was told before: enough to know it again, without what helps.
+fn gist(text: &str) -> String {
+    let fact = text.split(" (").next().unwrap_or(text);
+    let end = fact.char_indices().nth(GIST);
+    let (fact, cut) = end.map_or((fact, ""), |(end, _)| (fact.get(..end).unwrap_or(fact), "…"));
+    format!("{fact}{cut} (see above)")
+}
+
+fn set(entry: &mut Entry, fields: &[&str], other: impl Fn(&str) -> String) {
     for (name, value) in entry.fields.iter_mut().chain(&mut entry.also) {
-        if let (&mut ("err" | "most_recent_err"), Value::Text(value)) = (name, value) {
+        if let (true, Value::Text(value)) = (fields.contains(name), value) {
             *value = other(value);
         }
     }

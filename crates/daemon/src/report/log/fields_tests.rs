@@ -23,6 +23,7 @@ use model::{ClientIdentity, DatasetName, JobName, VersionKind, VersionName, Vers
 use super::describe::describe;
 use super::earlier::Earlier;
 use super::level::level_of;
+use super::phases::Phases;
 
 /// Every name of a field in zrepl 0.7, with the reason if it is not ours.
 const OF_ZREPL: &[(&str, &str)] = &[
@@ -232,6 +233,7 @@ fn snapshots_and_hooks() -> Vec<What> {
         output(OutputStream::Stderr),
         Hook::OutputCut { hook: hook(), bytes: 1 },
         Hook::Statement { hook: hook(), statement: "CHECKPOINT" },
+        Hook::Succeeded { hook: hook() },
         failed(HookEdge::Pre),
         failed(HookEdge::Post),
         Hook::Prevented { hook: hook() },
@@ -241,7 +243,8 @@ fn snapshots_and_hooks() -> Vec<What> {
         Hook::Interrupted,
     ];
     let of_hook = |what| What::Hook { filesystem: filesystem(), snapshot: version("b"), what };
-    snapshots.into_iter().map(What::Snapshotting).chain(hooks.into_iter().map(of_hook)).collect()
+    let after_it = What::InvocationFinished { number: 4, summary: InvocationSummary::default() };
+    snapshots.into_iter().map(What::Snapshotting).chain(hooks.into_iter().map(of_hook)).chain([after_it]).collect()
 }
 
 fn replication() -> Vec<What> {
@@ -331,6 +334,14 @@ fn occurrences() -> BTreeMap<&'static str, BTreeSet<(String, String)>> {
         for (name, _) in entry.fields.iter().chain(&entry.also) {
             let subsystem = if about { "any" } else { entry.subsystem.unwrap_or("daemon") };
             all.entry(name).or_default().insert((subsystem.to_owned(), message.clone()));
+        }
+    }
+    let (mut phases, events) = (Phases::default(), events().chain(events()));
+    for entry in events.flat_map(|event| phases.entries(&event, ToString::to_string)) {
+        let message: Vec<&str> = entry.message.split(' ').take(2).collect();
+        let places = entry.fields.iter().map(|(name, _)| (*name, message.join(" ")));
+        for (name, message) in places {
+            all.entry(name).or_default().insert((entry.subsystem.unwrap().to_owned(), message));
         }
     }
     for (name, message) in OF_THE_LOG {

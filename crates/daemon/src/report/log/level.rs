@@ -10,7 +10,7 @@ pub(crate) fn level_of(event: &Event) -> Option<LogLevel> {
         What::JobStarted | What::JobStopped => Info,
         What::CommandStarted { .. } | What::CommandFinished { .. } => Debug,
         What::Snapshotting(what) => snapshotting(what),
-        What::Hook { what, .. } => hook(what),
+        What::Hook { what, .. } => return hook(what),
         What::InvocationStarted { .. } | What::InvocationFinished { .. } => Info,
         What::SleepsUntil { .. } | What::Unmatched { .. } | What::Stored { .. } => return None,
         What::Replication(what) => return replication(what),
@@ -32,27 +32,30 @@ fn snapshotting(what: &Snapshotting) -> LogLevel {
     match what {
         Snapshotting::State { error: Some(_), .. } | Snapshotting::Taken { result: Err(_), .. } => Error,
         Snapshotting::Missed { .. } => Warn,
+        Snapshotting::HooksFinished { had_error: false, .. } | Snapshotting::Taken { result: Ok(()), .. } => Info,
         // Each error of the hooks is told by itself.
-        Snapshotting::HooksFinished { .. } | Snapshotting::Taken { result: Ok(()), .. } => Info,
-        Snapshotting::State { error: None, .. }
+        Snapshotting::HooksFinished { had_error: true, .. }
+        | Snapshotting::State { error: None, .. }
         | Snapshotting::HooksStarted { .. }
         | Snapshotting::RoundStarted { .. }
         | Snapshotting::RoundFinished => Debug,
     }
 }
 
-fn hook(what: &Hook) -> LogLevel {
-    match what {
+fn hook(what: &Hook) -> Option<LogLevel> {
+    Some(match what {
         Hook::Failed { .. } => Error,
+        // The lines about its failure and about the snapshot say so.
+        Hook::Prevented { .. } => Debug,
         Hook::Output { stream: OutputStream::Stderr, .. } | Hook::OutputCut { .. } | Hook::Interrupted => Warn,
         Hook::Output { stream: OutputStream::Stdout, .. }
         | Hook::PreEdges
         | Hook::Statement { .. }
-        | Hook::Prevented { .. }
         | Hook::Callback
         | Hook::PostEdges
         | Hook::PostSkipped { .. } => Info,
-    }
+        Hook::Succeeded { .. } => return None,
+    })
 }
 
 fn replication(what: &Replication) -> Option<LogLevel> {

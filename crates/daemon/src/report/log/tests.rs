@@ -8,10 +8,7 @@ use std::time::Duration;
 use config::types::{LogFormat, LogLevel};
 use expect_test::{Expect, expect};
 use jiff::tz::{Offset, TimeZone};
-use model::event::{
-    About, Event, Hook, HookEdge, InvocationSummary, OutputStream, ProtectionOutcome, Pruning, Replication,
-    Snapshotting, What,
-};
+use model::event::{About, Event, InvocationSummary, ProtectionOutcome, Pruning, Replication, Snapshotting, What};
 use model::plan::prune::PruneSide;
 use model::plan::replication::{Base, Discard, FilesystemAction, FilesystemPlan, ReplicationPlan, Step};
 use model::plan::resolve::Resolution;
@@ -20,6 +17,9 @@ use model::{DatasetName, JobName, VersionKind, VersionName, VersionRef};
 
 use super::*;
 use crate::events::Reader;
+
+mod hooks;
+mod phases;
 
 /// What was written so far.
 #[derive(Clone, Default)]
@@ -169,7 +169,7 @@ fn human_lines() {
             2024-05-14T23:16:23+02:00 [INFO][office push][repl][sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1]: replicated fs="p/a" step="@a => @b" bytes="4096" duration="1.234s"
             2024-05-14T23:16:23+02:00 [INFO][office push][pruning][sQaZ$i+Dr$i+Dr.i7.ps.QtEY]: destroyed snapshot prune_side="sender" fs="p/a" destroy_snap="x" reason="no keep rule keeps it" rule="not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)"
             2024-05-14T23:16:23+02:00 [ERRO][office push][endpoint][sQaZ$i+Dr$i+Dr]: protection failed abstraction="hold h on p/a@b" err="busy"
-            2024-05-14T23:16:23+02:00 [INFO][office push][job][sQaZ$i+Dr$i+Dr.i7]: invocation finished invocation="7" filesystems="1" steps="1" bytes="4096" destroyed="2" errors="0" duration="1.234s"
+            2024-05-14T23:16:23+02:00 [INFO][office push][job][sQaZ$i+Dr$i+Dr.i7]: invocation finished invocation="7" filesystems="1" steps="1" bytes="4096" destroyed="2" errors="0" snapshots_failed="1" duration="1.234s"
             2024-05-14T23:16:23+02:00 [WARN][meta]: first\nsecond \u{1b}[31m
         "#]],
     );
@@ -213,7 +213,7 @@ fn logfmt_lines() {
             time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl span=sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1 msg=replicated fs=p/a step="@a => @b" bytes=4096 duration=1.234s filesystem=p/a duration_s=1.234000
             time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=pruning span=sQaZ$i+Dr$i+Dr.i7.ps.QtEY msg="destroyed snapshot" prune_side=sender fs=p/a destroy_snap=x reason="no keep rule keeps it" rule="not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)"
             time=2024-05-14T23:16:23.004567+02:00 level=error job="office push" subsystem=endpoint span=sQaZ$i+Dr$i+Dr msg="protection failed" abstraction="hold h on p/a@b" err=busy
-            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job span=sQaZ$i+Dr$i+Dr.i7 msg="invocation finished" invocation=7 filesystems=1 steps=1 bytes=4096 destroyed=2 errors=0 duration=1.234s duration_s=1.234000
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job span=sQaZ$i+Dr$i+Dr.i7 msg="invocation finished" invocation=7 filesystems=1 steps=1 bytes=4096 destroyed=2 errors=0 snapshots_failed=1 duration=1.234s duration_s=1.234000
             time=2024-05-14T23:16:23.004567+02:00 level=warn subsystem=meta msg="first\nsecond \u001b[31m"
         "#]],
     );
@@ -235,7 +235,7 @@ fn json_lines() {
             {"bytes":4096,"duration":1.234,"duration_s":1.234,"filesystem":"p/a","fs":"p/a","job":"office push","level":"info","msg":"replicated","span":"sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
             {"destroy_snap":"x","fs":"p/a","job":"office push","level":"info","msg":"destroyed snapshot","prune_side":"sender","reason":"no keep rule keeps it","rule":"not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)","span":"sQaZ$i+Dr$i+Dr.i7.ps.QtEY","subsystem":"pruning","time":"2024-05-14T23:16:23+02:00"}
             {"abstraction":"hold h on p/a@b","err":"busy","job":"office push","level":"error","msg":"protection failed","span":"sQaZ$i+Dr$i+Dr","subsystem":"endpoint","time":"2024-05-14T23:16:23+02:00"}
-            {"bytes":4096,"destroyed":2,"duration":1.234,"duration_s":1.234,"errors":0,"filesystems":1,"invocation":7,"job":"office push","level":"info","msg":"invocation finished","span":"sQaZ$i+Dr$i+Dr.i7","steps":1,"subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
+            {"bytes":4096,"destroyed":2,"duration":1.234,"duration_s":1.234,"errors":0,"filesystems":1,"invocation":7,"job":"office push","level":"info","msg":"invocation finished","snapshots_failed":1,"span":"sQaZ$i+Dr$i+Dr.i7","steps":1,"subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
             {"level":"warn","msg":"first\nsecond \u001b[31m","subsystem":"meta","time":"2024-05-14T23:16:23+02:00"}
         "#]],
     );
@@ -413,7 +413,7 @@ fn an_error_is_repeated_where_the_line_that_had_it_is_not() {
     };
     let both = [outlet(LogLevel::Warn), outlet(LogLevel::Error)];
     let log = Log::new(both.iter().map(|(outlet, _)| Arc::clone(outlet) as Arc<dyn Outlet>).collect());
-    let error = || "the cable is out".to_owned();
+    let error = || "the cable is out (plug it in)".to_owned();
     let until = jiff::Timestamp::UNIX_EPOCH;
     for what in [
         Replication::Reconnecting { error: error(), until },
@@ -427,9 +427,28 @@ fn an_error_is_repeated_where_the_line_that_had_it_is_not() {
         outlet.flush(Duration::from_secs(60));
         String::from_utf8(page.0.lock().unwrap().clone()).unwrap()
     });
-    let has = |text: &str| text.lines().map(|line| line.contains("the cable is out")).collect::<Vec<_>>();
+    let has = |text: &str| text.lines().map(|line| line.contains("the cable is out (plug it in)")).collect::<Vec<_>>();
     assert_eq!(has(&warnings), [true, false, true, false], "{warnings}");
     assert_eq!(has(&errors), [true, false], "{errors}");
+    assert_eq!(warnings.matches("the cable is out (see above)").count(), 2, "{warnings}");
+}
+
+#[test]
+fn what_is_told_of_both_sides_is_not_told_again_of_one() {
+    let both = "cannot list the sender and receiver:\n  sender: gone (look)\n  receiver: asleep (wake it)";
+    let pruning = |side, error: &str| What::Pruning { side, what: Pruning::PlanFailed { error: error.to_owned() } };
+    let events = [
+        What::Replication(Replication::PlanFailed { error: both.to_owned() }),
+        pruning(PruneSide::Sender, "cannot list the sender: gone (look)"),
+        pruning(PruneSide::Receiver, "cannot list the receiver: asleep (wake it)"),
+    ]
+    .map(|what| event(Some("j"), what));
+    let lines = written(LogLevel::Error, layout(LogFormat::Logfmt, false, false), &events);
+    let told: Vec<&str> = lines.lines().filter_map(|line| line.split_once("err=").map(|(_, err)| err)).collect();
+    assert_eq!(
+        told[1..],
+        [r#""cannot list the sender: gone (see above)""#, r#""cannot list the receiver: asleep (see above)""#]
+    );
 }
 
 #[test]
@@ -471,30 +490,6 @@ fn a_span_leads_from_the_daemon_to_the_step() {
 }
 
 #[test]
-fn hooks_say_what_they_do_and_what_their_programs_write() {
-    let hook = "/etc/zrepl/hooks/freeze".to_owned();
-    let story: Vec<Event> = [
-        Hook::PreEdges,
-        Hook::Output { hook: hook.clone(), stream: OutputStream::Stdout, line: "frozen".to_owned() },
-        Hook::Output { hook: hook.clone(), stream: OutputStream::Stderr, line: "slowly".to_owned() },
-        Hook::Failed { hook, edge: HookEdge::Post, error: "exit status: 1".to_owned() },
-    ]
-    .into_iter()
-    .map(|what| {
-        let snapshot = VersionName::parse("zrepl_1").unwrap();
-        event(Some("j"), What::Hook { filesystem: dataset("p/a"), snapshot, what })
-    })
-    .collect();
-    let lines = written(LogLevel::Info, layout(LogFormat::Human, false, false), &story);
-    expect![[r#"
-        [INFO][j][hook][sQaZ$7ww6$7ww6.QtEY]: run pre-edges in configuration order fs="p/a" snap="zrepl_1"
-        [INFO][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook output stdout="frozen" command="/etc/zrepl/hooks/freeze" fs="p/a" snap="zrepl_1"
-        [WARN][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook output stderr="slowly" command="/etc/zrepl/hooks/freeze" fs="p/a" snap="zrepl_1"
-        [ERRO][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook invocation failed for post-edge hook="/etc/zrepl/hooks/freeze" err="exit status: 1" fs="p/a" snap="zrepl_1"
-    "#]].assert_eq(&lines);
-}
-
-#[test]
 fn what_is_done_about_conflicts_is_said_before_and_after() {
     let filesystem = || dataset("p/a");
     let discarding = |reason| Replication::Discarding { filesystem: filesystem(), reason };
@@ -527,28 +522,4 @@ fn what_is_done_about_conflicts_is_said_before_and_after() {
         [WARN][j][repl][sQaZ$7ww6$7ww6.QtEY]: discarding what an interrupted receive left, it cannot be resumed fs="p/a" reason="the resume token cannot be read: its checksum does not match"
     "#]]
     .assert_eq(&lines);
-}
-
-#[test]
-fn a_hook_is_given_as_the_cause_of_a_failed_snapshot_only_if_it_prevented_it() {
-    let (filesystem, hook) = (dataset("p/a"), "fs-freeze".to_owned());
-    let of_hook = |what| What::Hook { filesystem: filesystem.clone(), snapshot: snapshot("1").name, what };
-    let failed =
-        || of_hook(Hook::Failed { hook: hook.clone(), edge: HookEdge::Pre, error: "exit status: 1".to_owned() });
-    let taken = || {
-        What::Snapshotting(Snapshotting::Taken {
-            filesystem: filesystem.clone(),
-            snapshot: snapshot("1").name,
-            result: Err("out of space".to_owned()),
-        })
-    };
-    let told = |events: Vec<What>| {
-        let events: Vec<_> = events.into_iter().map(|what| event(Some("snap"), what)).collect();
-        let lines = written(LogLevel::Warn, layout(LogFormat::Human, false, false), &events);
-        lines.lines().last().unwrap().to_owned()
-    };
-    let harmless = told(vec![failed(), taken()]);
-    assert!(harmless.starts_with("[ERRO]") && harmless.contains("out of space"), "{harmless}");
-    let fatal = told(vec![failed(), of_hook(Hook::Prevented { hook: hook.clone() }), taken()]);
-    assert!(fatal.starts_with("[WARN]") && fatal.contains("a hook before it failed"), "{fatal}");
 }

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 /// Where on the picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::report) struct Place {
     /// Number of the job, 0 for the daemon itself.
     pub job: usize,
     /// Number of the lane in the job.
@@ -15,7 +15,7 @@ pub(super) struct Place {
 
 /// What a line says.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Mark {
+pub(in crate::report) enum Mark {
     /// A job's name.
     Job(usize, String),
     /// A lane's name.

@@ -21,7 +21,7 @@ const CONNECTION: &str = "connection";
 
 /// Everything that is open.
 #[derive(Default)]
-pub(super) struct Spans {
+pub(in crate::report) struct Spans {
     jobs: Vec<JobSpans>,
     /// Numbers of the jobs; none is the daemon.
     numbers: BTreeMap<Option<String>, usize>,
@@ -62,7 +62,7 @@ impl Spans {
     }
 
     /// What an event opens and closes.
-    pub(super) fn follow(&mut self, event: &Event) -> Vec<Mark> {
+    pub(in crate::report) fn follow(&mut self, event: &Event) -> Vec<Mark> {
         let mut marks = Vec::new();
         let job = self.number(event, &mut marks);
         if let Some(spans) = self.jobs.get_mut(job) {
@@ -70,6 +70,19 @@ impl Spans {
             pen.draw(&event.what);
         }
         marks
+    }
+
+    /// The names of what is open around a lane, from the outside in; none if it is a lane of commands.
+    pub(in crate::report) fn around(&self, place: Place) -> Option<Vec<&str>> {
+        let lanes = &self.jobs.get(place.job)?.lanes;
+        let outer = match lanes.get(place.lane)?.kind {
+            COMMANDS => return None,
+            JOB | SNAPSHOTS | RECEIPTS => return Some(Vec::new()),
+            HOOKS => SNAPSHOTS,
+            _ => JOB,
+        };
+        let open = lanes.iter().filter(|lane| lane.kind == outer).flat_map(|lane| &lane.open);
+        Some(open.map(|open| open.name.as_str()).collect())
     }
 
     fn number(&mut self, event: &Event, marks: &mut Vec<Mark>) -> usize {
