@@ -393,8 +393,9 @@ impl Daemon {
     /// [`Tuning::drain`] at most: they need not be repeated then. `cause` is what the log says.
     pub async fn drain(&self, cause: &str) {
         let Shared { dispatch, drain, events, world, .. } = &self.shared;
-        if !dispatch.stop(cause).await {
-            // It has ended before its time: see `lost`.
+        let stops = tokio::time::timeout(limits::SIGN_OF_LIFE, dispatch.stop(cause)).await;
+        if !stops.unwrap_or(false) {
+            // It has ended before its time, see `lost`, or stands still, see `answers`.
             events.tell(What::DaemonStopping { cause: cause.to_owned() });
             drain.begin();
         }
@@ -405,7 +406,7 @@ impl Daemon {
         }
         if tokio::time::timeout(limit, drain.over()).await.is_err() {
             let under_way = briefly(&drain.under_way());
-            self.note(format!("cut after {limit:?}, to be resumed by the next start: {under_way}"));
+            self.note(format!("cut, as {limit:?} have passed; steps will be resumed: {under_way}"));
         }
     }
 

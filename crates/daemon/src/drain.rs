@@ -2,16 +2,18 @@
 
 use std::future::pending;
 
+use model::JobName;
 use tokio_util::sync::CancellationToken;
 
 use crate::tasks::{Held, Tasks};
 
-/// Whether a daemon ends, and what it lets end first: steps, rounds of snapshots, calls that destroy
+/// Whether a daemon ends, and what it lets end first: steps, rounds of snapshots, calls of its jobs that destroy
 /// snapshots, streams of peers. All else is cut without loss. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Drain {
     begun: CancellationToken,
     under_way: Tasks,
+    job: Option<JobName>,
 }
 
 /// Something that a stop waits for, until this is dropped.
@@ -21,6 +23,11 @@ pub struct UnderWay {
 }
 
 impl Drain {
+    /// The same, of a job.
+    pub(crate) fn of_job(&self, job: &JobName) -> Drain {
+        Drain { job: Some(job.clone()), ..self.clone() }
+    }
+
     /// Lets nothing new begin from now on.
     pub fn begin(&self) {
         self.begun.cancel();
@@ -38,15 +45,22 @@ impl Drain {
 
     /// Has a stop wait for something of this name, which the caller has made sure may begin.
     pub(crate) fn hold(&self, what: &str) -> UnderWay {
-        UnderWay { _held: self.under_way.hold(what) }
+        let _held = match &self.job {
+            Some(job) => self.under_way.hold(&format!("{what} (job {job})")),
+            None => self.under_way.hold(what),
+        };
+        UnderWay { _held }
     }
 
     /// The same for who may be too late, and then waits until it is cut.
     pub(crate) async fn enter(&self, what: &str) -> UnderWay {
+        // In this order: a stop that begins in between waits for it.
+        let held = self.hold(what);
         if self.has_begun() {
-            pending::<()>().await;
+            drop(held);
+            return pending().await;
         }
-        self.hold(what)
+        held
     }
 
     /// Waits until nothing is under way any more. Comes after [`Drain::begin`].
@@ -70,10 +84,10 @@ mod tests {
     async fn what_has_begun_is_waited_for_and_what_is_new_waits_for_ever() {
         let drain = Drain::default();
         let step = drain.enter("step of p/a").await;
-        let stream = drain.hold("stream for client c");
+        let stream = drain.of_job(&JobName::parse("j").unwrap()).hold("stream of client c");
         drain.begin();
         assert!(drain.enter("late").now_or_never().is_none());
-        assert_eq!(drain.under_way(), ["step of p/a", "stream for client c"]);
+        assert_eq!(drain.under_way(), ["step of p/a", "stream of client c (job j)"]);
         drop(step);
         assert!(drain.over().now_or_never().is_none());
         drop(stream);

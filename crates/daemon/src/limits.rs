@@ -196,10 +196,6 @@ pub const HOOK_SAID_LINES: usize = 8;
 /// See [`HOOK_SAID_LINES`].
 pub const HOOK_SAID_LINE_BYTES: usize = 400;
 
-/// Lines of a hook that runs, and may yet fail, that outlets above `debug` do not have yet. With more, the
-/// first ones are written.
-pub const HOOK_LINES_HELD: usize = 1000;
-
 /// How long output is read after a hook's program has ended or was killed. The pipe ends at once
 /// unless something that it started in the background holds it, which nobody waits for.
 pub const HOOK_LEFTOVERS: Duration = Duration::from_millis(200);

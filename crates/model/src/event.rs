@@ -335,11 +335,6 @@ pub enum Hook {
         /// In SQL.
         statement: &'static str,
     },
-    /// An edge ended well.
-    Succeeded {
-        /// The hook.
-        hook: String,
-    },
     /// An edge failed.
     Failed {
         /// The hook.

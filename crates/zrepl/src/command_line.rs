@@ -70,7 +70,9 @@ impl CommandLine {
 pub(crate) enum Command {
     /// Run the jobs of the configuration, in the foreground, until SIGINT or SIGTERM
     ///
-    /// The first signal ends what runs in an orderly way, a second one at once.
+    /// After the first signal nothing new begins, and steps, rounds of snapshots and streams for clients that are
+    /// under way may end, for up to 30 seconds (`ZREPL_DAEMON_DRAIN_TIMEOUT`); a second one cuts them, and a third one
+    /// ends the daemon at once.
     #[command(after_help = "Example:\n  zrepl --config ./zrepl.yml daemon")]
     Daemon,
     /// Check the configuration; silent if it can be used

@@ -20,8 +20,8 @@ pub(crate) const READ: &[(&str, &str)] = &[
     ),
     (
         "ZREPL_DAEMON_DRAIN_TIMEOUT",
-        "how long a stopping daemon waits for steps and rounds of snapshots that are under way, 30s unless set; 0s cuts \
-         them at once",
+        "how long a stopping daemon waits for steps, rounds of snapshots, pruning and streams for clients that are \
+         under way, 30s unless set; 0s cuts them at once",
     ),
     ("ZREPL_RPC_EXTENSIONS", "if off: nothing is offered to the other side that zrepl 0.7 does not know"),
     ("ZREPL_MAX_HOOK_LOG_SIZE", "how many bytes of a hook's output are logged"),

@@ -58,12 +58,12 @@ impl Notify {
     ) -> T {
         let mut work = std::pin::pin!(work);
         loop {
+            if takes_time() {
+                self.say(&format!("EXTEND_TIMEOUT_USEC={}", MORE_TIME.as_micros()));
+            }
             tokio::select! {
                 done = &mut work => return done,
                 () = tokio::time::sleep(pause) => {}
-            }
-            if takes_time() {
-                self.say(&format!("EXTEND_TIMEOUT_USEC={}", MORE_TIME.as_micros()));
             }
         }
     }

@@ -363,7 +363,7 @@ fn the_first_signal_drains_the_second_one_cuts_and_the_third_one_waits_for_nothi
     let begun = place.path("hook.post");
     wait_for_status(&place, |_| begun.exists());
     daemon.signal(Signal::TERM);
-    daemon.wait_for_line("waiting up to 30s for what is under way: round of snapshots of job snap");
+    daemon.wait_for_line("waiting up to 30s for what is under way: round of snapshots (job snap)");
     daemon.signal(Signal::TERM);
     daemon.wait_for_line("SIGTERM again: what is under way is cut");
     daemon.signal(Signal::TERM);

@@ -159,7 +159,7 @@ impl<'a> Execution<'a> {
                 Happened::Reconnected(sides) => self.reconnected(sides),
             }
         }
-        if self.invocation.drain.has_begun() {
+        if self.invocation.drain.has_begun() && self.has_more() {
             pending::<()>().await;
         }
         self.failures
@@ -198,24 +198,33 @@ impl<'a> Execution<'a> {
     }
 
     fn start_what_may(&mut self) {
-        if !matches!(self.link, Link::Up) || self.invocation.drain.has_begun() {
+        if !matches!(self.link, Link::Up) {
             return;
         }
-        while self.steps_running < self.invocation.step_concurrency.get() {
+        let invocation = self.invocation;
+        // A stop may begin at any time.
+        let stops = || invocation.drain.has_begun();
+        while !stops() && self.steps_running < self.invocation.step_concurrency.get() {
             let Some(Reverse((_, index))) = self.ready.pop() else { break };
             self.start(index);
         }
-        while self.confirmations_running < CONFIRMATIONS {
+        while !stops() && self.confirmations_running < CONFIRMATIONS {
             let Some(index) = self.confirmations.pop_front() else { break };
             self.start(index);
         }
-        while self.confirmations_running < CONFIRMATIONS {
+        while !stops() && self.confirmations_running < CONFIRMATIONS {
             let Some(endangered) = self.endangered.pop_front() else { break };
             self.rescue(endangered);
         }
-        if !self.planning && !self.due.is_empty() {
+        if !stops() && !self.planning && !self.due.is_empty() {
             self.list_due();
         }
+    }
+
+    /// Whether something would start if it might.
+    fn has_more(&self) -> bool {
+        let steps = !self.ready.is_empty() || !self.confirmations.is_empty() || !self.endangered.is_empty();
+        steps || !self.due.is_empty() || !self.lost.is_empty()
     }
 
     fn start(&mut self, index: usize) {

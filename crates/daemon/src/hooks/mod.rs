@@ -314,15 +314,11 @@ impl Around {
             // The snapshotter knows what helps.
             (None, result) | (_, result @ Ok(())) => result.err(),
         };
-        match (edge, &error) {
-            (Some(edge), Some(error)) => {
-                self.scene.tell(Hook::Failed { hook: name.to_owned(), edge, error: error.clone() });
-                if turn.fatal {
-                    self.scene.tell(Hook::Prevented { hook: name.to_owned() });
-                }
+        if let (Some(edge), Some(error)) = (edge, &error) {
+            self.scene.tell(Hook::Failed { hook: name.to_owned(), edge, error: error.clone() });
+            if turn.fatal {
+                self.scene.tell(Hook::Prevented { hook: name.to_owned() });
             }
-            (Some(_), None) => self.scene.tell(Hook::Succeeded { hook: name.to_owned() }),
-            (None, _) => {}
         }
         if let Some(slot) = self.ran.get_mut(index) {
             *slot = Some((started.elapsed(), error));

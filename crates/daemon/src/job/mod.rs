@@ -184,7 +184,7 @@ impl Replicating {
             attempts: tuning.attempts,
             reconnect_window: tuning.reconnect_window,
             patience: tuning.patience,
-            drain: context.shared.drain.clone(),
+            drain: context.shared.drain.of_job(&context.name),
             cancel: start.cancel,
         }
     }

@@ -60,7 +60,7 @@ async fn serve_others(context: &Context, serve: &Serve, service: Arc<dyn Service
     let bound = bind(context, serve).await;
     let greeting = transport::host_greeting(&context.shared.world.tuning);
     let (job, metrics) = (context.name.clone(), context.shared.metrics.clone());
-    let drain = context.shared.drain.clone();
+    let drain = context.shared.drain.of_job(&context.name);
     let closing = drain.token().clone();
     let watcher = Arc::new(Told { events: context.events.clone(), job, metrics, drain });
     // A client that takes nothing of a stream is given up as a `zfs send` is that brings nothing.
@@ -126,7 +126,7 @@ impl Watcher for Told {
     }
 
     fn serves(&self, client: &ClientIdentity) -> UnderWay {
-        Box::new(self.drain.hold(&format!("stream of client {} of job {}", client.as_str(), self.job)))
+        Box::new(self.drain.hold(&format!("stream of client {}", client.as_str())))
     }
 }
 

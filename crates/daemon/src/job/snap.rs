@@ -17,7 +17,7 @@ pub(super) fn start(job: SnapJob, shared: &Shared) -> Slot {
     let context = Context::new(&job.name, shared);
     let sender = Sender::new(Arc::clone(&context.zfs), context.events.clone(), sender_config(&job));
     let snapshots = context.spawn_snapshotter(job.snapshotting.clone(), job.filesystems.clone());
-    let (events, tuning, drain) = (context.events.clone(), shared.world.tuning, shared.drain.clone());
+    let (events, tuning, drain) = (context.events.clone(), shared.world.tuning, shared.drain.of_job(&job.name));
     // It leaves no protections behind, but those of others keep its snapshots from being pruned.
     let (cleaned, jobs) = (Arc::clone(&sender), Arc::clone(&shared.configured_jobs));
     let prepare = clean_up(context.clone(), async move { cleaned.clean_and_warn(&jobs).await });

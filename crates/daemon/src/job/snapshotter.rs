@@ -102,7 +102,7 @@ impl Rounds {
         let _running = self.requests.round();
         let Context { name, shared, .. } = &self.context;
         let round = shared.jobs.run_until_cancelled(async {
-            let _under_way = shared.drain.enter(&format!("round of snapshots of job {name}")).await;
+            let _under_way = shared.drain.of_job(name).enter("round of snapshots").await;
             catch(self.try_take(planned)).await
         });
         let result = round.await?.unwrap_or_else(|panic| Err(format!("the round panicked: {panic}")));

@@ -4,7 +4,6 @@ mod describe;
 mod earlier;
 mod entry;
 mod format;
-mod held;
 mod level;
 mod local;
 mod outlet;
@@ -24,7 +23,6 @@ use crate::events::Reader;
 use earlier::Earlier;
 pub use entry::{Entry, Value};
 pub use format::{Layout, Metadata};
-use held::Held;
 pub(crate) use level::level_of;
 pub use outlet::{StdoutLog, Terminal};
 use phases::Phases;
@@ -40,7 +38,6 @@ pub struct Log {
 #[derive(Default)]
 struct Fold {
     earlier: Earlier,
-    held: Held,
     /// None if nobody reads what is only of interest for debugging.
     phases: Option<Phases>,
 }
@@ -53,32 +50,20 @@ impl Log {
         Log { outlets, levels, fold: Mutex::new(Fold { phases, ..Fold::default() }) }
     }
 
-    fn write(&self, entry: &Entry, takes: impl Fn(LogLevel) -> bool) {
-        let outlets = self.outlets.iter().zip(&self.levels).filter(|(_, level)| takes(**level));
-        outlets.for_each(|(outlet, _)| outlet.write(entry));
+    fn write(&self, entry: &Entry) {
+        self.outlets.iter().for_each(|outlet| outlet.write(entry));
     }
 }
 
 impl Reader for Log {
     fn read(&self, event: &Event) {
         // Locked until the lines are queued: each refers to those before it.
-        let Fold { earlier, held, phases } = &mut *self.fold.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = earlier.entry(event, &self.levels);
-        for released in held.released(event) {
-            self.write(&released, |level| level != LogLevel::Debug);
-        }
-        match entry {
-            Some(entry) if Held::holds(event) => {
-                self.write(&entry, |level| level == LogLevel::Debug);
-                if let Some(released) = held.hold(event, entry) {
-                    self.write(&released, |level| level != LogLevel::Debug);
-                }
-            }
-            Some(entry) => self.write(&entry, |_| true),
-            None => {}
+        let Fold { earlier, phases } = &mut *self.fold.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = earlier.entry(event, &self.levels) {
+            self.write(&entry);
         }
         for entry in phases.iter_mut().flat_map(|phases| phases.entries(event, |job| earlier.span(job, event))) {
-            self.write(&entry, |_| true);
+            self.write(&entry);
         }
     }
 }

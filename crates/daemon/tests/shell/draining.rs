@@ -61,7 +61,7 @@ async fn the_step_that_runs_ends_with_its_confirmation_and_no_other_begins() {
     assert!((5..30).contains(&took.as_secs()), "{took:?}");
     let (begun, done) = steps(&lab);
     assert!(begun == done && done < 3, "{begun} begun, {done} done of 3");
-    assert_eq!(notes(&lab), ["waiting up to 30s for what is under way: step of src/a"]);
+    assert_eq!(notes(&lab), ["waiting up to 30s for what is under way: step of src/a (job push)"]);
     let words = lab.diary.words();
     assert!(words.iter().any(|word| word.contains("cancelled 1")) && words.last().unwrap().contains("stopped"));
     assert!(!lab.diary.whats().iter().any(|what| matches!(what, What::Pruning { .. })), "nor pruning");
@@ -83,7 +83,8 @@ async fn a_step_that_takes_longer_is_cut_and_resumed() {
         let daemon = first_step(&lab, "src/a").await;
         let took = stop(daemon).await;
         assert!((limit..limit + 2).contains(&took.as_secs()), "{took:?}");
-        let cut = format!("cut after {limit}s, to be resumed by the next start: step of src/a").replace(" 0s", " 0ns");
+        let limit = Duration::from_secs(limit);
+        let cut = format!("cut, as {limit:?} have passed; steps will be resumed: step of src/a (job push)");
         assert_eq!((notes(&lab).len(), notes(&lab).last()), (told, Some(&cut)));
         assert!(lab.world.zfs.running().is_empty());
         lab.zfs.faults().clear();
@@ -105,7 +106,7 @@ async fn whoever_asks_for_more_meanwhile_hears_that_the_daemon_stops() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(daemon.wakeup("push").await, Err(SignalError::Stopping));
         assert_eq!(daemon.snapshot("push").await, Err(SignalError::Stopping));
-        assert_eq!(daemon.under_way(), ["step of src/a"]);
+        assert_eq!(daemon.under_way(), ["step of src/a (job push)"]);
         let config = config::parse("zrepl.yml", &push_and_sink(MANUAL)).unwrap().config;
         assert_eq!(daemon.reload(config).await.unwrap_err().to_string(), "the daemon is stopping");
         // Who does not want to wait may still end it.
@@ -123,7 +124,7 @@ async fn a_round_of_snapshots_ends_and_brings_no_invocation() {
     lab.diary.wait_for("Snapshotting", 1).await;
     let took = stop(daemon).await;
     assert!((9..20).contains(&took.as_secs()), "{took:?}");
-    assert_eq!(notes(&lab), ["waiting up to 30s for what is under way: round of snapshots of job push"]);
+    assert_eq!(notes(&lab), ["waiting up to 30s for what is under way: round of snapshots (job push)"]);
     assert_eq!((lab.diary.count("taken "), lab.diary.count("invocation")), (3, 0), "{:#?}", lab.diary.words());
 }
 
@@ -140,7 +141,7 @@ async fn what_is_being_destroyed_is_told() {
     lab.diary.wait_until(|whats| whats.iter().any(planned)).await;
     let took = stop(daemon).await;
     assert!((9..20).contains(&took.as_secs()), "{took:?}");
-    assert_eq!(notes(&lab), ["waiting up to 30s for what is under way: pruning of the sender side"]);
+    assert_eq!(notes(&lab), ["waiting up to 30s for what is under way: pruning of the sender side (job push)"]);
     assert_eq!(lab.diary.count("destroyed 1 of"), 3, "{:#?}", lab.diary.words());
     assert!(lab.host.snapshot_guid(&dataset("src/a"), &version("1")).is_none());
     assert!(lab.host.snapshot_guid(&dataset("src/a"), &version("2")).is_some());

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::driver::Conversation;
 use super::inbound::read_message;
 use super::kept::KEPT_IDLE;
+use super::server::LAST_WORDS;
 use super::*;
 use crate::frame::{FrameKind, Limits};
 use crate::handshake::Banner;
@@ -269,8 +270,8 @@ async fn a_listener_that_closes_ends_what_is_idle_and_lets_a_stream_end() {
     sent.read_to_end(&mut arrived).await.unwrap();
     assert!(arrived == contents()[2], "{} bytes", arrived.len());
     drop(sent);
-    assert!(busy_after(&endpoint, Duration::from_millis(500)).await, "whoever got a stream may still say so");
-    assert!(!busy_after(&endpoint, Duration::from_secs(20)).await);
+    assert!(busy_after(&endpoint, LAST_WORDS / 2).await, "whoever got a stream may still say so");
+    assert!(!busy_after(&endpoint, Duration::from_secs(30)).await);
     assert_eq!(*endpoint.ended.lock().unwrap(), [Ok(()), Ok(()), Ok(())], "also the one that would be kept");
     // Who comes now is not served.
     assert!(idle.ping("there?").await.is_err());

@@ -31,8 +31,9 @@ const IDLE: Duration = Duration::from_secs(120);
 const REST_OF_STREAM: Duration = Duration::from_secs(60);
 
 /// How long who got a stream may take to say on its control connection that it has arrived, when the listener
-/// closes. What is not said in time is found out, and made up for, when both meet again.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// closes: it commits what it received, and holds it. What is not said in time is found out, and made up for, when
+/// both meet again.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// How a connection hears that its listener closes, and tells that it is at something.
 pub struct Closing {
@@ -123,7 +124,7 @@ pub async fn serve(
             Answered::Whole(conversation) if server.agreed.includes(Extension::Keep) && !closes() => conversation,
             Answered::Whole(conversation) | Answered::Last(conversation) => {
                 conversation.close().await;
-                if closes() {
+                if closes() && path == SEND {
                     sleep(LAST_WORDS).await;
                 }
                 return Ok(());

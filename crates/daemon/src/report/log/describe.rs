@@ -198,7 +198,6 @@ fn hook(what: &Hook, line: impl Fn(&str) -> Line) -> Option<Line> {
         Hook::PostEdges => line("run post-edges for successful pre-edges in reverse configuration order"),
         Hook::PostSkipped { hook } => line("skip post-edge because pre-edge failed").with("hook", hook.as_str()),
         Hook::Interrupted => line("interrupted, only running post-edges for successful pre-edges"),
-        Hook::Succeeded { .. } => return None,
     })
 }
 

@@ -233,7 +233,6 @@ fn snapshots_and_hooks() -> Vec<What> {
         output(OutputStream::Stderr),
         Hook::OutputCut { hook: hook(), bytes: 1 },
         Hook::Statement { hook: hook(), statement: "CHECKPOINT" },
-        Hook::Succeeded { hook: hook() },
         failed(HookEdge::Pre),
         failed(HookEdge::Post),
         Hook::Prevented { hook: hook() },

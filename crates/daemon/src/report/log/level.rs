@@ -54,7 +54,6 @@ fn hook(what: &Hook) -> Option<LogLevel> {
         | Hook::Callback
         | Hook::PostEdges
         | Hook::PostSkipped { .. } => Info,
-        Hook::Succeeded { .. } => return None,
     })
 }
 

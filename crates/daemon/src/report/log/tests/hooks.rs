@@ -3,7 +3,6 @@
 use model::event::{Hook, HookEdge, OutputStream};
 
 use super::*;
-use crate::limits::HOOK_LINES_HELD;
 
 const HOOK: &str = "/etc/zrepl/hooks/freeze";
 
@@ -21,17 +20,12 @@ fn failed(edge: HookEdge) -> Event {
     of_hook(Hook::Failed { hook: HOOK.to_owned(), edge, error })
 }
 
-fn succeeded() -> Event {
-    of_hook(Hook::Succeeded { hook: HOOK.to_owned() })
-}
-
 /// One that writes and succeeds before the snapshot, and fails after it.
 fn undone_badly() -> Vec<Event> {
     vec![
         of_hook(Hook::PreEdges),
         says(OutputStream::Stdout, "frozen"),
         says(OutputStream::Stderr, "slowly"),
-        succeeded(),
         of_hook(Hook::PostEdges),
         says(OutputStream::Stdout, "thawing"),
         says(OutputStream::Stderr, "busy"),
@@ -50,7 +44,7 @@ fn undone_badly() -> Vec<Event> {
 }
 
 #[test]
-fn what_a_failed_hook_wrote_is_told_once_in_its_error() {
+fn each_line_of_a_hook_is_told_at_once_and_its_failure_in_one_line() {
     check(
         LogLevel::Info,
         layout(LogFormat::Human, false, false),
@@ -60,46 +54,11 @@ fn what_a_failed_hook_wrote_is_told_once_in_its_error() {
             [INFO][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook output fs="p/a" snap="zrepl_1" stdout="frozen" command="/etc/zrepl/hooks/freeze"
             [WARN][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook output fs="p/a" snap="zrepl_1" stderr="slowly" command="/etc/zrepl/hooks/freeze"
             [INFO][j][hook][sQaZ$7ww6$7ww6.QtEY]: run post-edges for successful pre-edges in reverse configuration order fs="p/a" snap="zrepl_1"
+            [INFO][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook output fs="p/a" snap="zrepl_1" stdout="thawing" command="/etc/zrepl/hooks/freeze"
+            [WARN][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook output fs="p/a" snap="zrepl_1" stderr="busy" command="/etc/zrepl/hooks/freeze"
             [ERRO][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook invocation failed for post-edge fs="p/a" snap="zrepl_1" hook="/etc/zrepl/hooks/freeze" err="/etc/zrepl/hooks/freeze failed: exit status: 1; it said: busy (mend it)"
         "#]],
     );
-}
-
-#[test]
-fn for_debugging_each_line_of_a_hook_is_told_at_once() {
-    let events = undone_badly();
-    check(
-        LogLevel::Debug,
-        layout(LogFormat::Human, false, false),
-        &events[..3],
-        &expect![[r#"
-            [INFO][j][hook][sQaZ$7ww6$7ww6.QtEY]: run pre-edges in configuration order fs="p/a" snap="zrepl_1"
-            [INFO][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook output fs="p/a" snap="zrepl_1" stdout="frozen" command="/etc/zrepl/hooks/freeze"
-            [WARN][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook output fs="p/a" snap="zrepl_1" stderr="slowly" command="/etc/zrepl/hooks/freeze"
-        "#]],
-    );
-    let all = written(LogLevel::Debug, layout(LogFormat::Human, false, false), &events);
-    assert_eq!(all.matches("hook output").count(), 4, "{all}");
-}
-
-#[test]
-fn lines_of_a_hook_of_which_nothing_more_is_heard_are_told_with_the_next_round() {
-    let mut events = vec![says(OutputStream::Stdout, "frozen")];
-    let warning = |events: &[Event]| written(LogLevel::Info, layout(LogFormat::Human, false, false), events);
-    assert_eq!(warning(&events), "");
-    events.push(event(
-        Some("j"),
-        What::Snapshotting(Snapshotting::RoundStarted { snapshots: vec![], one_by_one: vec![] }),
-    ));
-    assert!(warning(&events).contains("stdout=\"frozen\""));
-}
-
-#[test]
-fn of_a_hook_that_writes_without_end_the_first_lines_are_told_before_it_ends() {
-    let events: Vec<Event> =
-        (0..=HOOK_LINES_HELD).map(|line| says(OutputStream::Stderr, &format!("<{line}>"))).collect();
-    let lines = written(LogLevel::Warn, layout(LogFormat::Human, false, false), &events);
-    assert_eq!((lines.lines().count(), lines.contains("<0>")), (1, true), "{lines}");
 }
 
 #[test]
