@@ -433,16 +433,19 @@ fn who_waits_for_a_wake_up_gets_its_outcome() {
 
 #[test]
 fn who_waits_when_the_daemon_stops_or_does_not_know_how_is_told() {
-    let place = Place::new("exec sleep 1000");
+    let place = Place::new(&format!("test -e \"$0.hangs\" && exec sleep 1000; {POOL}"));
     let daemon = place.daemon();
+    // What comes before the first invocation is over then.
+    assert_eq!(place.run(&["signal", "wakeup", "snap", "--wait"]).code, Some(0));
+    fs::write(place.path("bin/zfs.hangs"), "").unwrap();
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| place.run(&["signal", "wakeup", "snap", "--wait"]));
-        wait_for_status(&place, |status| status["Global"]["ZFSCmds"]["Active"].is_array());
+        wait_for_status(&place, |status| status["Jobs"]["snap"]["snap"]["Invocation"]["Number"] == 2);
         daemon.signal(Signal::TERM);
         let told = waits.join().unwrap();
         assert_eq!(told.code, Some(1));
         // The end of the invocation and that of the daemon race.
-        let lost = told.err.starts_with("invocation 1 of job snap is lost sight of: ");
+        let lost = told.err.starts_with("invocation 2 of job snap is lost sight of: ");
         assert!(lost || told.err == "the invocation was cancelled before its end\n", "{told:?}");
     });
     assert_eq!(daemon.end().code, Some(0));
