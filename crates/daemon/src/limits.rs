@@ -191,7 +191,7 @@ pub const HOOK_LOG_BYTES: u64 = 1 << 20;
 pub const HOOK_LINE_BYTES: usize = 8 * 1024;
 
 /// Lines at the end of what a hook wrote that the error has if it fails, and bytes of each. Enough for the
-/// complaint of a program; a stack trace is in the log at level `debug`.
+/// complaint of a program; a stack trace is in the lines `hook output`.
 pub const HOOK_SAID_LINES: usize = 8;
 /// See [`HOOK_SAID_LINES`].
 pub const HOOK_SAID_LINE_BYTES: usize = 400;

@@ -154,12 +154,13 @@ pub enum ErrorKind {
     /// No space in the pool.
     #[error(
         "out of space (`zfs list -o space` and `zpool list` on that machine show where it went; destroy something there, \
-         or have the keep rules keep less)"
+         or lower the keep rules of the job that replicates or snapshots)"
     )]
     NoSpace,
     /// A quota is exceeded.
     #[error(
-        "quota exceeded (`zfs get -r quota,refquota` on that machine shows which; raise it, or have the keep rules keep less)"
+        "quota exceeded (`zfs get -r quota,refquota` on that machine shows which; raise it, or lower the keep rules of the job that \
+         replicates or snapshots)"
     )]
     QuotaExceeded,
     /// The pool is read-only.
@@ -173,8 +174,8 @@ pub enum ErrorKind {
     PermissionDenied,
     /// An encryption key is needed and not loaded.
     #[error(
-        "its encryption key is not loaded (load it there with `zfs load-key -r`; `send: {{encrypted: true}}` sends without \
-         it, but in full again what was received as plain text)"
+        "its encryption key is not loaded (load it with `zfs load-key -r` on the machine that has the filesystem; \
+         `send: {{encrypted: true}}` needs none, but what was received as plain text has to be begun anew then)"
     )]
     KeyNotLoaded,
     /// The resume token is corrupt or does not fit any longer.

@@ -164,9 +164,9 @@ async fn a_failed_round_is_followed_by_an_invocation_and_by_another_round() {
             12:00:00 SyncUp until 12:00:00
             12:00:00 Planning
             12:00:00 Snapshotting
-            12:00:00 taken src@z_20240514_120000_000: cannot take snapshot "src@z_20240514_120000_000": out of space (`zfs list -o space` and `zpool list` on that machine show where it went; destroy something there, or have the keep rules keep less)
-            12:00:00 taken src/a@z_20240514_120000_000: cannot take snapshot "src/a@z_20240514_120000_000": out of space (`zfs list -o space` and `zpool list` on that machine show where it went; destroy something there, or have the keep rules keep less)
-            12:00:00 taken src/b@z_20240514_120000_000: cannot take snapshot "src/b@z_20240514_120000_000": out of space (`zfs list -o space` and `zpool list` on that machine show where it went; destroy something there, or have the keep rules keep less)
+            12:00:00 taken src@z_20240514_120000_000: cannot take snapshot "src@z_20240514_120000_000": out of space (`zfs list -o space` and `zpool list` on that machine show where it went; destroy something there, or lower the keep rules of the job that replicates or snapshots)
+            12:00:00 taken src/a@z_20240514_120000_000: cannot take snapshot "src/a@z_20240514_120000_000": out of space (`zfs list -o space` and `zpool list` on that machine show where it went; destroy something there, or lower the keep rules of the job that replicates or snapshots)
+            12:00:00 taken src/b@z_20240514_120000_000: cannot take snapshot "src/b@z_20240514_120000_000": out of space (`zfs list -o space` and `zpool list` on that machine show where it went; destroy something there, or lower the keep rules of the job that replicates or snapshots)
             12:00:00 ErrorWait until 12:10:00: 3 of 3 snapshots could not be taken
             12:00:00 invocation 1
             12:00:00 finished 1 with 3 errors

@@ -134,8 +134,8 @@ impl fmt::Display for Conflict {
             Conflict::NoCommonVersion { sender, receiver } => write!(
                 f,
                 "no common snapshot or suitable bookmark between sender and receiver: \
-                 newest on the sender {}; newest on the receiver {} (to begin anew, in full, rename or destroy the \
-                 receiver's filesystem, or let the job rename it with `conflict_resolution: {{no_common: rename_aside}}`)",
+                 newest on the sender {}; newest on the receiver {} (to begin anew, in full, rename the receiver's \
+                 filesystem, or let the job rename it with `conflict_resolution: {{no_common: rename_aside}}`)",
                 Names(sender),
                 Names(receiver)
             ),

@@ -88,9 +88,9 @@ fn conflicts_are_told_and_never_resolved() {
     }
     expect![[r#"
         @a @b / @x
-            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @a, @b; newest on the receiver @x (to begin anew, in full, rename or destroy the receiver's filesystem, or let the job rename it with `conflict_resolution: {no_common: rename_aside}`)
+            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @a, @b; newest on the receiver @x (to begin anew, in full, rename the receiver's filesystem, or let the job rename it with `conflict_resolution: {no_common: rename_aside}`)
         @a @b @c @d @e @f @g / @u @v
-            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @c, @d, @e, @f, @g; newest on the receiver @u, @v (to begin anew, in full, rename or destroy the receiver's filesystem, or let the job rename it with `conflict_resolution: {no_common: rename_aside}`)
+            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @c, @d, @e, @f, @g; newest on the receiver @u, @v (to begin anew, in full, rename the receiver's filesystem, or let the job rename it with `conflict_resolution: {no_common: rename_aside}`)
         @a @b @c / @a @x @y
             conflict: the receiver's latest snapshot is not present on sender: last common @a; only on the sender @b, @c; only on the receiver @x, @y (if the latter may be lost, `zfs rollback -r` the receiver's filesystem to @a, or let the job do so with `conflict_resolution: {diverged: rollback_receiver}`)
         @a / @a @x
@@ -98,7 +98,7 @@ fn conflicts_are_told_and_never_resolved() {
         @a @b / placeholder @a @x
             conflict: the receiver's latest snapshot is not present on sender: last common @a; only on the sender @b; only on the receiver @x (if the latter may be lost, `zfs rollback -r` the receiver's filesystem to @a, or let the job do so with `conflict_resolution: {diverged: rollback_receiver}`)
         @a @b / placeholder @x
-            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @a, @b; newest on the receiver @x (to begin anew, in full, rename or destroy the receiver's filesystem, or let the job rename it with `conflict_resolution: {no_common: rename_aside}`)
+            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @a, @b; newest on the receiver @x (to begin anew, in full, rename the receiver's filesystem, or let the job rename it with `conflict_resolution: {no_common: rename_aside}`)
         @a @b @c / @b @a
             conflict: sender and receiver have their common snapshots in different orders (one side was copied from elsewhere: rename the receiver's filesystem and begin anew)
         placeholder / @a

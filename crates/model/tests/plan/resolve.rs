@@ -85,7 +85,7 @@ fn a_diverged_receiver_is_rolled_back_by_name_and_only_if_asked_for() {
         @a @b / placeholder @a @x
             roll the receiver back to @a, destroying @x (diverged: rollback_receiver), then send from @a: @a => @b
         @a @b / @x
-            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @a, @b; newest on the receiver @x (to begin anew, in full, rename or destroy the receiver's filesystem, or let the job rename it with `conflict_resolution: {no_common: rename_aside}`)
+            conflict: no common snapshot or suitable bookmark between sender and receiver: newest on the sender @a, @b; newest on the receiver @x (to begin anew, in full, rename the receiver's filesystem, or let the job rename it with `conflict_resolution: {no_common: rename_aside}`)
         @a @b / @b @a
             conflict: sender and receiver have their common snapshots in different orders (one side was copied from elsewhere: rename the receiver's filesystem and begin anew)
         placeholder / @a

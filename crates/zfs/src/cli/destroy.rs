@@ -49,8 +49,9 @@ pub(crate) async fn together(runner: &Runner, dataset: &DatasetName, names: &[Ve
                 return Ok(());
             }
             match culprits(&ended.stderr, dataset, &names).pop_first() {
-                Some((name, kind)) => {
-                    Err(Error::new(OPERATION, format!("{dataset}@{name}"), kind).with_child(ended.failure()))
+                Some((name, (kind, said))) => {
+                    let object = format!("{dataset}@{name}");
+                    Err(Error::new(OPERATION, object, kind).with_child(ended.failure_saying(said)))
                 }
                 None => Err(ended.error(OPERATION, dataset)),
             }
@@ -131,9 +132,9 @@ impl<'a> Destroyer<'a> {
         let before = names.len();
         let culprits = culprits(&ended.stderr, self.dataset, &names);
         names.retain(|name| !culprits.contains_key(name));
-        for (name, kind) in culprits {
+        for (name, (kind, said)) in culprits {
             let object = format!("{}@{name}", self.dataset);
-            self.failed.insert(name, Error::new(OPERATION, object, kind).with_child(ended.failure()));
+            self.failed.insert(name, Error::new(OPERATION, object, kind).with_child(ended.failure_saying(said)));
         }
         let is_of_the_filesystem = |kind| holds_for_all(&kind) || matches!(kind, ErrorKind::PermissionDenied);
         if names.len() == before && is_of_the_filesystem(ended.kind(self.dataset.as_str())) {
@@ -156,12 +157,13 @@ impl<'a> Destroyer<'a> {
     }
 }
 
-/// The names that a failed command says it cannot destroy, with the reason.
+/// The names that a failed command says it cannot destroy, with the reason and the words for it. Of thousands each
+/// has its own: all of them for each would be gigabytes.
 fn culprits<'a>(
     stderr: &str,
     dataset: &DatasetName,
     names: &[&'a VersionName],
-) -> BTreeMap<&'a VersionName, ErrorKind> {
+) -> BTreeMap<&'a VersionName, (ErrorKind, String)> {
     let by_text: BTreeMap<&str, &'a VersionName> = names.iter().map(|name| (name.as_str(), *name)).collect();
     let mut culprits = BTreeMap::new();
     for line in classify::lines(stderr) {
@@ -181,7 +183,7 @@ fn culprits<'a>(
             status: "an error".to_owned(),
             stderr: reason.to_owned(),
         });
-        culprits.insert(name, kind);
+        culprits.insert(name, (kind, line.to_owned()));
     }
     culprits
 }
@@ -211,7 +213,7 @@ mod tests {
         let dataset = DatasetName::parse("p/a b").unwrap();
         let names: Vec<VersionName> = names.iter().map(|name| VersionName::parse(name).unwrap()).collect();
         let names: Vec<&VersionName> = names.iter().collect();
-        culprits(stderr, &dataset, &names).into_iter().map(|(name, kind)| format!("{name}: {kind}")).collect()
+        culprits(stderr, &dataset, &names).into_iter().map(|(name, (kind, _))| format!("{name}: {kind}")).collect()
     }
 
     #[test]

@@ -101,7 +101,12 @@ impl Ended {
     }
 
     pub(crate) fn failure(&self) -> ChildFailure {
-        ChildFailure { command: self.command.clone(), status: self.status_text(), stderr: self.stderr.clone() }
+        self.failure_saying(self.stderr.clone())
+    }
+
+    /// The same with the words about one of many objects.
+    pub(crate) fn failure_saying(&self, stderr: String) -> ChildFailure {
+        ChildFailure { command: self.command.clone(), status: self.status_text(), stderr }
     }
 
     fn unknown(&self) -> ErrorKind {

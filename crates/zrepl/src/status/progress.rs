@@ -227,7 +227,7 @@ pub(crate) struct Problem {
 
 /// Whether a line about a hook says that it failed.
 pub(crate) fn is_cause(line: &str) -> bool {
-    line.contains("Err")
+    line.contains("[Err ")
 }
 
 /// The line that says what failed, among those of hooks that did not.

@@ -102,7 +102,7 @@ fn finished(
         .maybe("replicated", replicated.then_some("all"))
         .with("duration", took)
         .also("duration_s", took)
-        .maybe("last_successful", (!succeeded(summary)).then(|| or_never(last_successful)))
+        .maybe("last_successful", (!succeeded(summary, snapshots_failed)).then(|| or_never(last_successful)))
 }
 
 fn or_never(at: Option<Timestamp>) -> String {

@@ -2,6 +2,7 @@
 //! succeeded, and what runs.
 
 use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::sync::Arc;
 
 use config::types::LogLevel;
@@ -112,7 +113,7 @@ impl Earlier {
             What::Replication(Replication::AttemptFinished) => drop(self.jobs.remove(job)),
             What::InvocationFinished { summary, .. } => {
                 self.jobs.remove(job);
-                if succeeded(summary) {
+                if succeeded(summary, self.snapshots_failed(Some(job))) {
                     self.successes.insert(job.clone(), event.at);
                 }
             }
@@ -191,7 +192,9 @@ impl Told {
         let is_above = |level: LogLevel| !outlets.iter().any(|outlet| (level < *outlet) && (*outlet <= entry.level));
         let known = self.errors.iter().find(|(known, level)| text.contains(known) && is_above(*level));
         let Some((known, _)) = known else {
-            let parts = text.lines().skip(1).filter_map(|part| Some(part.split_once(": ")?.1));
+            let parts = text
+                .lines()
+                .filter_map(|part| part.strip_prefix("  sender: ").or_else(|| part.strip_prefix("  receiver: ")));
             let new = [text].into_iter().chain(parts).filter(|text| !text.is_empty());
             let new = new.map(|text| (text.to_owned(), entry.level)).take(TOLD.saturating_sub(self.errors.len()));
             self.errors.extend(new);
@@ -215,7 +218,7 @@ impl Told {
                 (self.snapshots, self.untold) = (0, 0);
             }
             Snapshotting::HooksFinished { filesystem, .. } => {
-                let told = self.hooks.get(filesystem).map(Vec::as_slice).unwrap_or_default();
+                let told = self.hooks.get_mut(filesystem).map(mem::take).unwrap_or_default();
                 let gists = |report: &str| {
                     told.iter().fold(report.to_owned(), |report, error| report.replace(error, &gist(error)))
                 };
@@ -256,9 +259,9 @@ fn set(entry: &mut Entry, fields: &[&str], other: impl Fn(&str) -> String) {
     }
 }
 
-/// Whether an invocation did all that there was to do.
-pub(super) fn succeeded(summary: &InvocationSummary) -> bool {
-    summary.errors == 0 && !summary.cancelled
+/// Whether an invocation did all that there was to do, and the round of snapshots before it did.
+pub(super) fn succeeded(summary: &InvocationSummary, snapshots_failed: Option<u64>) -> bool {
+    summary.errors == 0 && !summary.cancelled && snapshots_failed.is_none()
 }
 
 impl Plan {

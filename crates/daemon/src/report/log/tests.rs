@@ -169,7 +169,7 @@ fn human_lines() {
             2024-05-14T23:16:23+02:00 [INFO][office push][repl][sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1]: replicated fs="p/a" step="@a => @b" bytes="4096" duration="1.234s"
             2024-05-14T23:16:23+02:00 [INFO][office push][pruning][sQaZ$i+Dr$i+Dr.i7.ps.QtEY]: destroyed snapshot prune_side="sender" fs="p/a" destroy_snap="x" reason="no keep rule keeps it" rule="not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)"
             2024-05-14T23:16:23+02:00 [ERRO][office push][endpoint][sQaZ$i+Dr$i+Dr]: protection failed abstraction="hold h on p/a@b" err="busy"
-            2024-05-14T23:16:23+02:00 [INFO][office push][job][sQaZ$i+Dr$i+Dr.i7]: invocation finished invocation="7" filesystems="1" steps="1" bytes="4096" destroyed="2" errors="0" snapshots_failed="1" duration="1.234s"
+            2024-05-14T23:16:23+02:00 [INFO][office push][job][sQaZ$i+Dr$i+Dr.i7]: invocation finished invocation="7" filesystems="1" steps="1" bytes="4096" destroyed="2" errors="0" snapshots_failed="1" duration="1.234s" last_successful="not since the daemon started"
             2024-05-14T23:16:23+02:00 [WARN][meta]: first\nsecond \u{1b}[31m
         "#]],
     );
@@ -213,7 +213,7 @@ fn logfmt_lines() {
             time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=repl span=sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1 msg=replicated fs=p/a step="@a => @b" bytes=4096 duration=1.234s filesystem=p/a duration_s=1.234000
             time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=pruning span=sQaZ$i+Dr$i+Dr.i7.ps.QtEY msg="destroyed snapshot" prune_side=sender fs=p/a destroy_snap=x reason="no keep rule keeps it" rule="not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)"
             time=2024-05-14T23:16:23.004567+02:00 level=error job="office push" subsystem=endpoint span=sQaZ$i+Dr$i+Dr msg="protection failed" abstraction="hold h on p/a@b" err=busy
-            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job span=sQaZ$i+Dr$i+Dr.i7 msg="invocation finished" invocation=7 filesystems=1 steps=1 bytes=4096 destroyed=2 errors=0 snapshots_failed=1 duration=1.234s duration_s=1.234000
+            time=2024-05-14T23:16:23.004567+02:00 level=info job="office push" subsystem=job span=sQaZ$i+Dr$i+Dr.i7 msg="invocation finished" invocation=7 filesystems=1 steps=1 bytes=4096 destroyed=2 errors=0 snapshots_failed=1 duration=1.234s last_successful="not since the daemon started" duration_s=1.234000
             time=2024-05-14T23:16:23.004567+02:00 level=warn subsystem=meta msg="first\nsecond \u001b[31m"
         "#]],
     );
@@ -235,7 +235,7 @@ fn json_lines() {
             {"bytes":4096,"duration":1.234,"duration_s":1.234,"filesystem":"p/a","fs":"p/a","job":"office push","level":"info","msg":"replicated","span":"sQaZ$i+Dr$i+Dr.i7.r1.QtEY.s1","step":"@a => @b","subsystem":"repl","time":"2024-05-14T23:16:23+02:00"}
             {"destroy_snap":"x","fs":"p/a","job":"office push","level":"info","msg":"destroyed snapshot","prune_side":"sender","reason":"no keep rule keeps it","rule":"not_replicated (it is replicated), last_n 2 of `^z_` (it is not among the newest)","span":"sQaZ$i+Dr$i+Dr.i7.ps.QtEY","subsystem":"pruning","time":"2024-05-14T23:16:23+02:00"}
             {"abstraction":"hold h on p/a@b","err":"busy","job":"office push","level":"error","msg":"protection failed","span":"sQaZ$i+Dr$i+Dr","subsystem":"endpoint","time":"2024-05-14T23:16:23+02:00"}
-            {"bytes":4096,"destroyed":2,"duration":1.234,"duration_s":1.234,"errors":0,"filesystems":1,"invocation":7,"job":"office push","level":"info","msg":"invocation finished","snapshots_failed":1,"span":"sQaZ$i+Dr$i+Dr.i7","steps":1,"subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
+            {"bytes":4096,"destroyed":2,"duration":1.234,"duration_s":1.234,"errors":0,"filesystems":1,"invocation":7,"job":"office push","last_successful":"not since the daemon started","level":"info","msg":"invocation finished","snapshots_failed":1,"span":"sQaZ$i+Dr$i+Dr.i7","steps":1,"subsystem":"job","time":"2024-05-14T23:16:23+02:00"}
             {"level":"warn","msg":"first\nsecond \u001b[31m","subsystem":"meta","time":"2024-05-14T23:16:23+02:00"}
         "#]],
     );
@@ -449,6 +449,19 @@ fn what_is_told_of_both_sides_is_not_told_again_of_one() {
         told[1..],
         [r#""cannot list the sender: gone (see above)""#, r#""cannot list the receiver: asleep (see above)""#]
     );
+}
+
+#[test]
+fn the_words_of_a_child_on_several_lines_are_no_sides() {
+    let failed = "cannot list the receiver: exit status 1\nstderr:\ncannot open 'p/x': I/O error";
+    let pruning = "pruning of the sender side failed and will be tried again: q/y: I/O error".to_owned();
+    let events = [
+        What::Replication(Replication::PlanFailed { error: failed.to_owned() }),
+        What::Warning { subsystem: "pruning", message: pruning.clone() },
+    ]
+    .map(|what| event(Some("j"), what));
+    let lines = written(LogLevel::Warn, layout(LogFormat::Human, false, false), &events);
+    assert!(lines.contains(&pruning) && !lines.contains("(see above)"), "{lines}");
 }
 
 #[test]

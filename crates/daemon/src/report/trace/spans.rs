@@ -31,6 +31,8 @@ struct JobSpans {
     name: String,
     lanes: Vec<Lane>,
     attempts: u64,
+    /// How often it has started and not ended: a reload may begin it anew before it has.
+    lives: u64,
 }
 
 struct Lane {
@@ -93,7 +95,7 @@ impl Spans {
         let number = self.jobs.len();
         let name = key.as_ref().map_or_else(|| "zrepl".to_owned(), |job| format!("job {job}"));
         marks.push(Mark::Job(number, name.clone()));
-        self.jobs.push(JobSpans { name, lanes: Vec::new(), attempts: 0 });
+        self.jobs.push(JobSpans { name, lanes: Vec::new(), attempts: 0, lives: 0 });
         self.numbers.insert(key, number);
         number
     }
@@ -119,7 +121,13 @@ impl Pen<'_> {
                 let pruning = [PruneSide::Sender, PruneSide::Receiver, PruneSide::Local].map(lane_of);
                 [STEPS, CONNECTION, JOB].into_iter().chain(pruning).for_each(|kind| self.close_all(kind));
             }
-            What::JobStopped => self.close_everything(),
+            What::JobStarted => self.spans.lives += 1,
+            What::JobStopped => {
+                self.spans.lives = self.spans.lives.saturating_sub(1);
+                if self.spans.lives == 0 {
+                    self.close_everything();
+                }
+            }
             What::CommandStarted { command } => self.begin_in_a_lane_of(COMMANDS, command.clone(), Map::new()),
             What::CommandFinished { command, success, .. } => {
                 self.end_named(COMMANDS, command, args([("success", Value::from(*success))]));

@@ -127,6 +127,19 @@ fn what_runs_within_another_is_drawn_within_it_and_what_runs_beside_it_beside_it
     );
 }
 
+#[test]
+fn a_job_that_ends_late_does_not_end_what_runs_in_its_successor() {
+    let text = written(u64::MAX, |trace| {
+        tell(trace, 0, What::JobStarted);
+        tell(trace, 10, What::JobStarted);
+        tell(trace, 20, What::InvocationStarted { number: 2 });
+        tell(trace, 30, What::JobStopped);
+        tell(trace, 40, What::InvocationFinished { number: 2, summary: InvocationSummary::default() });
+        tell(trace, 50, What::JobStopped);
+    });
+    assert_eq!(drawn(&text), ["job: invocation-2 20+20"]);
+}
+
 #[tokio::test]
 async fn who_comes_later_is_told_what_is_open() {
     let trace = Trace::default();

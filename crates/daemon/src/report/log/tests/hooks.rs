@@ -16,7 +16,7 @@ fn says(stream: OutputStream, line: &str) -> Event {
 }
 
 fn failed(edge: HookEdge) -> Event {
-    let error = "/etc/zrepl/hooks/freeze failed: exit status: 1; it said: busy (mend it)".to_owned();
+    let error = "exit status: 1; it said: busy (mend it)".to_owned();
     of_hook(Hook::Failed { hook: HOOK.to_owned(), edge, error })
 }
 
@@ -34,9 +34,7 @@ fn undone_badly() -> Vec<Event> {
             Some("j"),
             What::Snapshotting(Snapshotting::HooksFinished {
                 filesystem: dataset("p/a"),
-                report: format!(
-                    "01 Ok {HOOK}\n02 Err {HOOK}: {HOOK} failed: exit status: 1; it said: busy (mend it)\n"
-                ),
+                report: format!("01 Ok {HOOK}\n02 Err {HOOK}: exit status: 1; it said: busy (mend it)\n"),
                 had_error: true,
             }),
         ),
@@ -56,7 +54,7 @@ fn each_line_of_a_hook_is_told_at_once_and_its_failure_in_one_line() {
             [INFO][j][hook][sQaZ$7ww6$7ww6.QtEY]: run post-edges for successful pre-edges in reverse configuration order fs="p/a" snap="zrepl_1"
             [INFO][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook output fs="p/a" snap="zrepl_1" stdout="thawing" command="/etc/zrepl/hooks/freeze"
             [WARN][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook output fs="p/a" snap="zrepl_1" stderr="busy" command="/etc/zrepl/hooks/freeze"
-            [ERRO][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook invocation failed for post-edge fs="p/a" snap="zrepl_1" hook="/etc/zrepl/hooks/freeze" err="/etc/zrepl/hooks/freeze failed: exit status: 1; it said: busy (mend it)"
+            [ERRO][j][hook][sQaZ$7ww6$7ww6.QtEY]: hook invocation failed for post-edge fs="p/a" snap="zrepl_1" hook="/etc/zrepl/hooks/freeze" err="exit status: 1; it said: busy (mend it)"
         "#]],
     );
 }
