@@ -267,8 +267,8 @@ fn much_failed() {
               next round in 5m (04:10:06)
               last round zrepl_2: 1 taken, 1 with errors
               ! error      tank/home@zrepl_2  4.0s
-                1 Ok  12ms  command hook: /usr/local/bin/quiesce
-                2 Err 105ms command hook: /usr/local/bin/flush: exit status 7
+                01 [Ok                  ] [   0.012s]   [Pre     ]  /usr/local/bin/quiesce
+                02 [Err                 ] [   0.105s] ! [Post    ]  /usr/local/bin/flush: exit status: 7
 
             ! holds or bookmarks could not be made or removed 2 times since the daemon started (the last one: hold zrepl_STEP_J_x on
               tank/home@b: dataset is busy); `zrepl zfs-abstraction list` shows what there is
@@ -282,7 +282,7 @@ fn much_failed() {
         narrow,
         &expect![[r#"
             zrepl 0.8.0, started 1d 1h ago                      04:05:06
-            == home_to_vault, push ============================ 1-27/41
+            == home_to_vault, push ============================ 1-27/42
             6 errors; last success 1d 1h ago (2099-02-02 03:05:06); next
             run in 5m (04:10:06); the receiver is behind by 1d;
             not replicated: 1 of 2 filesystems (tank/home/mail); newest

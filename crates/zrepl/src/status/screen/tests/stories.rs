@@ -148,7 +148,7 @@ pub(super) fn failed() -> String {
     again["StepError"] = json!({"Err": "connection reset by peer", "Time": ago(60)});
     let rows = json!([
         {"Path": "tank/home", "State": 8, "SnapName": "zrepl_2", "StartAt": ago(244), "DoneAt": ago(240), "HooksHadError": true,
-         "Hooks": "1 Ok  12ms  command hook: /usr/local/bin/quiesce\n2 Err 105ms command hook: /usr/local/bin/flush: exit status 7"},
+         "Hooks": "01 [Ok                  ] [   0.012s]   [Pre     ]  /usr/local/bin/quiesce\n02 [Err                 ] [   0.105s] ! [Post    ]  /usr/local/bin/flush: exit status: 7"},
         {"Path": "tank/home/mail", "State": 4, "SnapName": "zrepl_2", "StartAt": ago(244), "DoneAt": ago(243), "HooksHadError": false, "Hooks": ""},
     ]);
     let body = json!({
