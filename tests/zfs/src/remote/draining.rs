@@ -38,7 +38,6 @@ async fn pushing(stage: &Stage<'_>) -> Result<()> {
     let here = Machine::start(stage, &job)?;
     here.daemon.wakeup("push job").await?;
     at_work(&here, "step of").await?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
     here.daemon.stop("in mid step").await?;
     ensure!(here.diary.find("waiting up to 30s for what is under way: step of").is_some());
     ensure!(here.diary.find("cut, as").is_none() && there.diary.problems().is_empty(), "{:?}", there.diary.problems());
@@ -86,7 +85,6 @@ async fn pulled(stage: &Stage<'_>) -> Result<()> {
     )?;
     here.daemon.wakeup("pull job").await?;
     at_work(&there, "stream of client").await?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
     there.daemon.stop("in mid step").await?;
     ensure!(there.diary.find("waiting up to 30s for what is under way: stream of client").is_some());
     ensure!(there.diary.find("cut, as").is_none() && there.diary.problems().is_empty(), "{:?}", there.diary.problems());
