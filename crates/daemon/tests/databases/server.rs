@@ -253,6 +253,8 @@ fn mariadbd(data: &Path) -> Command {
     command.arg(format!("--basedir={}", root().display()));
     command.arg(format!("--lc-messages-dir={}", root().join("share/mysql").display()));
     command.arg(format!("--datadir={}", data.display()));
+    // Each has its own: when one starts it removes what temporary tables it finds there.
+    command.arg(format!("--tmpdir={}", data.parent().unwrap_or(data).display()));
     command
 }
 
