@@ -39,18 +39,21 @@ fn tab_goes_around() {
     assert_eq!([(); 2].map(|()| around(KeyCode::Tab)), [Focus::Filter, Focus::Detail], "the hidden list is left out");
 }
 
+/// What is chosen in the list after a key.
+fn chosen_by(theatre: &mut Theatre, key: KeyCode) -> String {
+    theatre.press(key);
+    match &theatre.screen.selected {
+        Some(Entry::Job { name, .. }) => name.clone(),
+        other => format!("{other:?}"),
+    }
+}
+
 #[test]
 fn choosing_a_job_shows_it_from_its_top() {
     let jobs = ["a", "b", "c"].map(|name| (name.to_owned(), json!({"type": "sink", "sink": {"Snapper": null}})));
     let text = report(serde_json::Value::Object(jobs.into_iter().collect()), json!(null));
     let mut theatre = Theatre::new(80, 24, &text);
-    let mut chosen = |key: KeyCode| {
-        theatre.press(key);
-        match &theatre.screen.selected {
-            Some(Entry::Job { name, .. }) => name.clone(),
-            other => format!("{other:?}"),
-        }
-    };
+    let mut chosen = |key| chosen_by(&mut theatre, key);
     let daemon = "Some(Daemon { daemon: 0 })";
     for (key, expected) in [
         (KeyCode::Null, "a"),
@@ -199,13 +202,7 @@ fn the_next_job_with_errors_is_a_key_away() {
         (body(&idle(), "home_to_vault"), body(&failed(), "home_to_vault"), body(&reconnecting(), "office"));
     let text = report(json!({"a": well, "b": bad, "c": well, "d": lost, "e": well}), json!(null));
     let mut theatre = Theatre::new(80, 24, &text);
-    let mut chosen = |key: KeyCode| {
-        theatre.press(key);
-        match &theatre.screen.selected {
-            Some(Entry::Job { name, .. }) => name.clone(),
-            other => format!("{other:?}"),
-        }
-    };
+    let mut chosen = |key| chosen_by(&mut theatre, key);
     assert_eq!(chosen(KeyCode::Null), "a");
     assert_eq!([(); 3].map(|()| chosen(KeyCode::Char('E'))), ["b", "d", "b"], "around the end");
     let mut theatre = idle_theatre();
